@@ -1,0 +1,46 @@
+"""The batch that every model takes: plain tensors, packed, not padded.
+
+Shape legend for the whole project: B utterances, F faces and C mel chunks summed over the batch, H W pixels or
+mel x time, D features, E emotions, N active sites, L text tokens.
+"""
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B utterances, packed.
+
+    faces: (F, 3, 48, 48) uint8 RGB, utterance after utterance, in time order.
+    face_counts: (B,) int64, faces of each utterance; sums to F; 0 where the utterance has none.
+    chunks: (C, 1, 128, 32) float32 log-mel, 400 ms each, standardised per utterance.
+    chunk_counts: (B,) int64; sums to C; 0 where the utterance has no sound.
+    tokens, token_mask: (B, L) int64 and bool; mask True at real tokens. L is the longest text of the batch.
+    labels: (B, E) float32 in [0, 1]. sentiment: (B,) float32, NaN where the corpus has none.
+    ids: utterance ids, in order.
+    """
+
+    faces: Tensor
+    face_counts: Tensor
+    chunks: Tensor
+    chunk_counts: Tensor
+    tokens: Tensor
+    token_mask: Tensor
+    labels: Tensor
+    sentiment: Tensor
+    ids: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """The same batch on `device`; copies overlap with work there where the memory is pinned."""
+        moved = {
+            field.name: getattr(self, field.name).to(device, non_blocking=True)
+            for field in fields(self)
+            if field.name != "ids"
+        }
+        return replace(self, **moved)

@@ -1,0 +1,46 @@
+"""Writing so that nothing is ever half there: a temporary name, then a rename."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from data_tools.errors import DataError
+
+
+@contextmanager
+def atomic_path(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target`, renamed to it when the block ends well and deleted when it fails.
+
+    The temporary name keeps the suffix (encoders choose a format by it) and holds the process id, so that two
+    processes never write to one file. Creates the parent folder.
+
+    Raises:
+        DataError: the folder cannot be made or written to (no permission, full disk, a file in the way).
+    """
+    temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, target)
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror or error}; check permissions and free space") from error
+    finally:
+        # After the rename nothing is there; after a failure the half-written file must go.
+        try:
+            temporary.unlink(missing_ok=True)
+        except OSError:
+            pass
+
+
+def write_text(target: Path, text: str) -> None:
+    """`text` as UTF-8 in `target`, whole or not at all."""
+    with atomic_path(target) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """`value` as indented JSON in `target`, whole or not at all; keys keep their order."""
+    write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

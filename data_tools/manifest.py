@@ -1,0 +1,153 @@
+"""The records between the stages: one utterance, one reject, and their Parquet files."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from data_tools.errors import DataError
+from data_tools.files import atomic_path
+
+UTTERANCES_FILE = "utterances.parquet"
+REJECTS_FILE = "rejects.parquet"
+LABEL_PREFIX = "label_"
+
+
+@dataclass(frozen=True)
+class Utterance:
+    """One labelled utterance of a raw release, as its reader found it; no media has been opened yet.
+
+    start_s, end_s: seconds in the source video.
+    labels: emotion -> value in [0, 1], in the label order of the data set.
+    sentiment: None where the corpus has none.
+    source_video, source_audio: paths relative to the release root, with forward slashes.
+    audio_is_cut: the audio file holds this utterance alone, so it is taken whole (IEMOCAP's sentence wavs).
+    half: which half of the picture shows the speaker; None for the whole picture.
+    """
+
+    utterance_id: str
+    dialogue_id: str
+    speaker: str
+    session: str
+    start_s: float
+    end_s: float
+    text: str
+    labels: dict[str, float]
+    sentiment: float | None
+    source_video: str
+    source_audio: str
+    audio_is_cut: bool = False
+    half: Literal["left", "right"] | None = None
+
+
+@dataclass(frozen=True)
+class Reject:
+    """Why something of the release is not in the data set.
+
+    utterance_id: None where a whole file was unreadable; then `source` names it.
+    stage: reorganize or preprocess. reason: a short code, e.g. `label:xxx`. detail: one sentence for a person.
+    """
+
+    utterance_id: str | None
+    source: str
+    stage: str
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One row of the manifest: an utterance whose clip is on disk. Paths are relative to the data folder."""
+
+    utterance_id: str
+    dialogue_id: str
+    speaker: str
+    session: str
+    split: str
+    start_s: float
+    end_s: float
+    text: str
+    clip: str
+    wav: str
+    labels: dict[str, float]
+    sentiment: float | None
+    source_video: str
+    source_audio: str
+    fps: float
+
+
+_COLUMNS_BEFORE_LABELS = ["utterance_id", "dialogue_id", "speaker", "session", "split", "start_s", "end_s", "text", "clip", "wav"]  # fmt: skip
+_COLUMNS_AFTER_LABELS = ["sentiment", "source_video", "source_audio", "fps"]
+
+
+def write_manifest(data_dir: Path, clips: Sequence[Clip], emotions: Sequence[str]) -> None:
+    """Write `utterances.parquet`, sorted by id, so that the same clips give the same bytes in any order of work.
+
+    Raises:
+        DataError: an id occurs twice, or a clip lacks one of `emotions`.
+    """
+    rows = sorted(clips, key=lambda clip: clip.utterance_id)
+    for before, after in zip(rows, rows[1:], strict=False):
+        if before.utterance_id == after.utterance_id:
+            raise DataError(f"utterance id {after.utterance_id!r} occurs twice in the manifest; ids must be unique")
+    columns: dict[str, pd.Series] = {
+        name: pd.Series([getattr(row, name) for row in rows], dtype="float64" if name.endswith("_s") else "str")
+        for name in _COLUMNS_BEFORE_LABELS
+    }
+    for emotion in emotions:
+        columns[LABEL_PREFIX + emotion] = pd.Series([row.labels[emotion] for row in rows], dtype="float32")
+    columns["sentiment"] = pd.Series([row.sentiment for row in rows], dtype="float32")
+    for name in ("source_video", "source_audio"):
+        columns[name] = pd.Series([getattr(row, name) for row in rows], dtype="str")
+    columns["fps"] = pd.Series([row.fps for row in rows], dtype="float32")
+    with atomic_path(data_dir / UTTERANCES_FILE) as temporary:
+        pd.DataFrame(columns).to_parquet(temporary, index=False)
+
+
+def read_manifest(data_dir: Path) -> pd.DataFrame:
+    """The manifest as a table, one row an utterance, sorted by id; label columns are `label_<emotion>` float32.
+
+    Raises:
+        DataError: there is no manifest (the message names the command that makes it) or a column is missing.
+    """
+    path = data_dir / UTTERANCES_FILE
+    if not path.is_file():
+        raise DataError(
+            f"no manifest: looked for {path}; make it with `pipeline reorganize --dataset iemocap --out {data_dir}`"
+        )
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); delete it and run `pipeline reorganize` again") from error
+    missing = [name for name in _COLUMNS_BEFORE_LABELS + _COLUMNS_AFTER_LABELS if name not in table.columns]
+    if missing or not emotions_of(table):
+        raise DataError(f"{path} lacks the columns {missing or ['label_*']}; run `pipeline reorganize` again")
+    return table
+
+
+def emotions_of(table: pd.DataFrame) -> list[str]:
+    """The emotions of a manifest in label order, from its column names."""
+    return [name.removeprefix(LABEL_PREFIX) for name in table.columns if name.startswith(LABEL_PREFIX)]
+
+
+def write_rejects(data_dir: Path, rejects: Iterable[Reject]) -> None:
+    """Write `rejects.parquet`, sorted, one row a reject; an empty table has the columns too."""
+    rows = sorted(rejects, key=lambda r: (r.stage, r.source, r.utterance_id or "", r.reason))
+    names = ["utterance_id", "source", "stage", "reason", "detail"]
+    table = pd.DataFrame({name: pd.Series([getattr(row, name) for row in rows], dtype="str") for name in names})
+    with atomic_path(data_dir / REJECTS_FILE) as temporary:
+        table.to_parquet(temporary, index=False)
+
+
+def read_rejects(data_dir: Path) -> list[Reject]:
+    """The rejects of a data folder; none where the file does not exist."""
+    path = data_dir / REJECTS_FILE
+    if not path.is_file():
+        return []
+    table = pd.read_parquet(path)
+    return [
+        Reject(None if pd.isna(row.utterance_id) else row.utterance_id, row.source, row.stage, row.reason, row.detail)
+        for row in table.itertuples(index=False)
+    ]

@@ -1,0 +1,1 @@
+"""What runs, in order: reorganize, preprocess, train, evaluate, predict."""

@@ -1,0 +1,181 @@
+"""Typed, frozen settings: YAML files, then flags, then one checked object. An unknown key is an error."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+
+class ConfigError(ValueError):
+    """Settings that cannot work; the message lists every problem at once."""
+
+
+class Settings(BaseModel):
+    """Base of every stage's settings: read-only once built, and an unknown key is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def checked(cls, values: Mapping[str, Any], origin: str) -> Self:
+        """Settings from plain values; `origin` says in errors where they came from.
+
+        Raises:
+            ConfigError: names every unknown key, wrong type and value out of range, with what was given.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise ConfigError("\n".join([f"settings from {origin}:", *map(_problem, error.errors())])) from None
+
+
+def _problem(error: Any) -> str:
+    name = ".".join(str(part) for part in error["loc"]) or "settings"
+    if error["type"] == "extra_forbidden":
+        return f"  {name}: unknown setting (value {error['input']!r})"
+    return f"  {name} is {error['input']!r}: {error['msg']}"
+
+
+def _workers() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class ReorganizeSettings(Settings):
+    """Stage 1. One file in configs/datasets/ holds these for one corpus."""
+
+    dataset: str
+    root: Path = Field(description="the raw release; found a few levels up or down from here")
+    out: Path
+    emotions: tuple[str, ...] = Field(min_length=1, description="label order")
+    split: str = "random"
+    seed: int = 0
+    workers: int = Field(default_factory=_workers, ge=1)
+    max_reject_share: float = Field(0.2, ge=0, le=1, description="a larger share of broken utterances is a failure")
+    min_duration_s: float = Field(0.1, gt=0)
+    max_duration_s: float = Field(600.0, gt=0)
+    crf: int = Field(18, ge=0, le=51, description="x264 quality of the clips; 0 is lossless")
+
+
+class FaceSettings(Settings):
+    """Which faces are cut out; part of the store's fingerprint."""
+
+    sample_every_ms: int = Field(500, gt=0)
+    size_px: int = Field(48, gt=0)
+    margin_px: int = Field(2, ge=0, description="added round the detected box, in pixels of the crop")
+    min_face_px: int = Field(20, ge=10)
+    batch_frames: int = Field(16, ge=1, description="frames in one detector pass")
+
+
+class MelSettings(Settings):
+    """How sound becomes chunks; part of the store's fingerprint. See data_tools/mel.py for the constants."""
+
+    n_fft: int = Field(1024, ge=400, description="the paper's 400 leaves 4 of 128 filters empty")
+    n_mels: Literal[128] = 128
+
+
+class PreprocessSettings(Settings):
+    """Stage 2."""
+
+    data: Path
+    workers: int = Field(default_factory=_workers, ge=1)
+    device: Literal["cpu", "cuda"] = "cpu"
+    faces: FaceSettings = FaceSettings()
+    mel: MelSettings = MelSettings()
+
+
+class TrainSettings(Settings):
+    """Stage 3, all but the network itself, whose settings are `models`' own."""
+
+    data: Path = Path("data/iemocap")
+    out: Path | None = Field(None, description="None: runs/<model>-<dataset>-<time>")
+    modalities: str = Field("tav", description="t text, a audio, v video; any non-empty subset")
+    epochs: int = Field(40, ge=1)
+    patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
+    batch_size: int = Field(8, ge=1)
+    accumulate: int = Field(1, ge=1, description="batches summed before a step")
+    learning_rate: float = Field(5e-5, gt=0)
+    text_learning_rate_scale: float = Field(0.1, ge=0, description="of learning_rate; 0 freezes the text encoder")
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    monitor: Literal["f1", "accuracy", "weighted_accuracy", "loss"] = "f1"
+    loss_weights: dict[str, float] = Field({}, description="weight of each further loss a model returns, by name")
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    loader_workers: int = Field(0, ge=0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _modalities_are_a_subset(self) -> Self:
+        if not self.modalities or set(self.modalities) - set("tav") or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities is {self.modalities!r}: give letters of 'tav', each at most once")
+        return self
+
+
+class EvaluateSettings(Settings):
+    """Stage 4."""
+
+    run: Path
+    split: str = "test"
+    data: Path | None = Field(None, description="None: the folder that the run was trained on")
+    batch_size: int = Field(8, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+def configs_dir() -> Path:
+    """The folder configs/: beside the packages in a checkout, inside `pipeline` in an installed wheel."""
+    package = Path(__file__).parent
+    for folder in (package.parent / "configs", package / "_configs"):
+        if folder.is_dir():
+            return folder
+    raise ConfigError(f"no configs folder beside {package}; install the project again with `make install`")
+
+
+def config_names(kind: Literal["datasets", "models"]) -> list[str]:
+    """The names that `load_config` knows, sorted."""
+    return sorted(path.stem for path in (configs_dir() / kind).glob("*.yaml"))
+
+
+def load_config(kind: Literal["datasets", "models"], name: str) -> dict[str, Any]:
+    """The plain values of configs/<kind>/<name>.yaml, or of the YAML file that `name` is a path to.
+
+    Raises:
+        ConfigError: unknown name (the known ones are listed), or not a YAML mapping.
+    """
+    path = Path(name) if name.endswith((".yaml", ".yml")) else configs_dir() / kind / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(config_names(kind))
+        raise ConfigError(f"no {kind} config {name!r}: looked for {path}; known: {known}, or give a path to a .yaml")
+    return read_yaml(path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping as plain values (safe loader, no tags)."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not readable YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds {type(values).__name__}, expected a mapping of settings")
+    return values
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """`["top_p=0.5", "share=none"]` as plain values; each value is read as YAML, so numbers are numbers.
+
+    Raises:
+        ConfigError: an item without `=`, or a key given twice.
+    """
+    values: dict[str, Any] = {}
+    for item in assignments:
+        key, separator, text = item.partition("=")
+        if not separator or not key:
+            raise ConfigError(f"--set {item!r}: expected key=value, for example --set epochs=10")
+        if key in values:
+            raise ConfigError(f"--set {key} is given twice: {values[key]!r} and {text!r}")
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {item!r}: the value is not YAML ({error})") from error
+    return values

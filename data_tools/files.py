@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,13 @@ def atomic_path(target: Path) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, target)
     except OSError as error:
-        raise DataError(f"cannot write {target}: {error.strerror or error}; check permissions and free space") from error
+        raise DataError(
+            f"cannot write {target}: {error.strerror or error}; check permissions and free space"
+        ) from error
     finally:
         # After the rename nothing is there; after a failure the half-written file must go.
-        try:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
-        except OSError:
-            pass
 
 
 def write_text(target: Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The records between the stages: one utterance, one reject, and their Parquet files."""
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,18 @@ class Clip:
     fps: float
 
 
-_COLUMNS_BEFORE_LABELS = ["utterance_id", "dialogue_id", "speaker", "session", "split", "start_s", "end_s", "text", "clip", "wav"]  # fmt: skip
+_COLUMNS_BEFORE_LABELS = [
+    "utterance_id",
+    "dialogue_id",
+    "speaker",
+    "session",
+    "split",
+    "start_s",
+    "end_s",
+    "text",
+    "clip",
+    "wav",
+]
 _COLUMNS_AFTER_LABELS = ["sentiment", "source_video", "source_audio", "fps"]
 
 
@@ -89,7 +101,7 @@ def write_manifest(data_dir: Path, clips: Sequence[Clip], emotions: Sequence[str
         DataError: an id occurs twice, or a clip lacks one of `emotions`.
     """
     rows = sorted(clips, key=lambda clip: clip.utterance_id)
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         if before.utterance_id == after.utterance_id:
             raise DataError(f"utterance id {after.utterance_id!r} occurs twice in the manifest; ids must be unique")
     columns: dict[str, pd.Series] = {

@@ -11,12 +11,12 @@ class Output:
 
     logits: (B, E) float32, before the sigmoid.
     losses: further losses by name, each a scalar; the training settings weigh them.
-    computed: what was really computed, by name, for reports: e.g. multiply-adds of each part and the active sites
-        after each sparse block, plain numbers summed over the batch.
+    computed: what was really computed for this batch, by name, e.g. `face.macs` or `mel.active.1` (see
+        models/layers): 0-dim float64 tensors without gradient, so that nothing waits for a GPU.
     kept: for explanations, the kept sites by name, e.g. `face.1` -> (F, H, W) bool; only filled on request.
     """
 
     logits: Tensor
     losses: dict[str, Tensor] = field(default_factory=dict)
-    computed: dict[str, float] = field(default_factory=dict)
+    computed: dict[str, Tensor] = field(default_factory=dict)
     kept: dict[str, Tensor] = field(default_factory=dict)

@@ -37,8 +37,9 @@ class Reporter:
 
     def _track_bar(self, items: Iterable[T], total: int, label: str, unit: str) -> Iterator[T]:
         rate = TextColumn("{task.fields[rate]}")
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())  # fmt: skip
-        with Progress(*columns, console=self.console) as progress:
+        left = (TextColumn("left"), TimeRemainingColumn())
+        shown = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeElapsedColumn(), *left)
+        with Progress(*shown, console=self.console) as progress:
             task = progress.add_task(label, total=total, rate="")
             started = time.monotonic()
             for done, item in enumerate(items, start=1):

@@ -1,0 +1,1 @@
+"""Stand-in releases in the real on-disk layouts, from photographs and a speech synthesiser."""

@@ -24,7 +24,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
-        os.replace(temporary, target)
+        temporary.replace(target)
     except OSError as error:
         raise DataError(
             f"cannot write {target}: {error.strerror or error}; check permissions and free space"

@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from data_tools.errors import DataError
 
 
@@ -44,3 +46,26 @@ def write_text(target: Path, text: str) -> None:
 def write_json(target: Path, value: Any) -> None:
     """`value` as indented JSON in `target`, whole or not at all; keys keep their order."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@contextmanager
+def folder_lock(folder: Path) -> Iterator[None]:
+    """Hold `folder` for one run; the lock goes with the process, however that ends.
+
+    Raises:
+        DataError: another run holds it, or the folder cannot be written to.
+    """
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except Timeout:
+        raise DataError(
+            f"another run is at work in {folder} (it holds {lock.lock_file}); wait for it or use another folder"
+        ) from None
+    except OSError as error:
+        raise DataError(f"cannot write to {folder}: {error.strerror or error}; check permissions and space") from error
+    try:
+        yield
+    finally:
+        lock.release()

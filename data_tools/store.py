@@ -37,6 +37,13 @@ class Features:
     logmel: Tensor
 
 
+_EMPTY = Features(
+    torch.zeros(0, 48, 48, 3, dtype=torch.uint8),
+    torch.zeros(0),
+    torch.zeros(0),
+    torch.zeros(0, 5, 2),
+    torch.zeros(0, 128, dtype=torch.float16),
+)
 _PER_FACE = ("faces", "face_time_s", "face_score", "face_landmarks")
 
 
@@ -45,17 +52,28 @@ def store_path(data_dir: Path, dialogue_id: str) -> Path:
     return data_dir / STORE_FOLDER / f"{dialogue_id}.safetensors"
 
 
-def write_dialogue(path: Path, features: Mapping[str, Features], fingerprint: str) -> None:
+def write_dialogue(
+    path: Path,
+    features: Mapping[str, Features],
+    fingerprint: str,
+    rejected: Mapping[str, tuple[str, str]] | None = None,
+) -> None:
     """Write all utterances of one dialogue, packed one after the other; whole or not at all.
 
     fingerprint: of the clips and settings that the features were made from; `read_fingerprint` gives it back.
+    rejected: utterance id -> (reason, detail) of those that could not be processed, so that a later run knows.
     """
-    items = list(features.values())
+    items = list(features.values()) or [_EMPTY]
     tensors = {name: torch.cat([getattr(item, name) for item in items]).contiguous() for name in _PER_FACE}
     tensors["logmel"] = torch.cat([item.logmel for item in items]).contiguous()
     tensors["face_offsets"] = _offsets([len(item.faces) for item in items])
     tensors["mel_offsets"] = _offsets([len(item.logmel) for item in items])
-    header = {"utterance_ids": json.dumps(list(features)), "fingerprint": fingerprint, "version": str(STORE_VERSION)}
+    header = {
+        "utterance_ids": json.dumps(list(features)),
+        "rejected": json.dumps(dict(rejected or {})),
+        "fingerprint": fingerprint,
+        "version": str(STORE_VERSION),
+    }
     with atomic_path(path) as temporary:
         save_file(tensors, temporary, metadata=header)
 
@@ -93,6 +111,9 @@ class DialogueStore:
                 "run `pipeline preprocess` again"
             )
         self.utterance_ids: list[str] = json.loads(header["utterance_ids"])
+        self.rejected: dict[str, tuple[str, str]] = {
+            name: (reason, detail) for name, (reason, detail) in json.loads(header["rejected"]).items()
+        }
         self._position = {utterance_id: i for i, utterance_id in enumerate(self.utterance_ids)}
         self._faces = self._file.get_tensor("face_offsets").tolist()
         self._mels = self._file.get_tensor("mel_offsets").tolist()
@@ -103,6 +124,10 @@ class DialogueStore:
         mels = slice(self._mels[i], self._mels[i + 1])
         slices = {name: self._file.get_slice(name)[faces] for name in _PER_FACE}
         return Features(**slices, logmel=self._file.get_slice("logmel")[mels])
+
+    def face_scores(self) -> Tensor:
+        """(F,) float32 of all utterances of the dialogue."""
+        return self._file.get_tensor("face_score")
 
     def sizes(self, utterance_id: str) -> tuple[int, int]:
         """Faces and log-mel rows of one utterance, without reading them."""

@@ -1,0 +1,189 @@
+"""Stage 2: clips -> face crops and log-mel, one store file a dialogue."""
+
+import json
+import multiprocessing
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_tools import mel
+from data_tools.errors import DataError
+from data_tools.faces import FaceDetector, crop_faces
+from data_tools.files import folder_lock, write_json
+from data_tools.manifest import Reject, read_manifest, read_rejects, write_rejects
+from data_tools.media import read_audio, read_frames
+from data_tools.store import STORE_FOLDER, DialogueStore, Features, read_fingerprint, store_path, write_dialogue
+from pipeline.config import ConfigError, FaceSettings, MelSettings, PreprocessSettings
+from pipeline.progress import Reporter
+from pipeline.workers import Died, run_tasks
+
+STAGE = "preprocess"
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One dialogue; `clips` holds (utterance id, clip, wav) with paths relative to the data folder."""
+
+    dialogue_id: str
+    clips: tuple[tuple[str, str, str], ...]
+    settings: PreprocessSettings
+
+
+@dataclass(frozen=True)
+class _Done:
+    reused: bool
+    utterances: int
+    faces: int
+    faces_found: int
+    rejects: list[Reject]
+
+
+def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, Any]:
+    """Fill data/<name>/store; dialogues whose clips and settings are unchanged are kept as they are.
+
+    Returns the counts that the command prints. The summary file store/store.json is written last.
+
+    Raises:
+        DataError: no manifest, another run at work in the folder, nothing can be written, or every clip is broken.
+    """
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use --device cpu")
+    table = read_manifest(settings.data)
+    tasks = [
+        _Task(
+            str(dialogue_id), tuple(rows[["utterance_id", "clip", "wav"]].itertuples(index=False, name=None)), settings
+        )
+        for dialogue_id, rows in table.groupby("dialogue_id")
+    ]
+    # One CUDA context: the detector's batches fill the device, more processes would only share it out.
+    workers = 1 if settings.device == "cuda" else settings.workers
+    totals: Counter[str] = Counter()
+    rejects: list[Reject] = []
+    with folder_lock(settings.data):
+        results = run_tasks(_preprocess_dialogue, tasks, workers, preload=__name__)
+        for task, result in reporter.track(results, len(tasks), "preprocess", "dialogues"):
+            if isinstance(result, Died):
+                detail = "the worker died twice on this dialogue (out of memory?)"
+                rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in task.clips]
+                continue
+            rejects += result.rejects
+            totals["dialogues_kept"] += result.reused
+            totals["dialogues_done"] += not result.reused
+            for name in ("utterances", "faces", "faces_found"):
+                totals[name] += getattr(result, name)
+        write_rejects(settings.data, [r for r in read_rejects(settings.data) if r.stage != STAGE] + rejects)
+        if len(table) and len(rejects) == len(table):
+            raise DataError(f"all {len(table)} clips in {settings.data} are broken, e.g. {rejects[0].detail}")
+        summary = _summary(settings, totals, rejects)
+        write_json(settings.data / STORE_FOLDER / "store.json", summary | {"settings": _what_matters(settings)})
+    _say(summary, len(table), reporter)
+    return summary
+
+
+def _summary(settings: PreprocessSettings, totals: Counter[str], rejects: list[Reject]) -> dict[str, Any]:
+    return {
+        "data": settings.data.name,
+        "utterances": totals["utterances"],
+        "rejected": len(rejects),
+        "reasons": dict(sorted(Counter(r.reason for r in rejects).items())),
+        "dialogues": totals["dialogues_kept"] + totals["dialogues_done"],
+        "faces": totals["faces"],
+        "faces_found": totals["faces_found"],
+    }
+
+
+def _say(summary: dict[str, Any], rows: int, reporter: Reporter) -> None:
+    kept, rejected, faces = summary["utterances"], summary["rejected"], summary["faces"]
+    reporter.say(f"{kept} utterances kept + {rejected} rejected = {rows} in the manifest")
+    for reason, count in summary["reasons"].items():
+        reporter.say(f"  {reason}: {count}")
+    share = summary["faces_found"] / faces if faces else 0.0
+    reporter.say(
+        f"faces found in {summary['faces_found']} of {faces} sampled frames ({share:.1%}); the rest are centre crops"
+    )
+
+
+def _what_matters(settings: PreprocessSettings) -> dict[str, Any]:
+    """The settings that change the tensors: with these and the clips, the store comes out the same."""
+    return {"faces": settings.faces.model_dump(exclude={"batch_frames"}), "mel": settings.mel.model_dump()}
+
+
+def _preprocess_dialogue(task: _Task) -> _Done:
+    path = store_path(task.settings.data, task.dialogue_id)
+    fingerprint = _fingerprint(task)
+    reused = read_fingerprint(path) == fingerprint
+    if not reused:
+        _write_dialogue(task, path, fingerprint)
+    store = DialogueStore(path)
+    clips = {utterance_id: clip for utterance_id, clip, _ in task.clips}
+    rejects = [Reject(name, clips[name], STAGE, reason, detail) for name, (reason, detail) in store.rejected.items()]
+    scores = store.face_scores()
+    return _Done(reused, len(store.utterance_ids), len(scores), int((scores > 0).sum()), rejects)
+
+
+def _write_dialogue(task: _Task, path: Path, fingerprint: str) -> None:
+    settings = task.settings
+    detector = _detector(settings.device, settings.faces.min_face_px)
+    features: dict[str, Features] = {}
+    rejected: dict[str, tuple[str, str]] = {}
+    for utterance_id, clip, wav in task.clips:
+        try:
+            features[utterance_id] = extract_features(
+                settings.data / clip, settings.data / wav, detector, settings.faces, settings.mel
+            )
+        except DataError as error:
+            rejected[utterance_id] = ("clip:unreadable", str(error))
+    write_dialogue(path, features, fingerprint, rejected)
+
+
+@lru_cache(maxsize=1)
+def _detector(device: str, min_face_px: int) -> FaceDetector:
+    if multiprocessing.parent_process() is not None:
+        # Workers share the cores already: more threads in each would fight over them.
+        torch.set_num_threads(1)
+    return FaceDetector(device, min_face_px)
+
+
+def extract_features(
+    video: Path | None, audio: Path | None, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
+) -> Features:
+    """The tensors of one clip; stage 2 and `predict` both call this, so both see the same.
+
+    video, audio: files to take the picture and the sound from; None for an absent one, which gives 0 faces or 0 rows.
+
+    Raises:
+        DataError: a file that is there cannot be decoded.
+    """
+    times: list[float] = []
+
+    def frames() -> Any:
+        for time_s, frame in read_frames(video, faces.sample_every_ms) if video else ():
+            times.append(time_s)
+            yield frame
+
+    cut = crop_faces(frames(), detector, faces.size_px, faces.margin_px, faces.batch_frames)
+    waveform = read_audio(audio, mel.RATE_HZ) if audio else np.zeros(0, np.float32)
+    return Features(
+        faces=torch.from_numpy(cut.crops),
+        face_time_s=torch.tensor(times, dtype=torch.float32),
+        face_score=torch.from_numpy(cut.scores),
+        face_landmarks=torch.from_numpy(cut.landmarks),
+        logmel=mel.log_mel(torch.from_numpy(waveform), mel_settings.n_fft).half(),
+    )
+
+
+def _fingerprint(task: _Task) -> str:
+    """Of the clips' bytes and the settings, not of times on disk: copied data is not done again."""
+    digest = blake2b(json.dumps(_what_matters(task.settings), sort_keys=True).encode(), digest_size=16)
+    for utterance_id, *files in task.clips:
+        digest.update(f"\0{utterance_id}\0".encode())
+        for name in files:
+            path = task.settings.data / name
+            digest.update(path.read_bytes() if path.is_file() else b"missing")
+    return digest.hexdigest()

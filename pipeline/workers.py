@@ -1,0 +1,69 @@
+"""Independent tasks over processes, in which the death of one worker costs one task and not the run."""
+
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Task = TypeVar("Task")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Died(Generic[Task]):
+    """In place of a result: the worker that had this task alone was killed (out of memory, a crash in a codec)."""
+
+    task: Task
+
+
+def run_tasks(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, preload: str
+) -> Iterator[tuple[Task, Result | Died[Task]]]:
+    """(task, result) as they finish, in any order. Exceptions of `function` are raised here.
+
+    With one worker everything runs in this process, so that a debugger and a profiler see it. A killed worker takes
+    its whole pool along; each task that was under way then is tried again in a pool of its own, and only a
+    task that kills a second worker is given up.
+
+    function, tasks: must be picklable. preload: the module that workers import once, before they are forked from a
+    server process without threads.
+    """
+    if workers == 1 or len(tasks) <= 1:
+        for task in tasks:
+            yield task, function(task)
+        return
+    context = multiprocessing.get_context("forkserver")
+    if threading.current_thread() is threading.main_thread():
+        context.set_forkserver_preload([preload])
+    left = list(tasks)
+    suspects: list[Task] = []
+    while left:
+        done: list[int] = []
+        running: dict[Future[Result], int] = {}
+        position = 0
+        with ProcessPoolExecutor(min(workers, len(left)), mp_context=context) as pool:
+            try:
+                while position < len(left) or running:
+                    # A short queue: what is not under way when a worker dies needs no second trial.
+                    while position < len(left) and len(running) < workers:
+                        running[pool.submit(function, left[position])] = position
+                        position += 1
+                    finished, _ = wait(running, return_when=FIRST_COMPLETED)
+                    for future in finished:
+                        result = future.result()
+                        index = running.pop(future)
+                        done.append(index)
+                        yield left[index], result
+            except BrokenProcessPool:
+                suspects += [left[index] for index in running.values()]
+                done += running.values()
+        left = [task for index, task in enumerate(left) if index not in set(done)]
+    for task in suspects:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            try:
+                yield task, pool.submit(function, task).result()
+            except BrokenProcessPool:
+                yield task, Died(task)

@@ -1,0 +1,62 @@
+# Every target is one line of help; `make` alone prints them.
+SHELL := /bin/bash
+VENV ?= .venv
+EXTRAS ?=
+# The first Python of a supported version; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3 python3.12 python3.11; do \
+  $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null && echo $$p && break; done)
+LOCKS := requirements.lock $(foreach extra,$(EXTRAS),requirements-$(extra).lock)
+STAMP := $(VENV)/.installed$(foreach extra,$(EXTRAS),-$(extra))
+RUN := $(VENV)/bin/
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow lint bench gpu-test docker lock clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+
+install: $(STAMP) ## set up .venv from the lock (EXTRAS=cuda adds spconv)
+
+$(STAMP): $(LOCKS) pyproject.toml
+	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 or 3.12 found; name one with PYTHON=/path/to/python3.12"; exit 1; }
+	@test -x $(RUN)python || $(PYTHON) -m venv $(VENV)
+	$(RUN)python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes $(addprefix -r ,$(LOCKS))
+	$(RUN)python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: install ## run the main job on stand-in data; prints where the page is
+	$(RUN)pipeline demo --out demo
+
+test: install ## run the tests
+	$(RUN)python -m pytest
+
+test-slow: install ## run the tests that take minutes
+	$(RUN)python -m pytest -m slow
+
+lint: install ## check format, style, types and the Dockerfile
+	$(RUN)ruff format --check .
+	$(RUN)ruff check .
+	$(RUN)mypy
+	$(RUN)hadolint Dockerfile
+
+bench: install ## measure speed side by side and write docs/benchmarks/cpu.json
+	$(RUN)pipeline bench --out docs/benchmarks
+
+gpu-test: install ## run the tests that need a CUDA device
+	$(RUN)python -m pytest -m gpu
+
+docker: ## build the GPU image
+	docker build --tag emotion-pipeline .
+
+lock: ## write the lock files again (needs uv); pins that must be overridden stand in pyproject.toml
+	uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra cuda $(LOCK_FLAGS) -o requirements-cuda.lock
+	@# Only what the extra adds, so that no pin is written down twice.
+	awk 'FNR == NR { if (/^[a-z]/) seen[$$1] = 1; next } /^[a-z]/ { keep = !($$1 in seen) } keep' \
+	  requirements.lock requirements-cuda.lock > requirements-cuda.tmp && mv requirements-cuda.tmp requirements-cuda.lock
+
+LOCK_FLAGS := --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+  --no-emit-index-url --no-header --no-annotate --quiet
+
+clean: ## remove what demo and the tools wrote; .venv stays
+	rm -rf demo .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,232 @@
+"""The `pipeline` command: sub-command -> stage function. Parsing only; every stage can be called without it."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from data_tools.errors import DataError
+from models.errors import ModelError
+from pipeline.config import (
+    ConfigError,
+    EvaluateSettings,
+    PreprocessSettings,
+    ReorganizeSettings,
+    TrainSettings,
+    load_config,
+    parse_assignments,
+)
+from pipeline.progress import Reporter
+
+app = typer.Typer(
+    help="Emotion recognition from raw video: reorganize, preprocess, train, evaluate, predict.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core.")]
+Data = Annotated[Path, typer.Option(help="The data folder that `pipeline reorganize` made.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="A setting by name, key=value; may be repeated.")]
+Config = Annotated[str | None, typer.Option(help="A file in configs/models, or a path to a YAML file.")]
+Modalities = Annotated[str | None, typer.Option(help="Letters of tav: text, audio, video.")]
+TopP = Annotated[float | None, typer.Option(help="Share of the attention that is kept, in (0, 1]; 1 keeps every site.")]
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0 success, 1 the work failed, 2 bad usage, 130 interrupted."""
+    try:
+        app()
+    except ConfigError as error:
+        _fail(error, 2)
+    except (DataError, ModelError) as error:
+        _fail(error, 2 if isinstance(error, ModelError) else 1)
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on where this one stopped", 130)
+
+
+def _fail(message: object, status: int) -> None:
+    sys.stderr.write(f"error: {message}\n")
+    sys.exit(status)
+
+
+def _print(result: dict[str, Any], as_json: bool, for_people: Callable[[dict[str, Any]], str] | None = None) -> None:
+    if as_json:
+        sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+    elif for_people:
+        sys.stdout.write(for_people(result) + "\n")
+
+
+def _given(**flags: Any) -> dict[str, Any]:
+    """The flags that were really given: the others keep the value of the config file."""
+    return {name: value for name, value in flags.items() if value is not None}
+
+
+@app.command(epilog="Example: pipeline standin --dataset iemocap --out raw --utterances 240")
+def standin(
+    dataset: Annotated[str, typer.Option(help="iemocap or mosei.")],
+    out: Annotated[Path, typer.Option(help="The folder to write the release into.")],
+    utterances: Annotated[int, typer.Option(help="How many utterances of the task's classes.")] = 240,
+    seed: int = 0,
+    noise: Annotated[float | None, typer.Option(help="Chance that a modality shows another emotion.")] = None,
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Write a stand-in release in the real on-disk layout; no score on it means anything about people."""
+    from data_tools.standin import write_standin
+
+    reporter = Reporter()
+    options = _given(noise=noise, workers=workers)
+    result = write_standin(dataset, out, utterances=utterances, seed=seed, track=reporter.track, **options)
+    reporter.say(f"stand-in {dataset}: {utterances} utterances in {out}; it says nothing about people")
+    _print(result, as_json)
+
+
+@app.command(epilog="Example: pipeline reorganize --dataset iemocap --root raw/IEMOCAP_full_release --split session:5")
+def reorganize(
+    dataset: Annotated[str, typer.Option(help="A file in configs/datasets: iemocap or mosei.")],
+    root: Annotated[Path | None, typer.Option(help="The raw release, by default raw/...")] = None,
+    out: Annotated[Path | None, typer.Option(help="The data folder to write, by default data/<dataset>.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="random, random:utterance, session:K, speaker:ID or lists:PATH.")
+    ] = None,
+    seed: int | None = None,
+    workers: Workers = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Stage 1: one clip per utterance, a manifest, and a reason for everything that was left out."""
+    from pipeline.reorganize import reorganize as run
+
+    values = load_config("datasets", dataset) | parse_assignments(settings or [])
+    values |= _given(root=root, out=out, split=split, seed=seed, workers=workers)
+    checked = ReorganizeSettings.checked(values, f"--dataset {dataset} and flags")
+    _print(run(checked, Reporter()), as_json)
+
+
+@app.command(epilog="Example: pipeline preprocess --data data/iemocap --workers 2")
+def preprocess(
+    data: Data = Path("data/iemocap"),
+    workers: Workers = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Stage 2: a face for every sampled frame and log-mel for the sound, kept in data/<name>/store."""
+    from pipeline.preprocess import preprocess as run
+
+    values = parse_assignments(settings or []) | {"data": data, "device": device} | _given(workers=workers)
+    _print(run(PreprocessSettings.checked(values, "flags"), Reporter()), as_json)
+
+
+@app.command(epilog="Example: pipeline train --model mesm --top-p 0.5 --data data/iemocap --out runs/first")
+def train(
+    model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,
+    config: Config = None,
+    top_p: TopP = None,
+    data: Annotated[Path | None, typer.Option(help="The data folder, by default data/iemocap.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder, by default runs/<model>-<dataset>-<time>.")] = None,
+    modalities: Modalities = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    seed: int | None = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out where it stopped.")] = False,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Stage 3: train a model; the best epoch on the validation split is kept."""
+    from pipeline.train import train as run
+
+    train_values, model_values = _model_config(model, config, settings, top_p=top_p, modalities=modalities)
+    train_values |= _given(data=data, out=out, device=device, seed=seed)
+    origin = f"--{'config ' + config if config else 'model ' + str(model)} and flags"
+    _print(run(TrainSettings.checked(train_values, origin), model_values, Reporter(), resume=resume), as_json)
+
+
+def _model_config(
+    model: str | None, config: str | None, assignments: list[str] | None, **flags: Any
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(training settings, model settings) of a config file, with `--set` and the model's flags laid over them."""
+    if (model is None) == (config is None):
+        raise ConfigError("give either --model NAME or --config NAME, for example --model mesm")
+    values = load_config("models", config or model or "")
+    train_values, model_values = dict(values.get("train") or {}), dict(values.get("model") or {})
+    if unknown := set(values) - {"train", "model"}:
+        raise ConfigError(f"config {config or model!r} has unknown sections {sorted(unknown)}; known: model, train")
+    for key, value in parse_assignments(assignments or []).items():
+        (train_values if key in TrainSettings.model_fields else model_values)[key] = value
+    return train_values, model_values | _given(**flags)
+
+
+@app.command(epilog="Example: pipeline evaluate --run runs/first --split test")
+def evaluate(
+    run: Annotated[Path, typer.Option(help="The run folder that `pipeline train` made.")],
+    split: Annotated[str, typer.Option(help="A split of the manifest: train, valid or test.")] = "test",
+    data: Annotated[Path | None, typer.Option(help="Another data folder than the run was trained on.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Stage 4: scores of a run on a split, each with its definition, count and the majority baseline."""
+    from pipeline.evaluate import evaluate as evaluate_run
+
+    values = {"run": run, "split": split, "device": device} | _given(data=data)
+    _print(evaluate_run(EvaluateSettings.checked(values, "flags"), Reporter()), as_json)
+
+
+@app.command(epilog='Example: pipeline predict --run runs/first film.mp4 --transcript "I am so glad you came."')
+def predict(
+    run: Annotated[Path, typer.Option(help="The run folder that `pipeline train` made.")],
+    files: Annotated[list[Path], typer.Argument(help="Video or sound files that ffmpeg reads.")],
+    transcript: Annotated[str | None, typer.Option(help="The words said: a text, or a .srt or .txt file.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Stage 5: emotion scores of any media file, with what was absent in it."""
+    from pipeline.predict import format_predictions
+    from pipeline.predict import predict as predict_files
+
+    _print(predict_files(run, files, transcript, device, Reporter()), as_json, format_predictions)
+
+
+@app.command(epilog="Example: pipeline stats --data data/iemocap")
+def stats(data: Data = Path("data/iemocap"), as_json: Json = False) -> None:
+    """Utterances, words, seconds and labels of each split."""
+    from pipeline.stats import format_stats
+    from pipeline.stats import stats as count
+
+    _print(count(data), as_json, format_stats)
+
+
+@app.command(epilog="Example: pipeline flops --model mesm --top-p 0.5")
+def flops(
+    model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,
+    config: Config = None,
+    top_p: TopP = None,
+    modalities: Modalities = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Multiply-adds by part and parameters, beside the figures of the paper."""
+    from pipeline.flops import flops as count
+    from pipeline.flops import format_flops
+
+    _, model_values = _model_config(model, config, settings, top_p=top_p, modalities=modalities)
+    _print(count(model_values.pop("name"), model_values), as_json, format_flops)
+
+
+@app.command(epilog="Example: pipeline demo --out demo")
+def demo(
+    out: Annotated[Path, typer.Option(help="The folder for the release, the data, the runs and report.html.")] = Path(
+        "demo"
+    ),
+    workers: Workers = None,
+    as_json: Json = False,
+) -> None:
+    """Stages 1 to 4 on a stand-in IEMOCAP, FE2E and MESM side by side, in one page."""
+    from pipeline.demo import demo as run
+
+    _print(run(out, Reporter(), workers), as_json)

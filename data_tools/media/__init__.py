@@ -1,0 +1,24 @@
+"""The only package that starts ffmpeg or opens a video: probe, read frames and sound, write, cut.
+
+Decoding and cutting run in process through PyAV; new videos are written by one ffmpeg process through ffmpeg-python.
+Only local files are opened, whatever their names look like.
+"""
+
+from data_tools.media.audio import AUDIO_RATE_HZ, read_audio, write_wav
+from data_tools.media.frames import read_frames
+from data_tools.media.source import MAX_DURATION_S, MAX_SIDE_PX, MediaInfo, has_audio, probe
+from data_tools.media.write import ffmpeg_exe, write_video
+
+__all__ = [
+    "AUDIO_RATE_HZ",
+    "MAX_DURATION_S",
+    "MAX_SIDE_PX",
+    "MediaInfo",
+    "ffmpeg_exe",
+    "has_audio",
+    "probe",
+    "read_audio",
+    "read_frames",
+    "write_video",
+    "write_wav",
+]

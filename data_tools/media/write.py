@@ -1,0 +1,117 @@
+"""Writing a new video: raw frames through a pipe into one ffmpeg process."""
+
+import shutil
+import threading
+from collections.abc import Iterable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Literal
+
+import ffmpeg
+import imageio_ffmpeg
+import numpy as np
+
+from data_tools.errors import DataError
+from data_tools.files import atomic_path
+from data_tools.media.source import local_url
+
+_CODEC_OPTIONS: dict[str, dict[str, Any]] = {
+    "mpeg4": {"qscale:v": 3, "mpeg_quant": 1},
+    "libx264": {"crf": 18, "preset": "veryfast"},
+}
+_AUDIO_CODECS = {".avi": "pcm_s16le", ".mp4": "aac"}
+
+
+def ffmpeg_exe() -> str:
+    """The ffmpeg program: the system's where it is on the PATH, else the one inside imageio-ffmpeg."""
+    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[np.ndarray],
+    size: tuple[int, int],
+    fps: Fraction | float,
+    codec: Literal["mpeg4", "libx264"] = "libx264",
+    *,
+    tag: str | None = None,
+    audio: Path | None = None,
+) -> None:
+    """Write `frames`, each (H, W, 3) uint8 RGB, at a constant rate; the same input gives the same bytes.
+
+    The suffix of `path` chooses the container (.avi, .mp4, .mkv). size: (width, height) in pixels, both even.
+    tag: the four letters that name the codec in the file, e.g. "DIVX".
+    audio: a sound file that becomes the sound track (PCM in .avi, AAC elsewhere).
+
+    Raises:
+        DataError: a frame of another size or type, an odd size, no frame at all, or ffmpeg refuses; nothing is left
+            behind then.
+    """
+    width, height = size
+    if width <= 0 or height <= 0 or width % 2 or height % 2:
+        raise DataError(f"video size is {width}x{height}: both sides must be positive and even (yuv420p)")
+    with atomic_path(path) as temporary:
+        process = _start_ffmpeg(
+            temporary, size, Fraction(fps).limit_denominator(100_000), codec=codec, tag=tag, audio=audio
+        )
+        said: list[bytes] = []
+        # Read what ffmpeg says beside the writing: a full pipe on either side would stop both for ever.
+        listener = threading.Thread(target=lambda: said.append(process.stderr.read()))
+        listener.start()
+        count, refused = 0, None
+        try:
+            for frame in frames:
+                if frame.shape != (height, width, 3) or frame.dtype != np.uint8:
+                    refused = f"frame {count} is {frame.dtype} {frame.shape}, expected uint8 {(height, width, 3)}"
+                    break
+                process.stdin.write(np.ascontiguousarray(frame).data)
+                count += 1
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # ffmpeg has ended; its exit status and words below say why
+        except BaseException:
+            process.kill()
+            raise
+        finally:
+            status = process.wait()
+            listener.join()
+            process.stderr.close()
+        if refused or not count:
+            raise DataError(f"cannot write {path}: {refused or 'there are no frames'}")
+        if status:
+            words = b"".join(said).decode(errors="replace").strip()[-500:]
+            raise DataError(f"cannot write {path}: ffmpeg ended with {status}: {words}")
+
+
+def _start_ffmpeg(
+    target: Path, size: tuple[int, int], fps: Fraction, *, codec: str, tag: str | None, audio: Path | None
+) -> Any:
+    inputs = [
+        ffmpeg.input(
+            "pipe:",
+            format="rawvideo",
+            pixel_format="rgb24",
+            video_size=size,
+            framerate=f"{fps.numerator}/{fps.denominator}",
+            protocol_whitelist="pipe",
+        )
+    ]
+    options: dict[str, Any] = {
+        "vcodec": codec,
+        "pix_fmt": "yuv420p",
+        "threads": 1,
+        "fflags": "+bitexact",
+        "flags:v": "+bitexact",
+        **_CODEC_OPTIONS[codec],
+    }
+    if tag:
+        options["vtag"] = tag
+    if audio is not None:
+        inputs.append(ffmpeg.input(local_url(audio), protocol_whitelist="file").audio)
+        options |= {"acodec": _AUDIO_CODECS.get(target.suffix, "aac"), "flags:a": "+bitexact"}
+    return (
+        ffmpeg.output(*inputs, local_url(target), **options)
+        .global_args("-hide_banner", "-loglevel", "error", "-nostdin")
+        .overwrite_output()
+        .run_async(cmd=ffmpeg_exe(), pipe_stdin=True, pipe_stderr=True)
+    )

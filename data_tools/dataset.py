@@ -14,7 +14,7 @@ from data_tools import mel
 from data_tools.batch import Batch
 from data_tools.errors import DataError
 from data_tools.manifest import LABEL_PREFIX, emotions_of, read_manifest, read_rejects
-from data_tools.store import DialogueStore, store_path
+from data_tools.store import DialogueStore, Features, store_path
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 
@@ -35,6 +35,21 @@ class Sample:
     text: str
     labels: Tensor
     sentiment: float
+
+
+def to_sample(
+    features: Features, utterance_id: str, text: str, labels: Tensor, sentiment: float = float("nan")
+) -> Sample:
+    """Stored features as a model wants them: channels first, the sound standardised and cut into chunks."""
+    return Sample(
+        id=utterance_id,
+        faces=features.faces.permute(0, 3, 1, 2).contiguous(),
+        face_scores=features.face_score,
+        chunks=mel.chunks(features.logmel),
+        text=text,
+        labels=labels,
+        sentiment=sentiment,
+    )
 
 
 class UtteranceDataset(Dataset[Sample]):
@@ -63,7 +78,7 @@ class UtteranceDataset(Dataset[Sample]):
         kept = table[~table["utterance_id"].isin(rejected)].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
         self.table = kept
-        self._labels = torch.from_numpy(kept[[LABEL_PREFIX + name for name in self.emotions]].to_numpy(np.float32))
+        self._labels = torch.tensor(kept[[LABEL_PREFIX + name for name in self.emotions]].to_numpy(np.float32))
         self._stores: dict[str, DialogueStore] = {}
         self._check_store()
 
@@ -99,15 +114,7 @@ class UtteranceDataset(Dataset[Sample]):
                 f"{row['utterance_id']!r} is not in {self._path(row['dialogue_id'])}; "
                 f"run `pipeline preprocess --data {self.data_dir}` again"
             ) from None
-        return Sample(
-            id=row["utterance_id"],
-            faces=features.faces.permute(0, 3, 1, 2).contiguous(),
-            face_scores=features.face_score,
-            chunks=mel.chunks(features.logmel),
-            text=row["text"],
-            labels=self._labels[index],
-            sentiment=float(row["sentiment"]),
-        )
+        return to_sample(features, row["utterance_id"], row["text"], self._labels[index], float(row["sentiment"]))
 
     def sizes(self) -> list[tuple[int, int]]:
         """Faces and chunks of every utterance, in order, without reading them: what a batch will cost."""

@@ -157,7 +157,7 @@ def crop_faces(
     Frames are taken `batch_frames` at a time and only the small crops of all candidates are kept until the path is
     chosen, so memory doesn't grow with the length of the video or the size of its picture.
 
-    frames: (H, W, 3) uint8 RGB each, all of one size, in time order; there may be none.
+    frames: (H, W, 3) uint8 RGB each, in time order; there may be none.
     """
     candidates: list[Candidates] = []
     options: list[list[tuple[np.ndarray, np.ndarray]]] = []  # per frame: (box, crop) of each candidate, then the centre
@@ -183,6 +183,7 @@ def crop_faces(
 
 
 def _batches(frames: Iterable[np.ndarray], size: int) -> Iterator[list[np.ndarray]]:
-    iterator = iter(frames)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+    # A stream may change its picture size on the way; the detector takes frames of one size.
+    for _, same_size in itertools.groupby(frames, key=lambda frame: frame.shape):
+        while batch := list(itertools.islice(same_size, size)):
+            yield batch

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -69,13 +70,14 @@ def write_dialogue(
     tensors["face_offsets"] = _offsets([len(item.faces) for item in items])
     tensors["mel_offsets"] = _offsets([len(item.logmel) for item in items])
     header = {
-        "utterance_ids": json.dumps(list(features)),
-        "rejected": json.dumps(dict(rejected or {})),
+        "version": STORE_VERSION,
         "fingerprint": fingerprint,
-        "version": str(STORE_VERSION),
+        "utterance_ids": list(features),
+        "rejected": dict(rejected or {}),
     }
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        # One entry: safetensors writes several in an order that changes from run to run, and so do the bytes.
+        save_file(tensors, temporary, metadata={"store": json.dumps(header)})
 
 
 def _offsets(counts: Sequence[int]) -> Tensor:
@@ -86,10 +88,14 @@ def read_fingerprint(path: Path) -> str | None:
     """The fingerprint in a store file's header; None where there is no readable store of this version."""
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
+            header = _header(file)
     except (OSError, SafetensorError):
         return None
-    return header.get("fingerprint") if header.get("version") == str(STORE_VERSION) else None
+    return header.get("fingerprint") if header.get("version") == STORE_VERSION else None
+
+
+def _header(file: Any) -> dict[str, Any]:
+    return json.loads((file.metadata() or {}).get("store", "{}"))
 
 
 class DialogueStore:
@@ -104,15 +110,15 @@ class DialogueStore:
             self._file = safe_open(path, framework="pt").__enter__()
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path} cannot be read ({error}); run `pipeline preprocess` again") from error
-        header = self._file.metadata() or {}
-        if header.get("version") != str(STORE_VERSION):
+        header = _header(self._file)
+        if header.get("version") != STORE_VERSION:
             raise DataError(
                 f"{path} has store version {header.get('version')}, this program reads {STORE_VERSION}; "
                 "run `pipeline preprocess` again"
             )
-        self.utterance_ids: list[str] = json.loads(header["utterance_ids"])
+        self.utterance_ids: list[str] = header["utterance_ids"]
         self.rejected: dict[str, tuple[str, str]] = {
-            name: (reason, detail) for name, (reason, detail) in json.loads(header["rejected"]).items()
+            name: (reason, detail) for name, (reason, detail) in header["rejected"].items()
         }
         self._position = {utterance_id: i for i, utterance_id in enumerate(self.utterance_ids)}
         self._faces = self._file.get_tensor("face_offsets").tolist()

@@ -186,10 +186,13 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Stage 5: emotion scores of any media file, with what was absent in it."""
-    from pipeline.predict import format_predictions
+    from pipeline.predict import failed, format_predictions
     from pipeline.predict import predict as predict_files
 
-    _print(predict_files(run, files, transcript, device, Reporter()), as_json, format_predictions)
+    result = predict_files(run, files, transcript, device, Reporter())
+    _print(result, as_json, format_predictions)
+    if failed(result):
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: pipeline stats --data data/iemocap")

@@ -1,0 +1,146 @@
+"""Stage 5: any media file + run directory -> emotion scores, and what was absent in the file."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import models
+from data_tools.dataset import collate, to_sample
+from data_tools.errors import DataError
+from data_tools.faces import FaceDetector
+from data_tools.media import probe
+from data_tools.store import Features
+from pipeline.config import ConfigError, FaceSettings, MelSettings
+from pipeline.preprocess import extract_features
+from pipeline.progress import Reporter
+from pipeline.rundir import RunDir, read_json
+
+_SRT_TIME = re.compile(r"^\s*\d+:\d\d:\d\d[,.]\d+\s*-->")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one file.
+
+    scores: emotion -> sigmoid in [0, 1]. predicted: emotions whose score reaches the run's threshold.
+    absent: what the file lacked, in words; the answer then rests on the rest. error: why there is no answer.
+    """
+
+    file: str
+    scores: dict[str, float] = field(default_factory=dict)
+    predicted: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    error: str | None = None
+
+
+def predict(
+    run: Path, files: Sequence[Path], transcript: str | None, device: str, reporter: Reporter
+) -> dict[str, Any]:
+    """Scores of each file, taken whole as one utterance, with the preprocessing and thresholds of the run.
+
+    transcript: the words said in the one file, or the path of a .srt or .txt file with them; None for no words.
+    Returns {"run", "notice", "thresholds", "files": [Prediction as a dict]}. A file that cannot be read has an `error`.
+
+    Raises:
+        ConfigError: a transcript for several files, no such run, or CUDA asked for where there is none.
+    """
+    if transcript is not None and len(files) != 1:
+        raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use --device cpu")
+    place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
+    run_dir = RunDir(run)
+    if not run_dir.thresholds.is_file():
+        raise ConfigError(f"{run} is not a finished run: {run_dir.thresholds} is not there; make one: pipeline train")
+    facts, thresholds = run_dir.facts(), read_json(run_dir.thresholds)["thresholds"]
+    faces = FaceSettings.checked(facts.preprocessing.get("faces", {}), str(run_dir.data))
+    mel_settings = MelSettings.checked(facts.preprocessing.get("mel", {}), str(run_dir.data))
+    model = models.load(run).to(place).eval()
+    tokenize = models.tokenizer_for(model)
+    detector = FaceDetector(place, faces.min_face_px)
+    text = read_transcript(transcript) if transcript else ""
+
+    answers: list[Prediction] = []
+    for path in reporter.track(files, len(files), "predict", "files"):
+        try:
+            features, absent = _features(path, detector, faces, mel_settings)
+        except DataError as error:
+            answers.append(Prediction(str(path), error=str(error)))
+            continue
+        if not text.strip():
+            absent.append("no words: no transcript was given")
+        sample = to_sample(features, str(path), text, torch.zeros(len(thresholds)))
+        with torch.inference_mode():
+            scores = model(collate([sample], tokenize).to(place)).logits.sigmoid()[0].tolist()
+        by_name = dict(zip(thresholds, scores, strict=True))
+        predicted = [name for name, score in by_name.items() if score >= thresholds[name]]
+        answers.append(Prediction(str(path), by_name, predicted, absent))
+    return {
+        "run": str(run),
+        "notice": facts.notice,
+        "thresholds": thresholds,
+        "files": [vars(answer) for answer in answers],
+    }
+
+
+def _features(
+    path: Path, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
+) -> tuple[Features, list[str]]:
+    """The tensors of a file, and what it lacks in words."""
+    info = probe(path)
+    if not info.has_video and not info.has_audio:
+        raise DataError(f"{path} has neither picture nor sound")
+    features = extract_features(
+        path if info.has_video else None, path if info.has_audio else None, detector, faces, mel_settings
+    )
+    absent = []
+    if not info.has_video:
+        absent.append("no face: the file has no video stream")
+    elif not (features.face_score > 0).any():
+        absent.append(f"no face: none found in {len(features.faces)} sampled frames, the picture's centre stands in")
+    if not info.has_audio:
+        absent.append("no sound: the file has no audio stream")
+    return features, absent
+
+
+def read_transcript(transcript: str) -> str:
+    """The words of a transcript: the text itself, or those of a .srt or .txt file without numbers and times.
+
+    Raises:
+        ConfigError: the named file is missing or not text.
+    """
+    if not transcript.lower().endswith((".srt", ".txt")):
+        return transcript
+    try:
+        lines = Path(transcript).read_text(encoding="utf-8-sig", errors="strict").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"transcript {transcript!r} cannot be read as UTF-8 text: {error}") from error
+    if transcript.lower().endswith(".srt"):
+        times = {number for number, line in enumerate(lines) if _SRT_TIME.match(line)}
+        # A cue is its number, its times, its text: the line before a time is its number.
+        lines = [line for number, line in enumerate(lines) if number not in times and number + 1 not in times]
+    return re.sub(r"<[^>]*>", "", " ".join(line.strip() for line in lines if line.strip()))
+
+
+def format_predictions(result: dict[str, Any]) -> str:
+    """The result for a person: a block a file, the scores with their thresholds, what was absent."""
+    lines = [result["notice"]] if result["notice"] else []
+    for answer in result["files"]:
+        lines.append(answer["file"])
+        if answer["error"]:
+            lines.append(f"  error: {answer['error']}")
+            continue
+        for name, score in sorted(answer["scores"].items(), key=lambda item: -item[1]):
+            mark = "yes" if name in answer["predicted"] else ""
+            lines.append(f"  {name:<10} {score:.3f}  threshold {result['thresholds'][name]:.2f}  {mark}".rstrip())
+        lines += [f"  {absent}" for absent in answer["absent"]]
+    return "\n".join(lines)
+
+
+def failed(result: dict[str, Any]) -> bool:
+    """Whether any file got no answer."""
+    return any(answer["error"] for answer in result["files"])

@@ -1,0 +1,99 @@
+import pickle
+
+import pytest
+import torch
+
+from data_tools import mel
+from data_tools.dataset import UtteranceDataset, collate
+from data_tools.errors import DataError
+from data_tools.manifest import Clip, Reject, write_manifest, write_rejects
+from data_tools.store import Features, store_path, write_dialogue
+
+
+def clip(utterance_id, split="train", text="so", sentiment=None, **labels):
+    dialogue = utterance_id.rsplit("_", 1)[0]
+    return Clip(
+        utterance_id, dialogue, "s", "1", split, 0.0, 1.0, text, "c.mp4", "c.wav", labels, sentiment, "v", "a", 25.0
+    )
+
+
+def features(faces, rows):
+    return Features(
+        faces=torch.full((faces, 48, 48, 3), rows, dtype=torch.uint8),
+        face_time_s=torch.zeros(faces),
+        face_score=torch.ones(faces),
+        face_landmarks=torch.zeros(faces, 5, 2),
+        logmel=torch.randn(rows, 128, generator=torch.Generator().manual_seed(rows)).half(),
+    )
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    clips = [
+        clip("d1_a", ang=1.0, sad=0.0),
+        clip("d1_b", "test", sentiment=-2.0, ang=0.0, sad=1.0),
+        clip("d2_c", ang=0.0, sad=1.0),
+        clip("d2_gone", ang=0.0, sad=1.0),
+    ]
+    write_manifest(tmp_path, clips, ["ang", "sad"])
+    write_rejects(tmp_path, [Reject("d2_gone", "c.mp4", "preprocess", "clip:unreadable", "broken")])
+    write_dialogue(store_path(tmp_path, "d1"), {"d1_a": features(2, 40), "d1_b": features(1, 32)}, "f")
+    write_dialogue(store_path(tmp_path, "d2"), {"d2_c": features(0, 0)}, "f")
+    return tmp_path
+
+
+def tokenize(texts):
+    width = max(len(text) for text in texts)
+    tokens = torch.tensor([[ord(c) for c in text.ljust(width, "\0")] for text in texts]).view(len(texts), width)
+    return tokens, tokens > 0
+
+
+def test_samples_have_the_stated_shapes(data_dir):
+    data = UtteranceDataset(data_dir)
+    assert (len(data), data.rejected, data.emotions) == (3, 1, ["ang", "sad"])
+    sample = data[0]
+    assert (sample.id, sample.text, sample.labels.tolist()) == ("d1_a", "so", [1.0, 0.0])
+    assert (sample.faces.shape, sample.faces.dtype) == ((2, 3, 48, 48), torch.uint8)
+    assert (sample.chunks.shape, sample.chunks.dtype) == ((2, 1, 128, 32), torch.float32)
+    assert data[1].sentiment == -2.0
+    assert data[2].faces.shape == (0, 3, 48, 48)
+    assert data.sizes() == [(2, 2), (1, 1), (0, 0)]
+
+
+def test_a_split_is_a_part(data_dir):
+    assert [UtteranceDataset(data_dir, "test")[0].id] == ["d1_b"]
+    with pytest.raises(DataError, match="'dev'.*test, train"):
+        UtteranceDataset(data_dir, "dev")
+
+
+def test_a_batch_is_packed_in_order(data_dir):
+    data = UtteranceDataset(data_dir)
+    batch = collate([data[0], data[2], data[1]], tokenize)
+    assert batch.ids == ("d1_a", "d2_c", "d1_b")
+    assert batch.face_counts.tolist() == [2, 0, 1]
+    assert batch.chunk_counts.tolist() == [2, 0, 1]
+    assert batch.faces[:, 0, 0, 0].tolist() == [40, 40, 32]
+    torch.testing.assert_close(batch.chunks[2:], data[1].chunks)
+    assert batch.labels.tolist() == [[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]
+    assert batch.sentiment.isnan().tolist() == [True, True, False]
+
+
+def test_missing_store_names_the_command(data_dir):
+    store_path(data_dir, "d2").unlink()
+    with pytest.raises(DataError, match="pipeline preprocess --data"):
+        UtteranceDataset(data_dir)
+    UtteranceDataset(data_dir, "test")  # needs only d1
+
+
+def test_an_utterance_that_the_store_lacks_is_named(data_dir):
+    write_dialogue(store_path(data_dir, "d1"), {"d1_a": features(1, 1)}, "f")
+    with pytest.raises(DataError, match="'d1_b'"):
+        UtteranceDataset(data_dir)[1]
+
+
+def test_it_travels_to_a_worker(data_dir):
+    data = UtteranceDataset(data_dir)
+    first = data[0]
+    copy = pickle.loads(pickle.dumps(data))
+    torch.testing.assert_close(copy[0].chunks, first.chunks)
+    assert mel.CHUNK_FRAMES == first.chunks.shape[-1]

@@ -1,0 +1,59 @@
+import pytest
+
+from data_tools.errors import DataError
+from data_tools.manifest import (
+    Clip,
+    Reject,
+    emotions_of,
+    read_manifest,
+    read_rejects,
+    write_manifest,
+    write_rejects,
+)
+
+
+def clip(utterance_id, **labels):
+    return Clip(utterance_id, "007", "s", "1", "train", 0.1, 1.5, "né", "c.mp4", "c.wav", labels, None, "v", "a", 29.97)
+
+
+def test_rows_come_back_sorted_with_ids_as_text(tmp_path):
+    write_manifest(tmp_path, [clip("2", ang=1.0, sad=0.0), clip("010", ang=0.0, sad=0.5)], ["ang", "sad"])
+    table = read_manifest(tmp_path)
+    assert table["utterance_id"].tolist() == ["010", "2"]
+    assert table["dialogue_id"].tolist() == ["007", "007"]
+    assert table["label_sad"].tolist() == [0.5, 0.0]
+    assert str(table["label_ang"].dtype) == "float32"
+    assert table["sentiment"].isna().all()
+    assert emotions_of(table) == ["ang", "sad"]
+
+
+def test_order_of_work_does_not_change_the_bytes(tmp_path):
+    rows = [clip("a", ang=1.0), clip("b", ang=0.0)]
+    for name, order in (("x", rows), ("y", rows[::-1])):
+        write_manifest(tmp_path / name, order, ["ang"])
+    assert (tmp_path / "x/utterances.parquet").read_bytes() == (tmp_path / "y/utterances.parquet").read_bytes()
+
+
+def test_an_id_twice_is_refused(tmp_path):
+    with pytest.raises(DataError, match="'a' occurs twice"):
+        write_manifest(tmp_path, [clip("a", ang=1.0), clip("a", ang=1.0)], ["ang"])
+
+
+def test_missing_and_broken_manifests_name_the_command(tmp_path):
+    with pytest.raises(DataError, match="pipeline reorganize --dataset"):
+        read_manifest(tmp_path)
+    (tmp_path / "utterances.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match="pipeline reorganize"):
+        read_manifest(tmp_path)
+
+
+def test_rejects_come_back(tmp_path):
+    assert read_rejects(tmp_path) == []
+    rejects = [
+        Reject(None, "b.avi", "reorganize", "video:unreadable", "x"),
+        Reject("u", "a.txt", "reorganize", "label:xxx", "y"),
+    ]
+    write_rejects(tmp_path, rejects)
+    assert read_rejects(tmp_path) == rejects[::-1]
+    write_rejects(tmp_path, [])
+    assert read_rejects(tmp_path) == []

@@ -1,0 +1,51 @@
+import pytest
+import torch
+
+from data_tools.errors import DataError
+from data_tools.store import DialogueStore, Features, read_fingerprint, write_dialogue
+
+
+def features(faces, rows, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return Features(
+        faces=torch.randint(0, 256, (faces, 48, 48, 3), generator=generator, dtype=torch.uint8),
+        face_time_s=torch.arange(faces) * 0.5,
+        face_score=torch.rand(faces, generator=generator),
+        face_landmarks=torch.rand(faces, 5, 2, generator=generator),
+        logmel=torch.randn(rows, 128, generator=generator).half(),
+    )
+
+
+@pytest.mark.parametrize("sizes", [[(2, 10), (3, 70), (1, 1)], [(0, 0), (4, 0), (0, 5)]])
+def test_what_is_written_is_read_back(tmp_path, sizes):
+    written = {f"u{i}": features(*size, seed=i) for i, size in enumerate(sizes)}
+    write_dialogue(tmp_path / "d.safetensors", written, "print", {"bad": ("clip:unreadable", "why")})
+    store = DialogueStore(tmp_path / "d.safetensors")
+    assert store.utterance_ids == list(written)
+    assert store.rejected == {"bad": ("clip:unreadable", "why")}
+    for name, size in zip(written, sizes, strict=True):
+        assert store.sizes(name) == size
+        for field, tensor in vars(written[name]).items():
+            torch.testing.assert_close(getattr(store[name], field), tensor, rtol=0, atol=0)
+
+
+def test_the_same_features_give_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        write_dialogue(tmp_path / f"{name}.safetensors", {"u": features(2, 40)}, "print")
+    assert (tmp_path / "a.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+
+
+def test_a_dialogue_of_rejects_alone_is_a_store_too(tmp_path):
+    write_dialogue(tmp_path / "d.safetensors", {}, "print", {"bad": ("clip:unreadable", "why")})
+    assert DialogueStore(tmp_path / "d.safetensors").utterance_ids == []
+
+
+def test_fingerprint_and_broken_files(tmp_path):
+    path = tmp_path / "d.safetensors"
+    assert read_fingerprint(path) is None
+    write_dialogue(path, {"u": features(1, 1)}, "print")
+    assert read_fingerprint(path) == "print"
+    path.write_bytes(path.read_bytes()[:100])
+    assert read_fingerprint(path) is None
+    with pytest.raises(DataError, match="pipeline preprocess"):
+        DialogueStore(path)

@@ -1,1 +1,110 @@
-"""Networks only: no paths of data, no argument parsing, no data set names."""
+"""Networks only: no paths of data, no argument parsing, no data set names.
+
+`REGISTRY` is the list of models. `build` makes one from settings; `save` and `load` keep one in a folder.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from models.base import Model, ModelSettings
+from models.checkpoint import read_model, write_model
+from models.errors import ModelError
+from models.fe2e import FE2E, FE2EConfig
+from models.layers.text import TextEncoder, pretrained, tokenizer_of
+from models.layers.tokenizers import Tokenizer
+from models.mesm import MESM, MESMConfig
+
+REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
+    "fe2e": (FE2EConfig, FE2E),
+    "mesm": (MESMConfig, MESM),
+}
+
+__all__ = ["REGISTRY", "ModelError", "build", "config_of", "load", "save", "tokenizer_for"]
+
+
+def config_of(name: str, settings: dict[str, Any]) -> ModelSettings:
+    """The checked settings of the model called `name`, defaults filled in.
+
+    Raises:
+        ModelError: unknown model or setting (the known ones are listed), or a value out of range.
+    """
+    if name not in REGISTRY:
+        raise ModelError(f"model is {name!r}; known: {', '.join(REGISTRY)}")
+    config_class, _ = REGISTRY[name]
+    try:
+        return config_class(**settings)
+    except ValidationError as error:
+        problems = [_problem(name, config_class, found) for found in error.errors()]
+        raise ModelError("\n".join(problems)) from None
+
+
+def _problem(name: str, config_class: type[ModelSettings], error: Any) -> str:
+    setting = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        return f"{name} has no setting {setting!r}; known: {', '.join(config_class.model_fields)}"
+    if not setting:
+        return f"{name}: {error['msg']}"
+    meaning = config_class.model_fields[setting].description
+    return f"{name}.{setting} is {error['input']!r}: {error['msg']} ({meaning})"
+
+
+def build(name: str, **settings: Any) -> Model:
+    """A new model in training mode, with random weights but for its text encoder's.
+
+    Raises:
+        ModelError: as `config_of`, or the text encoder cannot be read.
+    """
+    config = config_of(name, settings)
+    text = pretrained(config.text_encoder, config.max_tokens) if "t" in config.modalities else None
+    return _make(name, config, text)
+
+
+def _make(name: str, config: ModelSettings, text: TextEncoder | None) -> Model:
+    return REGISTRY[name][1](config, text)
+
+
+def save(model: Model, folder: str | Path) -> None:
+    """The model with all it needs in `folder`: `model.safetensors`, `model.json`, `tokenizer/`.
+
+    Raises:
+        ModelError: not a model of the registry, or the folder cannot be written.
+    """
+    for name, (_, model_class) in REGISTRY.items():
+        if type(model) is model_class:
+            return write_model(Path(folder), name, model.config.model_dump(), model.text, model)
+    raise ModelError(f"cannot save a {type(model).__name__}; known: {', '.join(REGISTRY)}")
+
+
+def load(run_dir: str | Path) -> Model:
+    """The model that `save` wrote, on the CPU, in evaluation mode. Fetches nothing.
+
+    Raises:
+        ModelError: no readable model there, or one that these settings don't fit.
+    """
+    saved = read_model(Path(run_dir))
+    config = config_of(saved.name, saved.settings)
+    model = _make(saved.name, config, saved.text_encoder(config.max_tokens))
+    try:
+        model.load_state_dict(saved.weights)
+    except RuntimeError as error:
+        raise ModelError(f"the weights in {run_dir} don't fit its settings: {error}") from error
+    return model.eval()
+
+
+def tokenizer_for(model: Model | str, max_tokens: int = 100) -> Tokenizer:
+    """Texts -> `(tokens (B, L) int64, mask (B, L) bool)`, cut at max_tokens, padded to the longest of these texts.
+
+    model: a model of the registry (its own tokenizer and limit; a model without text gets the `tiny` one, whose
+    tokens it never reads), or the name of a text encoder.
+
+    Raises:
+        ModelError: no such text encoder.
+    """
+    if isinstance(model, str):
+        return tokenizer_of(model, max_tokens)
+    if model.text is None:
+        return tokenizer_of("tiny", max_tokens)
+    tokenizer: Tokenizer = model.text.tokenizer
+    return tokenizer

@@ -1,0 +1,94 @@
+"""A model in a folder: `model.safetensors`, `model.json` and `tokenizer/`, enough to rebuild it without a network."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from models.errors import ModelError
+from models.layers.text import TextEncoder, restored
+
+WEIGHTS_FILE = "model.safetensors"
+DESCRIPTION_FILE = "model.json"
+TOKENIZER_DIR = "tokenizer"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `read_model` finds: the model's registry name, its settings and its weights."""
+
+    name: str
+    settings: dict[str, Any]
+    text_config: dict[str, Any] | None
+    weights: dict[str, Tensor]
+    folder: Path
+
+    def text_encoder(self, max_tokens: int) -> TextEncoder | None:
+        """The text encoder's architecture and tokenizer, without its weights; None for a model without text."""
+        if self.text_config is None:
+            return None
+        return restored(self.text_config, self.folder / TOKENIZER_DIR, max_tokens)
+
+
+def write_model(folder: Path, name: str, settings: dict[str, Any], text: TextEncoder | None, model: nn.Module) -> None:
+    """Writes `model`; each file under a temporary name, then renamed, the description last.
+
+    Raises:
+        ModelError: the folder cannot be written.
+    """
+    description = {
+        "format": FORMAT,
+        "name": name,
+        "settings": settings,
+        "text_encoder": None if text is None else _architecture(text),
+    }
+    weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if text is not None:
+            text.tokenizer.save(folder / TOKENIZER_DIR)
+        _replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
+        lines = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+        _replace(folder / DESCRIPTION_FILE, lambda path: path.write_text(lines, encoding="utf-8"))
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot write the model to {folder}: {error}; check permissions and free space") from error
+
+
+def _architecture(text: TextEncoder) -> dict[str, Any]:
+    # Where the weights once came from says nothing on another machine.
+    return {key: value for key, value in text.config.to_dict().items() if key != "_name_or_path"}
+
+
+def _replace(target: Path, write: Any) -> None:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        write(temporary)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_model(folder: Path) -> Saved:
+    """What `write_model` wrote.
+
+    Raises:
+        ModelError: a file is missing or not readable, or the folder was written in another format.
+    """
+    try:
+        description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        weights = load_file(folder / WEIGHTS_FILE)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ModelError(
+            f"{folder} holds no readable model ({error}); expected {DESCRIPTION_FILE} and {WEIGHTS_FILE}, "
+            "which `pipeline train` writes"
+        ) from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise ModelError(f"{folder / DESCRIPTION_FILE} has format {found!r}, this program reads {FORMAT}; train again")
+    return Saved(description["name"], description["settings"], description["text_encoder"], weights, folder)

@@ -1,0 +1,101 @@
+"""What FE2E and MESM share: text encoder, two towers, two sequence encoders, and the weighted sum of their scores."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from data_tools.batch import Batch
+from models.base import Model, ModelSettings
+from models.errors import ModelError
+from models.layers.sequence import SequenceEncoder
+from models.layers.text import TextEncoder
+from models.layers.tower import Tower, TowerResult
+from models.output import Output
+
+HEADS = 4
+# Mean and deviation of a face's pixels, 0 to 255, red, green, blue; mel chunks come standardised.
+_FACE_MEAN, _FACE_DEVIATION = (159.0, 111.0, 102.0), (37.0, 33.0, 32.0)
+_FACE_SIZE, _CHUNK_SIZE = (48, 48), (128, 32)
+
+# Makes one stage from channels in and channels out.
+StageMaker = Callable[[int, int], nn.Module]
+
+
+class EndToEndConfig(ModelSettings):
+    """Sizes of FE2E and MESM; the defaults are the papers' (Table 6)."""
+
+    width: int = Field(64, ge=4, multiple_of=4, description="first channels; stages have 2, 4 and 8 times as many")
+    layers: int = Field(4, ge=1, description="transformer layers over faces and over chunks")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in those transformers")
+
+
+class EndToEndModel(Model):
+    """Raw faces, mel chunks and tokens -> scores; which stages the towers have is what makes the model.
+
+    Parts are named by modality: `text`, `mel`, `face`. A modality that the settings don't name has no part.
+
+    text: the encoder; None exactly where the settings have no `t`.
+    """
+
+    def __init__(self, config: EndToEndConfig, text: TextEncoder | None, make_stage: StageMaker) -> None:
+        super().__init__()
+        if (text is None) is ("t" in config.modalities):
+            raise ModelError(
+                f"modalities is {config.modalities!r}, but a text encoder is {'not ' * (text is None)}given"
+            )
+        self.config = config
+        width = config.width
+        self.text = text
+        shapes = {"a": ("mel", _CHUNK_SIZE, (0.0,), (1.0,)), "v": ("face", _FACE_SIZE, _FACE_MEAN, _FACE_DEVIATION)}
+        self.towers = nn.ModuleDict()
+        for letter, (name, size, mean, deviation) in shapes.items():
+            if letter in config.modalities:
+                stages = [make_stage(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
+                self.towers[name] = Tower(size, width, stages, mean, deviation)
+        self.sequences = nn.ModuleDict(
+            {name: SequenceEncoder(width, config.layers, HEADS, config.dropout) for name in self.towers}
+        )
+        heads = {name: nn.Linear(width, config.outputs) for name in self.towers}
+        if text is not None:
+            heads["text"] = nn.Linear(text.size, config.outputs)
+        self.heads = nn.ModuleDict(heads)
+        # Equal and positive at the start, so that every modality pulls the way its own scores point.
+        self.fusion = nn.ParameterDict({name: nn.Parameter(torch.tensor(1 / len(heads))) for name in heads})
+
+    def forward(self, batch: Batch, keep_maps: bool = False) -> Output:
+        """keep_maps: fill `kept` with the sites that each sparse stage computed, e.g. `face.1` (F, 24, 24) bool."""
+        scores: dict[str, Tensor] = {}
+        computed: dict[str, float] = {}
+        kept: dict[str, Tensor] = {}
+        state = None
+        if self.text is not None:
+            state, computed["text.macs"] = self.text(batch.tokens, batch.token_mask)
+            scores["text"] = self.heads["text"](state)
+        for name, images, counts in self._images(batch):
+            query = self.query(state, counts, len(images))
+            found: TowerResult = self.towers[name](images, query)
+            summary, sequence_macs = self.sequences[name](found.features, counts)
+            scores[name] = self.heads[name](summary)
+            computed[f"{name}.macs"] = found.macs + sequence_macs
+            for i, stage in enumerate(found.stages, start=1):
+                computed[f"{name}.active.{i}"] = stage.active
+                computed[f"{name}.share.{i}"] = stage.active / max(stage.sites, 1)
+                if keep_maps and stage.kept is not None:
+                    kept[f"{name}.{i}"] = stage.kept
+        logits = torch.stack([self.fusion[name] * score.float() for name, score in scores.items()]).sum(0)
+        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in computed.items()}
+        return Output(logits, computed=tensors, kept=kept)
+
+    def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor | None:  # noqa: ARG002
+        """What the stages of a tower are asked with, (images, Q); dense stages need nothing.
+
+        state: (B, size) of the text, None without text. counts: (B,) images of each utterance; sums to `images`.
+        """
+        return None
+
+    def _images(self, batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
+        packed = {"mel": (batch.chunks, batch.chunk_counts), "face": (batch.faces, batch.face_counts)}
+        for name in self.towers:
+            yield name, *packed[name]

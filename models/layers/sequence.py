@@ -1,0 +1,48 @@
+"""The transformer that reads one vector a frame and gives one vector an utterance."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+class SequenceEncoder(nn.Module):
+    """CLS transformer with sinusoidal positions (Vaswani et al. 2017, section 3.5) over packed sequences.
+
+    The CLS vector takes position 0, the frames follow. An utterance without frames is its CLS vector alone.
+    """
+
+    def __init__(self, size: int, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.cls = nn.Parameter(torch.randn(size) * 0.02)
+        layer = nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, frames: Tensor, counts: Tensor) -> tuple[Tensor, float]:
+        """frames: (F, D), utterance after utterance. counts: (B,) int64, sums to F.
+
+        Returns (B, D), the state of CLS, and the multiply-adds done.
+        """
+        size = frames.shape[1]
+        utterance = torch.arange(len(counts), device=counts.device).repeat_interleave(counts, output_size=len(frames))
+        first = counts.cumsum(0) - counts
+        position = torch.arange(len(frames), device=counts.device) - first[utterance]
+        length = 1 + (int(counts.max()) if len(counts) else 0)
+        padded = frames.new_zeros(len(counts), length, size).index_put((utterance, 1 + position), frames)
+        padded = torch.cat([self.cls.to(padded.dtype).expand(len(counts), 1, size), padded[:, 1:]], dim=1)
+        absent = torch.arange(length, device=counts.device) > counts.unsqueeze(1)
+        states = self.encoder(padded + sinusoids(length, size, padded), src_key_padding_mask=absent)
+        return states[:, 0], self._macs(len(counts), length)
+
+    def _macs(self, batch: int, length: int) -> float:
+        linear = sum(weight.numel() for weight in self.encoder.parameters() if weight.ndim == 2)
+        between = len(self.encoder.layers) * 2 * length * self.cls.numel()
+        return batch * length * (linear + between)
+
+
+def sinusoids(length: int, size: int, like: Tensor) -> Tensor:
+    """(length, size): sine at even, cosine at odd features, wavelengths from 2 pi to 10,000 times that."""
+    position = torch.arange(length, device=like.device).unsqueeze(1)
+    rate = torch.exp(torch.arange(0, size, 2, device=like.device) * (-math.log(10_000) / size))
+    angle = position * rate
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)[:, :size].to(like.dtype)

@@ -1,0 +1,126 @@
+"""Feature maps of which only some sites exist: which ones, who neighbours whom, and the rows of features.
+
+Rows are in raster order (image, then y, then x) everywhere, so that features and sites can never be listed in
+different orders.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+# The 3x3 neighbourhood in the order of a kernel's elements: y, then x. Offset 4 is the site itself.
+KERNEL_OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
+CENTRE = 4
+
+
+class Pairs(NamedTuple):
+    """Active neighbours of one kernel element: output row `target[i]` reads input row `source[i]`."""
+
+    target: Tensor
+    source: Tensor
+
+
+class Sites:
+    """Which sites of a stack of maps are active, and the tables derived from that, each made once on first use.
+
+    active: (images, H, W) bool. `len()` is N, the number of active sites.
+    """
+
+    def __init__(self, active: Tensor) -> None:
+        self.active = active
+        # For engines that keep their own tables of these sites between two layers.
+        self.engine_tables: dict[str, object] = {}
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """(N,) int64, rising: index of each active site in the flattened (images, H, W)."""
+        return self.active.flatten().nonzero().squeeze(1)
+
+    @cached_property
+    def image(self) -> Tensor:
+        """(N,) int64: the image that each active site belongs to."""
+        _, height, width = self.active.shape
+        return self.flat // (height * width)
+
+    @cached_property
+    def coordinates(self) -> Tensor:
+        """(N, 3) int32, contiguous: image, y, x of each active site."""
+        # nonzero() returns column-major storage, and engines that read raw memory silently get it wrong.
+        return self.active.nonzero().to(torch.int32).contiguous()
+
+    @cached_property
+    def row_of(self) -> Tensor:
+        """(images, H + 2, W + 2) int64: row of each active site, N elsewhere and on the added border."""
+        rows = torch.full_like(self.active, len(self), dtype=torch.int64).flatten()
+        rows[self.flat] = torch.arange(len(self), device=rows.device)
+        return F.pad(rows.view(self.active.shape), (1, 1, 1, 1), value=len(self))
+
+    @cached_property
+    def pairs(self) -> tuple[Pairs, ...]:
+        """For each of the nine kernel elements, the pairs of active sites that it joins."""
+        height, width = self.active.shape[1:]
+        own = self.row_of[:, 1:-1, 1:-1].reshape(-1)[self.flat]
+        found: list[Pairs] = []
+        for dy, dx in KERNEL_OFFSETS[:CENTRE]:
+            shifted = self.row_of[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
+            neighbour = shifted.reshape(-1)[self.flat]
+            target = (neighbour < len(self)).nonzero().squeeze(1)
+            found.append(Pairs(target, neighbour[target]))
+        # Being neighbours is mutual: the opposite kernel element joins the same pairs the other way round.
+        opposite = [Pairs(source, target) for target, source in reversed(found)]
+        return (*found, Pairs(own, own), *opposite)
+
+    @cached_property
+    def n_pairs(self) -> int:
+        """Number of (kernel element, output site) combinations whose input site is active."""
+        return sum(len(pairs.target) for pairs in self.pairs)
+
+
+@dataclass(frozen=True)
+class SparseMap:
+    """Features at the active sites of a stack of maps; every other site counts as zero.
+
+    features: (N, D) float, rows in raster order. sites: the N active sites.
+    macs: multiply-adds really done so far to compute this map.
+    """
+
+    features: Tensor
+    sites: Sites
+    macs: float = 0.0
+
+    @classmethod
+    def from_dense(cls, dense: Tensor, active: Tensor | None = None, macs: float = 0.0) -> "SparseMap":
+        """The sites of `dense` (images, D, H, W) where `active` (images, H, W) is True; None takes all of them."""
+        images, channels, height, width = dense.shape
+        rows = dense.permute(0, 2, 3, 1).reshape(-1, channels)
+        if active is None:
+            active = torch.ones(images, height, width, dtype=torch.bool, device=dense.device)
+            return cls(rows, Sites(active), macs)
+        sites = Sites(active)
+        return cls(rows.index_select(0, sites.flat), sites, macs)
+
+    def dense(self) -> Tensor:
+        """(images, D, H, W) in channels_last, zero at inactive sites."""
+        images, height, width = self.sites.active.shape
+        channels = self.features.shape[1]
+        if len(self.sites) == self.sites.active.numel():
+            rows = self.features
+        else:
+            empty = self.features.new_zeros(images * height * width, channels)
+            rows = empty.index_copy(0, self.sites.flat, self.features)
+        return rows.view(images, height, width, channels).permute(0, 3, 1, 2)
+
+    def select(self, kept: Tensor) -> "SparseMap":
+        """The same map with only the sites in `kept` (images, H, W) bool, which must all be active."""
+        sites = Sites(kept)
+        if len(sites) == len(self.sites):
+            return self
+        rows = self.sites.row_of[:, 1:-1, 1:-1].reshape(-1)[sites.flat]
+        return SparseMap(self.features.index_select(0, rows), sites, self.macs)

@@ -1,0 +1,76 @@
+"""Texts to token ids: the tokenizer of a pretrained encoder, or a hashed vocabulary that needs no file."""
+
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+HASH_FILE = "hash_tokenizer.json"
+_PAD, _START, _END, _FIRST_WORD = 0, 1, 2, 3
+
+
+class Tokenizer(Protocol):
+    """Texts in, `(tokens (B, L) int64, mask (B, L) bool)` out; L is the longest text of these, at most the limit."""
+
+    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """See the class."""
+
+    def save(self, folder: Path) -> None:
+        """Writes what `read_tokenizer` needs into `folder`."""
+
+
+class PretrainedTokenizer:
+    """A Hugging Face tokenizer, truncating at `max_tokens` with the special tokens kept."""
+
+    def __init__(self, tokenizer: Any, max_tokens: int) -> None:
+        self.tokenizer = tokenizer
+        self.max_tokens = max_tokens
+
+    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """See Tokenizer."""
+        encoded = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
+        return encoded["input_ids"], encoded["attention_mask"].bool()
+
+    def save(self, folder: Path) -> None:
+        """The tokenizer's own files."""
+        self.tokenizer.save_pretrained(folder)
+
+
+class HashTokenizer:
+    """Lower-case words and marks, each numbered by its hash: the same on every machine, no vocabulary to learn."""
+
+    def __init__(self, vocabulary: int, max_tokens: int) -> None:
+        self.vocabulary = vocabulary
+        self.max_tokens = max_tokens
+
+    def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """See Tokenizer."""
+        rows = [self._ids(text) for text in texts]
+        longest = max(map(len, rows), default=0)
+        tokens = torch.tensor([row + [_PAD] * (longest - len(row)) for row in rows], dtype=torch.int64)
+        mask = torch.tensor([[i < len(row) for i in range(longest)] for row in rows], dtype=torch.bool)
+        return tokens.view(len(rows), longest), mask.view(len(rows), longest)
+
+    def _ids(self, text: str) -> list[int]:
+        words = re.findall(r"\w+|[^\w\s]", text.lower())[: self.max_tokens - 2]
+        numbers = [_FIRST_WORD + zlib.crc32(word.encode()) % (self.vocabulary - _FIRST_WORD) for word in words]
+        return [_START, *numbers, _END]
+
+    def save(self, folder: Path) -> None:
+        """The size of the vocabulary."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / HASH_FILE).write_text(json.dumps({"vocabulary": self.vocabulary}) + "\n", encoding="utf-8")
+
+
+def read_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
+    """The tokenizer that `save` wrote."""
+    hashed = folder / HASH_FILE
+    if hashed.is_file():
+        return HashTokenizer(json.loads(hashed.read_text(encoding="utf-8"))["vocabulary"], max_tokens)
+    from transformers import AutoTokenizer
+
+    return PretrainedTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True), max_tokens)

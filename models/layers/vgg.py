@@ -1,0 +1,174 @@
+"""The convolutional parts of a tower: stem, VGG block and stage, dense and sparse.
+
+Dense and sparse parts share parameter names and shapes, so one's weights load into the other. Convolutions have no
+bias, because the batch norm behind each takes any constant away.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.layers.attention import AttentionGradient, CrossModalAttention
+from models.layers.backends import BackendName
+from models.layers.sparse_map import SparseMap
+from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
+
+
+@dataclass(frozen=True)
+class DenseMap:
+    """features: (images, D, H, W), channels_last. macs: multiply-adds done so far to compute them."""
+
+    features: Tensor
+    macs: float = 0.0
+
+    def dense(self) -> Tensor:
+        """The features."""
+        return self.features
+
+
+class StageResult(NamedTuple):
+    """map: after the pool. sites: how many sites the stage had, over all images. active: how many it computed.
+
+    kept: (images, H, W) bool, the computed ones; None where all were.
+    """
+
+    map: DenseMap | SparseMap
+    sites: int
+    active: int
+    kept: Tensor | None
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm of (images, D, H, W) or of rows (N, D), over all but D; momentum 0.1 for both.
+
+    With fewer than two values a channel there is no variance: the running statistics are used and stay unchanged.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The same shape, normalised."""
+        if x.ndim == 4:
+            return self._normalise(x)
+        # One image of N x 1 pixels, channels last: torch's kernel for that is much faster than the one for rows.
+        as_map = x.contiguous().view(1, len(x), 1, x.shape[1]).permute(0, 3, 1, 2)
+        return self._normalise(as_map).permute(0, 2, 3, 1).reshape(x.shape)
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() < 2 * x.shape[1]:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(x)
+
+
+class DenseConv2d(nn.Conv2d):
+    """Convolution that keeps height and width, on a DenseMap; counts what it did."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int = 3) -> None:
+        super().__init__(in_channels, out_channels, kernel, padding=kernel // 2, bias=False)
+        self.weight = nn.Parameter(self.weight.to(memory_format=torch.channels_last))
+        nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: DenseMap) -> DenseMap:  # type: ignore[override]
+        """Multiply-adds are counted at the border too, as papers do."""
+        images, _, height, width = x.features.shape
+        return DenseMap(super().forward(x.features), x.macs + images * height * width * self.weight.numel())
+
+
+class _Block(nn.Module):
+    """Twice convolution, batch norm, ReLU."""
+
+    def __init__(self, conv1: nn.Module, conv2: nn.Module, channels: int) -> None:
+        super().__init__()
+        self.conv1 = conv1
+        self.norm1 = BatchNorm(channels)
+        self.conv2 = conv2
+        self.norm2 = BatchNorm(channels)
+
+
+class DenseBlock(_Block):
+    """VGG block on a dense map."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__(DenseConv2d(in_channels, out_channels), DenseConv2d(out_channels, out_channels), out_channels)
+
+    def forward(self, x: DenseMap) -> DenseMap:
+        """(images, C, H, W) -> (images, O, H, W)."""
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            x = conv(x)
+            x = DenseMap(F.relu_(norm(x.features)), x.macs)
+        return x
+
+
+class SparseBlock(_Block):
+    """VGG block on the active sites of a sparse map."""
+
+    def __init__(self, in_channels: int, out_channels: int, backend: BackendName) -> None:
+        first = SubmanifoldConv2d(in_channels, out_channels, backend)
+        super().__init__(first, SubmanifoldConv2d(out_channels, out_channels, backend), out_channels)
+
+    def forward(self, x: SparseMap) -> SparseMap:
+        """C channels -> O channels on the same sites."""
+        for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
+            x = conv(x)
+            x = SparseMap(F.relu_(norm(x.features)), x.sites, x.macs)
+        return x
+
+
+class DenseStage(nn.Module):
+    """FE2E's stage: VGG block, max-pool 2."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.block = DenseBlock(in_channels, out_channels)
+
+    def forward(self, x: DenseMap, query: Tensor | None) -> StageResult:  # noqa: ARG002 - one call for both stages
+        """(images, C, H, W) -> (images, O, H // 2, W // 2); no query is needed."""
+        images, _, height, width = x.features.shape
+        sites = images * height * width
+        x = self.block(x)
+        return StageResult(DenseMap(F.max_pool2d(x.features, 2), x.macs), sites, sites, None)
+
+
+class SparseStage(nn.Module):
+    """MESM's cross-modal sparse block: attention, top-p, submanifold VGG block, sparse max-pool."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        query_size: int,
+        top_p: float,
+        gradient: AttentionGradient,
+        backend: BackendName,
+    ) -> None:
+        super().__init__()
+        self.attention = CrossModalAttention(in_channels, query_size, top_p, gradient)
+        self.block = SparseBlock(in_channels, out_channels, backend)
+        self.pool = SparseMaxPool2d()
+
+    def forward(self, x: DenseMap | SparseMap, query: Tensor) -> StageResult:
+        """query: (images, query_size), what the attention asks each image's sites with."""
+        if isinstance(x, DenseMap):
+            x = SparseMap.from_dense(x.features, macs=x.macs)
+        kept = self.attention(x, query).kept
+        active = kept.sites.active
+        return StageResult(self.pool(self.block(kept)), active.numel(), len(kept.sites), active)
+
+
+class Stem(nn.Module):
+    """Convolution 5x5, batch norm, ReLU, max-pool 2, two VGG blocks: dense in both models."""
+
+    def __init__(self, in_channels: int, width: int) -> None:
+        super().__init__()
+        self.conv = DenseConv2d(in_channels, width, 5)
+        self.norm = BatchNorm(width)
+        self.blocks = nn.ModuleList([DenseBlock(width, width) for _ in range(2)])
+
+    def forward(self, images: Tensor) -> DenseMap:
+        """(I, C, H, W) float -> (I, width, H // 2, W // 2)."""
+        x = self.conv(DenseMap(images.contiguous(memory_format=torch.channels_last)))
+        x = DenseMap(F.max_pool2d(F.relu_(self.norm(x.features)), 2), x.macs)
+        for block in self.blocks:
+            x = block(x)
+        return x

@@ -1,0 +1,63 @@
+"""MESM, the multimodal end-to-end sparse model of Dai et al. 2021 (section 4.3).
+
+FE2E whose stages are cross-modal sparse blocks: attention with the text as query over the sites of each map, top-p,
+and a submanifold VGG block on what was kept. With `top_p` 1 and the same weights it is FE2E.
+
+Where this differs from the code that the authors released: the attention learns (`attention_gradient:
+straight_through`; `none` is their constant mask), features and coordinates stay in one order, p = 1 works, the
+transformer has positions, and sparse batch norm has the momentum of the dense one.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.end_to_end import EndToEndConfig, EndToEndModel
+from models.layers.attention import AttentionGradient
+from models.layers.backends import BackendName
+from models.layers.text import TextEncoder
+from models.layers.vgg import SparseStage
+
+
+class MESMConfig(EndToEndConfig):
+    """Settings of MESM."""
+
+    top_p: float = Field(0.5, gt=0, le=1, description="share of the attention's mass that is kept; 1 keeps every site")
+    attention_gradient: AttentionGradient = Field(
+        "straight_through", description="none: as published, a constant mask whose attention never learns"
+    )
+    backend: BackendName = Field("auto", description="engine of the sparse convolutions")
+
+
+class MESM(EndToEndModel):
+    """`model(batch) -> Output`; see models/end_to_end.py for the parts.
+
+    The query is the CLS state of the text. Without text (`modalities: va`) it is one learnt constant, the same
+    question to every utterance: the selection then depends on the image alone.
+    """
+
+    def __init__(self, config: MESMConfig, text: TextEncoder | None) -> None:
+        query_size = config.width if text is None else text.size
+
+        def make_stage(in_channels: int, out_channels: int) -> nn.Module:
+            rest = query_size, config.top_p, config.attention_gradient, config.backend
+            return SparseStage(in_channels, out_channels, *rest)
+
+        super().__init__(config, text, make_stage)
+        self.constant_query = nn.Parameter(torch.randn(query_size)) if text is None else None
+        self.attention_gradient: Literal["straight_through", "none"] = config.attention_gradient
+
+    def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor:
+        """(images, Q): the text state of the utterance that each image belongs to, or the learnt constant."""
+        if state is None:
+            assert self.constant_query is not None
+            return self.constant_query.expand(images, -1)
+        return state.repeat_interleave(counts, dim=0, output_size=images)
+
+    def parameters_without_gradient(self) -> list[str]:
+        """With `attention_gradient: none` every parameter of the attention, as in the published code; else none."""
+        if self.attention_gradient == "straight_through":
+            return []
+        return [name for name, _ in self.named_parameters() if ".attention." in name or name == "constant_query"]

@@ -4,7 +4,9 @@ Decoding and cutting run in process through PyAV; new videos are written by one 
 Only local files are opened, whatever their names look like.
 """
 
-from data_tools.media.audio import AUDIO_RATE_HZ, read_audio, write_wav
+from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_audio, write_wav
+from data_tools.media.clip import ClipError
+from data_tools.media.cut import Cut, CutOutcome, cut_video
 from data_tools.media.frames import read_frames
 from data_tools.media.source import MAX_DURATION_S, MAX_SIDE_PX, MediaInfo, has_audio, probe
 from data_tools.media.write import ffmpeg_exe, write_video
@@ -13,7 +15,12 @@ __all__ = [
     "AUDIO_RATE_HZ",
     "MAX_DURATION_S",
     "MAX_SIDE_PX",
+    "ClipError",
+    "Cut",
+    "CutOutcome",
     "MediaInfo",
+    "audio_duration_s",
+    "cut_video",
     "ffmpeg_exe",
     "has_audio",
     "probe",

@@ -1,0 +1,154 @@
+"""One clip being written: H.264 picture of a region, AAC sound, in an mp4 file."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import soundfile
+from av.video.frame import VideoFrame
+
+from data_tools.errors import DataError
+from data_tools.media.source import local_url
+
+# Time stamps count in 1/90000 s: a whole number of them for 24, 25, 30, 29.97 and 60 frames a second.
+_CLOCK = Fraction(1, 90_000)
+_SOUND_BIT_RATE = 64_000
+_SOUND_BLOCK = 1 << 16
+
+
+class ClipError(DataError):
+    """A clip cannot be written: the target is full, read-only or gone."""
+
+
+class Clip:
+    """An mp4 file that appears under its name when `finish` is called, and not before.
+
+    box: (left, top, width, height) in pixels of the source. sound: a mono wav. fps: the source's average rate.
+    pixel_shape: width by height of a source pixel, 1 for square ones. crf: x264 quality.
+    Raises ClipError from every method when the target cannot be written.
+    """
+
+    def __init__(
+        self,
+        out: Path,
+        *,
+        box: tuple[int, int, int, int] | None,
+        sound: Path | None,
+        fps: float,
+        pixel_shape: Fraction,
+        crf: int,
+    ) -> None:
+        self.frames = 0
+        self._out = out
+        self._temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp.mp4")
+        self._box, self._sound, self._pixel_shape = box, sound, pixel_shape
+        self._start_s = 0.0
+        self._last_pts = -1
+        self._graph: av.filter.Graph | None = None
+        self._graph_for: tuple[object, ...] = ()
+        with self._writing():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            self._container = av.open(
+                local_url(self._temporary), "w", format="mp4", container_options={"fflags": "+bitexact"}
+            )
+            self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
+            self._stream.codec_context.options = {"crf": str(crf), "preset": "veryfast"}
+            self._stream.codec_context.thread_count = 1
+            self._stream.codec_context.time_base = _CLOCK
+            self._stream.pix_fmt = "yuv420p"
+            self._sound_stream = None
+            if sound is not None:
+                rate_hz = soundfile.info(str(sound)).samplerate
+                self._sound_stream = self._container.add_stream("aac", rate=rate_hz, layout="mono")
+                self._sound_stream.bit_rate = _SOUND_BIT_RATE
+
+    def write(self, frame: VideoFrame, time_s: float) -> None:
+        """Add a picture shown from `time_s` on; the first one's time becomes the clip's zero."""
+        with self._writing():
+            picture = self._cropped(frame)
+            if not self.frames:
+                self._start(picture, time_s, turned=frame.rotation % 180 != 0)
+            # Two frames never share a time stamp, whatever the source says: the container refuses that.
+            self._last_pts = max(round((time_s - self._start_s) / _CLOCK), self._last_pts + 1)
+            picture.pts, picture.time_base = self._last_pts, _CLOCK
+            self._container.mux(self._stream.encode(picture))
+            self.frames += 1
+
+    def finish(self) -> None:
+        """Write what the encoder still holds, close the file and give it its name."""
+        with self._writing():
+            self._container.mux(self._stream.encode(None))
+            self._container.close()
+            self._temporary.replace(self._out)
+
+    def drop(self) -> None:
+        """Close and delete the unfinished file."""
+        with suppress(av.error.FFmpegError, OSError):
+            self._container.close()
+        with suppress(OSError):
+            self._temporary.unlink(missing_ok=True)
+
+    def _start(self, picture: VideoFrame, time_s: float, turned: bool) -> None:
+        self._start_s = time_s
+        context = self._stream.codec_context
+        context.width, context.height = picture.width, picture.height
+        context.sample_aspect_ratio = 1 / self._pixel_shape if turned else self._pixel_shape
+        context.color_range, context.colorspace = picture.color_range, picture.colorspace
+        for packet in self._encoded_sound():
+            self._container.mux(packet)
+
+    def _encoded_sound(self) -> Iterator[av.Packet]:
+        if self._sound is None or self._sound_stream is None:
+            return
+        at = 0
+        with soundfile.SoundFile(str(self._sound)) as file:
+            for block in file.blocks(_SOUND_BLOCK, dtype="float32"):
+                frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(block[None]), format="fltp", layout="mono")
+                frame.sample_rate, frame.pts = file.samplerate, at
+                at += len(block)
+                yield from self._sound_stream.encode(frame)
+        yield from self._sound_stream.encode(None)
+
+    def _cropped(self, frame: VideoFrame) -> VideoFrame:
+        """The region of `frame`, upright, with even sides, as yuv420p, in the size that the clip began with."""
+        if self._graph is None or self._graph_for != _shape(frame):
+            self._graph, self._graph_for = self._new_graph(frame), _shape(frame)
+        self._graph.push(frame)
+        picture = self._graph.pull()
+        assert isinstance(picture, VideoFrame)
+        return picture
+
+    def _new_graph(self, frame: VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        nodes = [
+            graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or _CLOCK
+            )
+        ]
+        turns = frame.rotation // 90 % 4
+        nodes += [graph.add("transpose", "cclock") for _ in range(turns)]
+        width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+        left, top, wide, high = self._box or (0, 0, width, height)
+        nodes.append(graph.add("crop", f"{wide - wide % 2}:{high - high % 2}:{left}:{top}"))
+        if self.frames:  # the source changes its size on the way; the clip can't
+            context = self._stream.codec_context
+            nodes.append(graph.add("scale", f"{context.width}:{context.height}"))
+        nodes += [graph.add("format", "yuv420p"), graph.add("buffersink")]
+        graph.link_nodes(*nodes).configure()
+        return graph
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (av.error.FFmpegError, OSError, soundfile.LibsndfileError) as error:
+            self.drop()
+            raise ClipError(f"cannot write {self._out}: {error}; check permissions and free space") from error
+
+
+def _shape(frame: VideoFrame) -> tuple[object, ...]:
+    return frame.width, frame.height, frame.format.name, frame.rotation

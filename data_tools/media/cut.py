@@ -1,0 +1,179 @@
+"""Many clips out of one video in a single decoding pass."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from data_tools.errors import DataError
+from data_tools.media.clip import Clip, ClipError
+from data_tools.media.source import FrameClock, check_frame, frame_rate, open_media, video_stream
+
+# An interval may end, or begin before the first picture, by this much: labels are often a little longer than the file.
+END_SLACK_S = 0.5
+# Label times have four decimals; two times closer than this are the same.
+_SAME_S = 1e-4
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One clip to be made: [start_s, end_s) of the source, in the clock a player shows.
+
+    out: an .mp4 file. box: (left, top, width, height) in source pixels, None for the whole picture.
+    sound: a mono wav that becomes the clip's sound track, beginning with the clip.
+    """
+
+    start_s: float
+    end_s: float
+    out: Path
+    box: tuple[int, int, int, int] | None = None
+    sound: Path | None = None
+
+
+@dataclass(frozen=True)
+class CutOutcome:
+    """What became of one Cut.
+
+    failure: None, or a short code: `interval:outside`, `video:damaged`, `video:unreadable`; then no file was left.
+    detail: one sentence about the failure. frames: written. fps: average rate of the source.
+    """
+
+    failure: str | None
+    detail: str
+    frames: int
+    fps: float
+
+
+def cut_video(source: Path, cuts: Sequence[Cut], crf: int) -> list[CutOutcome]:
+    """Write every cut as H.264 (yuv420p) with AAC sound; one outcome a cut, in the order of `cuts`.
+
+    The source is decoded once, from its beginning to the last cut's end; a clip's encoder lives just as long as its
+    interval passes, so memory does not grow with the length of the video. A clip begins with the frame nearest to
+    start_s (the one on display where frames are far apart), ends with the last one before end_s, and keeps the
+    source's time stamps and pixel shape. Each encoder has one thread: the same source gives the same bytes.
+
+    crf: x264 quality, 0 (lossless) to 51.
+
+    Raises:
+        DataError: a clip cannot be written. Trouble with the source is an outcome, not an exception.
+    """
+    job = _Pass(source, cuts, crf)
+    try:
+        with open_media(source) as container:
+            stream = video_stream(source, container)
+            job.run(container, stream)
+    except ClipError:
+        raise
+    except DataError as error:
+        job.fail_rest("video:unreadable", str(error))
+    finally:
+        job.drop_open()
+    return [job.outcomes[number] for number in range(len(cuts))]
+
+
+class _Pass:
+    """One walk over a source: cuts that wait for their start, clips that are open, outcomes."""
+
+    def __init__(self, source: Path, cuts: Sequence[Cut], crf: int) -> None:
+        self.source, self.cuts, self.crf = source, cuts, crf
+        self.waiting = sorted(range(len(cuts)), key=lambda number: cuts[number].start_s, reverse=True)
+        self.open: dict[int, Clip] = {}
+        self.outcomes: dict[int, CutOutcome] = {}
+        self.fps, self.pixel_shape = 0.0, Fraction(1)
+        self.before: tuple[float, VideoFrame] | None = None
+
+    def run(self, container: InputContainer, stream: VideoStream) -> None:
+        """Decode until every cut has its outcome."""
+        self.fps = float(frame_rate(stream))
+        self.pixel_shape = stream.sample_aspect_ratio or Fraction(1)
+        clock, zero_s = FrameClock(stream), (container.start_time or 0) / av.time_base
+        end_s, damaged = 0.0, False
+        for frame in _decoded(container, stream):
+            if frame is not None:
+                check_frame(self.source, frame)
+                time_s = clock.time_s(frame) - zero_s
+                end_s = max(end_s, time_s + clock.frame_s)
+            if frame is None or frame.is_corrupt or (damaged and not frame.key_frame):
+                damaged, self.before = True, None
+                self._fail(list(self.open), "video:damaged", f"{self.source.name} is damaged near {end_s:.2f} s")
+                continue
+            self._close_until(time_s)
+            self._open_until(time_s, frame, clock.frame_s, damaged)
+            for clip in self.open.values():
+                clip.write(frame, time_s)
+            if not self.open and not self.waiting:
+                return
+            damaged, self.before = False, (time_s, frame)
+        self._close_until(end_s + END_SLACK_S)
+        where = f"after the end of {self.source.name}, which has pictures up to {end_s:.2f} s"
+        self.fail_rest("video:damaged" if damaged else "interval:outside", f"the interval ends {where}")
+
+    def fail_rest(self, failure: str, detail: str) -> None:
+        """Give every cut that is not finished this failure."""
+        self._fail([*self.open, *self.waiting], failure, detail)
+        self.waiting.clear()
+
+    def drop_open(self) -> None:
+        """Delete what unfinished clips have written so far."""
+        for clip in self.open.values():
+            clip.drop()
+        self.open.clear()
+
+    def _open_until(self, time_s: float, frame: VideoFrame, frame_s: float, damaged: bool) -> None:
+        while self.waiting and self.cuts[self.waiting[-1]].start_s <= time_s + _SAME_S:
+            number = self.waiting.pop()
+            cut = self.cuts[number]
+            late_s = time_s - cut.start_s
+            if self.before is None and late_s > (frame_s / 2 if damaged else END_SLACK_S):
+                reason = "video:damaged" if damaged else "interval:outside"
+                self._fail([number], reason, f"{self.source.name} has no picture until {time_s:.2f} s")
+                continue
+            clip = self.open[number] = Clip(
+                cut.out, box=cut.box, sound=cut.sound, fps=self.fps, pixel_shape=self.pixel_shape, crf=self.crf
+            )
+            if self.before and _before_is_first(cut.start_s, self.before[0], time_s, frame_s):
+                # A frame that stays on display for long is shown from the interval's start on.
+                clip.write(self.before[1], max(self.before[0], cut.start_s - frame_s / 2))
+            elif cut.end_s <= time_s + _SAME_S:
+                clip.write(frame, time_s)  # shorter than a frame, and this is the only one there is
+            if cut.end_s <= time_s + _SAME_S:
+                self._finish(number)
+
+    def _close_until(self, time_s: float) -> None:
+        for number in [n for n in self.open if self.cuts[n].end_s <= time_s + _SAME_S]:
+            self._finish(number)
+
+    def _finish(self, number: int) -> None:
+        clip = self.open[number]
+        clip.finish()
+        del self.open[number]
+        self.outcomes[number] = CutOutcome(None, "", clip.frames, self.fps)
+
+    def _fail(self, numbers: list[int], failure: str, detail: str) -> None:
+        for number in numbers:
+            if number in self.open:
+                self.open.pop(number).drop()
+            self.outcomes[number] = CutOutcome(failure, detail, 0, self.fps)
+
+
+def _before_is_first(start_s: float, before_s: float, after_s: float, frame_s: float) -> bool:
+    """Whether the frame before `start_s` opens the clip: it is nearer, or the next one is far away."""
+    if after_s <= start_s + _SAME_S:
+        return False
+    return start_s - before_s < after_s - start_s or after_s - start_s > frame_s / 2 + _SAME_S
+
+
+def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
+    """Every frame; None where a packet could not be decoded."""
+    for packet in container.demux(stream):
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            yield None
+            continue
+        yield from frames

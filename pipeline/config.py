@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class ConfigError(ValueError):
@@ -90,7 +90,6 @@ class TrainSettings(Settings):
 
     data: Path = Path("data/iemocap")
     out: Path | None = Field(None, description="None: runs/<model>-<dataset>-<time>")
-    modalities: str = Field("tav", description="t text, a audio, v video; any non-empty subset")
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
     batch_size: int = Field(8, ge=1)
@@ -105,12 +104,6 @@ class TrainSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     loader_workers: int = Field(0, ge=0)
     seed: int = 0
-
-    @model_validator(mode="after")
-    def _modalities_are_a_subset(self) -> Self:
-        if not self.modalities or set(self.modalities) - set("tav") or len(set(self.modalities)) < len(self.modalities):
-            raise ValueError(f"modalities is {self.modalities!r}: give letters of 'tav', each at most once")
-        return self
 
 
 class EvaluateSettings(Settings):

@@ -1,0 +1,75 @@
+"""Pictures for reports: training curves, mel-spectrograms, and kept sites drawn over what they were kept of."""
+
+import base64
+import io
+from collections.abc import Mapping
+
+import cv2
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+
+# Sites that were not kept are darkened to this share of their light.
+_DIMMED = 0.25
+
+
+def data_uri(png: bytes) -> str:
+    """A PNG as an address that holds the picture itself, so that a page is one file."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def png(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB as PNG."""
+    return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def enlarge(image: np.ndarray, times: int) -> np.ndarray:
+    """(H, W, 3) -> (H times, W times, 3), pixels kept square and sharp."""
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
+def mel_image(chunks: np.ndarray) -> np.ndarray:
+    """Chunks (C, 1, 128, 32) side by side as (128, 32 C, 3) uint8 RGB; low bands at the bottom, time to the right."""
+    if len(chunks) == 0:
+        return np.zeros((128, 32, 3), np.uint8)
+    bands = np.concatenate(list(chunks[:, 0]), axis=1)[::-1]
+    low, high = np.percentile(bands, [1, 99])
+    scaled = np.clip((bands - low) / max(high - low, 1e-6), 0, 1)
+    return (colormaps["magma"](scaled)[:, :, :3] * 255).astype(np.uint8)
+
+
+def mel_sites(kept: np.ndarray) -> np.ndarray:
+    """Kept sites (C, h, w) of the chunks laid out as `mel_image` lays out the chunks: (h, w C)."""
+    return np.concatenate(list(kept), axis=1)[::-1] if len(kept) else np.zeros((1, 1), bool)
+
+
+def show_kept(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """The image with every site that was not kept darkened.
+
+    image: (H, W, 3) uint8. kept: (h, w) bool, each site covering H/h x W/w pixels.
+    """
+    height, width = image.shape[:2]
+    mask = cv2.resize(kept.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST)[:, :, None]
+    return np.where(mask == 1, image, image * _DIMMED).astype(np.uint8)
+
+
+def curves_png(logs: Mapping[str, pd.DataFrame]) -> bytes:
+    """Loss (train dashed, valid solid) and validation F1 of each run over its epochs, as PNG.
+
+    logs: run name -> the run's log.csv.
+    """
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    for color, (name, log) in zip(colormaps["tab10"].colors, logs.items(), strict=False):
+        losses.plot(log["epoch"], log["train_loss"], "--", color=color, label=f"{name} train")
+        losses.plot(log["epoch"], log["valid_loss"], color=color, label=f"{name} valid")
+        scores.plot(log["epoch"], log["valid_f1"], color=color, label=f"{name} valid")
+    losses.set(xlabel="epoch", ylabel="loss (weighted BCE)")
+    scores.set(xlabel="epoch", ylabel="mean F1 at threshold 0.5", ylim=(0, 1))
+    for axes in (losses, scores):
+        axes.legend(frameon=False, fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

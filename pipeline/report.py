@@ -1,0 +1,196 @@
+"""One page that shows runs side by side: scores, cost, curves, and what the sparse model looks at."""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from jinja2 import Environment, PackageLoader, select_autoescape
+
+import models
+from data_tools.dataset import Sample, UtteranceDataset, collate
+from data_tools.files import write_text
+from data_tools.manifest import LABEL_PREFIX
+from data_tools.media import read_frames
+from pipeline.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
+from pipeline.rundir import RunDir
+
+SPLIT = "test"
+SHOWN_METRICS = {"accuracy": "accuracy", "f1": "F1", "weighted_accuracy": "weighted accuracy"}
+BLOCKS = (1, 2, 3)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: the name it is shown under, its folder, and what `pipeline.train.train` returned."""
+
+    name: str
+    folder: Path
+    summary: dict[str, Any]
+
+
+def write_report(page: Path, data: Path, runs: Sequence[Run], command: str) -> Path:
+    """Write the page, one file with its pictures inside; the first run that keeps sites is the one drawn.
+
+    Raises:
+        DataError: the page cannot be written, or a clip that the contact sheet shows cannot be read.
+    """
+    logs = {run.name: pd.read_csv(RunDir(run.folder).log) for run in runs}
+    report = runs[0].summary["splits"][SPLIT]
+    environment = Environment(
+        loader=PackageLoader("pipeline", ""), autoescape=select_autoescape(["html", "j2"]), trim_blocks=True
+    )
+    html = environment.get_template("report.html.j2").render(
+        title=f"{' and '.join(run.name.upper() for run in runs)} on {report['dataset']}",
+        notice=report["notice"],
+        summary=_summary(data, runs),
+        split=SPLIT,
+        count=report["utterances"],
+        protocol=report["split_protocol"],
+        definitions=_definitions(report),
+        metrics=[{"title": title} for title in SHOWN_METRICS.values()],
+        runs=runs,
+        rows=_score_rows(runs),
+        costs=_cost_rows(runs, logs, data),
+        curves=data_uri(curves_png(logs)),
+        sparse_name=_sparse(runs).name.upper(),
+        sheet=_contact_sheet(data, runs),
+        command=command,
+        versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("emotion-pipeline", "torch")),
+    )
+    write_text(page, html)
+    return page
+
+
+def _sparse(runs: Sequence[Run]) -> Run:
+    return next((run for run in runs if "top_p" in models.load(run.folder).config.model_dump()), runs[0])
+
+
+def _summary(data: Path, runs: Sequence[Run]) -> str:
+    counts = UtteranceDataset(data).table["split"].value_counts()
+    splits = ", ".join(f"{counts[name]} {name}" for name in ("train", "valid", "test") if name in counts)
+    epochs = "; ".join(f"{run.name}: {run.summary['epochs']} epochs, best {run.summary['best_epoch']}" for run in runs)
+    return f"{counts.sum()} utterances ({splits}). {epochs}."
+
+
+def _definitions(report: dict[str, Any]) -> str:
+    entries = report["metrics"]["multi_label"]
+    shown = [f"{title}: {entries[name]['definition']}" for name, title in SHOWN_METRICS.items()]
+    baselines = [f"{title}: {entries[name]['baseline_definition']}" for name, title in SHOWN_METRICS.items()]
+    return f"{'; '.join(shown)}. Baselines: {'; '.join(baselines)}. Thresholds: chosen per emotion on valid."
+
+
+def _score_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """A row an emotion and one for the means; in each the metrics of every run, then the baseline."""
+    reports = [run.summary["splits"][SPLIT]["metrics"]["multi_label"] for run in runs]
+    emotions = reports[0]["accuracy"]["per_emotion"]
+    rows = []
+    for emotion in [*emotions, None]:
+        values = []
+        for metric in SHOWN_METRICS:
+            entries = [r[metric]["per_emotion"][emotion] if emotion else r[metric] for r in reports]
+            values += [_number(entry["value"]) for entry in entries] + [_number(entries[0]["baseline"])]
+        positives = emotions[emotion]["positives"] if emotion else ""
+        rows.append({"emotion": emotion or "mean", "positives": positives, "values": values, "mean": emotion is None})
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _cost_rows(runs: Sequence[Run], logs: dict[str, pd.DataFrame], data: Path) -> list[dict[str, Any]]:
+    train_utterances = len(UtteranceDataset(data, "train"))
+    per_utterance = {}
+    for run in runs:
+        last = logs[run.name].iloc[-1]
+        per_utterance[run.name] = last["train_batches"] / train_utterances / 1e6
+    parts = {"face tower": "face.macs", "mel tower": "mel.macs", "text encoder": "text.macs"}
+    rows = [
+        {
+            "title": f"{title}: million multiply-adds an utterance",
+            "values": [f"{logs[run.name].iloc[-1][part] * per_utterance[run.name]:,.1f}" for run in runs],
+        }
+        for title, part in parts.items()
+    ]
+    for title, name in (("faces", "face"), ("mel chunks", "mel")):
+        rows += [
+            {
+                "title": f"active share of sites, {title}, after attention {block}",
+                "values": [_percent(logs[run.name].iloc[-1].get(f"{name}.share.{block}")) for run in runs],
+            }
+            for block in BLOCKS
+        ]
+    rows.append({"title": "seconds a training step (median)", "values": [_step(run) for run in runs]})
+    rows.append({"title": "parameters", "values": [f"{run.summary['parameters']:,}" for run in runs]})
+    return rows
+
+
+def _percent(share: float | None) -> str:
+    return "100 %" if share is None or np.isnan(share) else f"{share:.0%}"
+
+
+def _step(run: Run) -> str:
+    return f"{run.summary['step_seconds']:.3f}"
+
+
+def _contact_sheet(data: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """One utterance of each emotion, the first by id."""
+    dataset = UtteranceDataset(data, SPLIT)
+    chosen = [
+        int(np.argmax(dataset.table[LABEL_PREFIX + emotion].to_numpy() >= 0.5))
+        for emotion in dataset.emotions
+        if (dataset.table[LABEL_PREFIX + emotion] >= 0.5).any()
+    ]
+    loaded = {run.name: models.load(run.folder) for run in runs}
+    drawn = loaded[_sparse(runs).name]
+    return [_sheet_item(data, dataset, index, loaded, drawn) for index in chosen]
+
+
+def _sheet_item(
+    data: Path, dataset: UtteranceDataset, index: int, loaded: dict[str, Any], drawn: Any
+) -> dict[str, Any]:
+    sample, row = dataset[index], dataset.table.iloc[index]
+    outputs = {name: _run_model(model, sample) for name, model in loaded.items()}
+    kept = _run_model(drawn, sample).kept
+    return {
+        "id": sample.id,
+        "label": ", ".join(name for name, value in zip(dataset.emotions, sample.labels, strict=True) if value >= 0.5),
+        "text": sample.text,
+        "scores": [
+            {"name": name, "text": _best_scores(dataset.emotions, out.logits[0])} for name, out in outputs.items()
+        ],
+        "pictures": _pictures(data / row["clip"], sample, kept),
+    }
+
+
+def _run_model(model: Any, sample: Sample) -> Any:
+    with torch.inference_mode():
+        return model(collate([sample], models.tokenizer_for(model)), keep_maps=True)
+
+
+def _best_scores(emotions: Sequence[str], logits: torch.Tensor) -> str:
+    order = logits.argsort(descending=True)[:3].tolist()
+    return ", ".join(f"{emotions[e]} {logits[e].sigmoid():.2f}" for e in order)
+
+
+def _pictures(clip: Path, sample: Sample, kept: dict[str, torch.Tensor]) -> list[dict[str, str]]:
+    """A frame, the crop and the mel, each followed by what is kept of it after every attention layer."""
+    middle = len(sample.faces) // 2
+    frame = next(frame for i, (_, frame) in enumerate(read_frames(clip, 500)) if i == middle)
+    crop = enlarge(sample.faces[middle].permute(1, 2, 0).numpy(), 3)
+    sound = enlarge(mel_image(sample.chunks.numpy()), 1)
+    pictures = [("frame of the clip", frame[:: max(1, frame.shape[0] // 160), :: max(1, frame.shape[0] // 160)])]
+    pictures.append(("face crop", crop))
+    for block in BLOCKS:
+        if f"face.{block}" in kept:
+            pictures.append((f"kept {block}", show_kept(crop, kept[f"face.{block}"][middle].numpy())))
+    pictures.append(("mel-spectrogram", sound))
+    for block in BLOCKS:
+        if f"mel.{block}" in kept:
+            pictures.append((f"kept {block}", show_kept(sound, mel_sites(kept[f"mel.{block}"].numpy()))))
+    return [{"caption": caption, "src": data_uri(png(np.ascontiguousarray(image)))} for caption, image in pictures]

@@ -233,3 +233,7 @@ def demo(
     from pipeline.demo import demo as run
 
     _print(run(out, Reporter(), workers), as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,12 @@
 """Stages 1 to 4 on a stand-in corpus, FE2E and MESM side by side, and one page that shows it."""
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
 
 from data_tools.standin import write_standin
 from pipeline.config import (
-    ConfigError,
     PreprocessSettings,
     ReorganizeSettings,
     TrainSettings,
@@ -69,4 +69,4 @@ def _train(
 
 def _differences(started: dict[str, float]) -> dict[str, float]:
     names = list(started)
-    return {name: started[after] - started[name] for name, after in zip(names, names[1:], strict=False)}
+    return {name: started[after] - started[name] for name, after in itertools.pairwise(names)}

@@ -80,15 +80,14 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         write_rejects(settings.data, [r for r in read_rejects(settings.data) if r.stage != STAGE] + rejects)
         if len(table) and len(rejects) == len(table):
             raise DataError(f"all {len(table)} clips in {settings.data} are broken, e.g. {rejects[0].detail}")
-        summary = _summary(settings, totals, rejects)
+        summary = _summary(totals, rejects)
         write_json(settings.data / STORE_FOLDER / "store.json", summary | {"settings": _what_matters(settings)})
     _say(summary, len(table), reporter)
     return summary
 
 
-def _summary(settings: PreprocessSettings, totals: Counter[str], rejects: list[Reject]) -> dict[str, Any]:
+def _summary(totals: Counter[str], rejects: list[Reject]) -> dict[str, Any]:
     return {
-        "data": settings.data.name,
         "utterances": totals["utterances"],
         "rejected": len(rejects),
         "reasons": dict(sorted(Counter(r.reason for r in rejects).items())),

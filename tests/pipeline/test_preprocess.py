@@ -1,0 +1,158 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+from data_tools import mel
+from data_tools.dataset import UtteranceDataset
+from data_tools.errors import DataError
+from data_tools.manifest import Clip, Reject, read_rejects, write_manifest, write_rejects
+from data_tools.media import read_audio, write_video, write_wav
+from data_tools.store import DialogueStore, store_path
+from pipeline.config import ConfigError, PreprocessSettings
+from pipeline.preprocess import preprocess
+from pipeline.progress import Reporter
+
+FPS = 10
+QUIET = Reporter(quiet=True)
+
+
+def make_data(folder, dialogues=2, utterances=2):
+    """Clips of 1.2 s with a photographed face that moves, and a tone; one utterance without any face."""
+    portrait = cv2.resize(skimage.data.astronaut()[:240, 100:460], (180, 120))
+    clips = []
+    for d in range(dialogues):
+        for u in range(utterances):
+            name = f"d{d}_u{u}"
+            face = not (d == 0 and u == 0)
+            picture = portrait if face else np.zeros_like(portrait)
+            frames = (np.roll(picture, d * 3 + u + i, axis=1) for i in range(12))
+            write_video(folder / f"clips/d{d}/{name}.mp4", frames, (180, 120), FPS, "libx264")
+            tone = 0.3 * np.sin(2 * np.pi * (220 + 50 * u) * np.arange(19_200) / 16_000)
+            write_wav(folder / f"clips/d{d}/{name}.wav", tone.astype(np.float32), 16_000)
+            clips.append(
+                Clip(
+                    name,
+                    f"d{d}",
+                    "s",
+                    "1",
+                    "train",
+                    0.0,
+                    1.2,
+                    "hello",
+                    f"clips/d{d}/{name}.mp4",
+                    f"clips/d{d}/{name}.wav",
+                    {"ang": 1.0},
+                    None,
+                    "v",
+                    "a",
+                    FPS,
+                )
+            )
+    write_manifest(folder, clips, ["ang"])
+    write_rejects(folder, [Reject("gone", "x", "reorganize", "label:xxx", "not used")])
+    return folder
+
+
+def settings(folder, **changes):
+    values = {"data": folder, "workers": 1, "faces": {"min_face_px": 30}} | changes
+    return PreprocessSettings.checked(values, "test")
+
+
+def stored(folder):
+    return {path.name: path.read_bytes() for path in sorted((folder / "store").glob("*"))}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    folder = make_data(tmp_path_factory.mktemp("data"))
+    return folder, preprocess(settings(folder), QUIET)
+
+
+def test_samples_come_out(done):
+    folder, summary = done
+    assert summary["utterances"] == 4
+    # 1.2 s every 500 ms: frames at 0, 0.5 and 1.0 s; one utterance shows no face.
+    assert (summary["faces"], summary["faces_found"]) == (12, 9)
+    data = UtteranceDataset(folder)
+    assert [len(data[i].faces) for i in range(4)] == [3, 3, 3, 3]
+    assert (data[0].face_scores == 0).all()
+    assert (data[1].face_scores > 0.9).all()
+    store = DialogueStore(store_path(folder, "d1"))
+    torch.testing.assert_close(store["d1_u1"].face_time_s, torch.tensor([0.0, 0.5, 1.0]), atol=1e-4, rtol=0)
+    # 1.2 s of sound are 96 rows of 12.5 ms, exactly 3 chunks, and the tone is the same as computed here.
+    assert data[3].chunks.shape == (3, 1, 128, 32)
+    waveform = torch.from_numpy(read_audio(folder / "clips/d1/d1_u1.wav", 16_000))
+    torch.testing.assert_close(store["d1_u1"].logmel, mel.log_mel(waveform).half())
+
+
+def test_processes_change_no_byte(done, tmp_path):
+    folder, _ = done
+    preprocess(settings(make_data(tmp_path), workers=2), QUIET)
+    assert stored(tmp_path) == stored(folder)
+
+
+def test_what_is_done_is_kept_and_a_new_setting_does_it_again(tmp_path):
+    make_data(tmp_path, utterances=1)
+    preprocess(settings(tmp_path), QUIET)
+    path = store_path(tmp_path, "d1")
+    before = path.stat().st_mtime_ns
+    preprocess(settings(tmp_path), QUIET)
+    assert path.stat().st_mtime_ns == before
+    preprocess(settings(tmp_path, faces={"min_face_px": 30, "margin_px": 6}), QUIET)
+    assert path.stat().st_mtime_ns != before
+
+
+def test_broken_clips_are_rejects_with_a_reason(tmp_path):
+    make_data(tmp_path)
+    (tmp_path / "clips/d0/d0_u1.mp4").write_bytes(b"not a video")
+    (tmp_path / "clips/d1/d1_u0.wav").unlink()
+    for _ in range(2):  # the second run finds the store of the first
+        summary = preprocess(settings(tmp_path), QUIET)
+        assert (summary["utterances"], summary["rejected"]) == (2, 2)
+        rejects = {r.utterance_id: (r.stage, r.reason) for r in read_rejects(tmp_path)}
+        assert rejects == {
+            "gone": ("reorganize", "label:xxx"),
+            "d0_u1": ("preprocess", "clip:unreadable"),
+            "d1_u0": ("preprocess", "clip:unreadable"),
+        }
+    assert [UtteranceDataset(tmp_path)[i].id for i in range(2)] == ["d0_u0", "d1_u1"]
+
+
+def test_when_nothing_can_be_read_it_fails(tmp_path):
+    make_data(tmp_path, dialogues=1, utterances=1)
+    (tmp_path / "clips/d0/d0_u0.mp4").write_bytes(b"")
+    with pytest.raises(DataError, match="all 1 clips"):
+        preprocess(settings(tmp_path), QUIET)
+
+
+def test_missing_manifest_and_missing_cuda_are_said(tmp_path):
+    with pytest.raises(DataError, match="pipeline reorganize"):
+        preprocess(settings(tmp_path), QUIET)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="cuda"):
+            preprocess(settings(make_data(tmp_path), device="cuda"), QUIET)
+
+
+def test_killed_and_started_again_gives_the_same_bytes(done, tmp_path):
+    folder, _ = done
+    make_data(tmp_path)
+    command = [sys.executable, "-m", "pipeline.cli", "preprocess", "--data", str(tmp_path), "--workers", "1"]
+    command += ["--set", "faces={min_face_px: 30}"]
+    child = subprocess.Popen(command, start_new_session=True)
+    try:
+        while not store_path(tmp_path, "d0").exists():
+            assert child.poll() is None, "it ended before it wrote anything"
+            time.sleep(0.001)
+    finally:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+    preprocess(settings(tmp_path), QUIET)
+    assert stored(tmp_path) == stored(folder)

@@ -1,0 +1,180 @@
+"""IEMOCAP_full_release: five sessions, two actors a session, dialogues cut into labelled turns.
+
+A dialogue's id begins with the session and the actor who WEARS THE MARKERS (Ses01F_...); that one sits left in the
+picture. The letter of an utterance id's last field (..._M003) is the actor who SPEAKS.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from data_tools.corpora.release import Release, check_emotions, find_root, read_lines, visible
+from data_tools.manifest import Utterance
+
+# xxx: the raters had no majority.
+LABEL_CODES = ("ang", "hap", "sad", "neu", "fru", "exc", "fea", "sur", "dis", "oth", "xxx")
+
+_ID = re.compile(r"(?P<dialogue>Ses0(?P<session>[1-5])(?P<marker>[FM])_[A-Za-z0-9_]+)_(?P<speaker>[FM])\d{3}")
+_ID_WITHOUT_LABEL = re.compile(r"Ses0[1-5][FM]_[A-Za-z0-9_]+_[FM]XX\d+")
+# [6.2901 - 8.2357]	Ses01F_impro01_F000	neu	[2.5000, 2.5000, 2.5000]
+_LABEL_LINE = re.compile(r"\[\s*(-?\d+(?:\.\d+)?)\s*-\s*(-?\d+(?:\.\d+)?)\s*\]\s+(\S+)\s+(\w+)\s*(?:\[|$)")
+# Ses01F_impro01_F000 [006.2901-008.2357]: Excuse me.
+_TRANSCRIPT_LINE = re.compile(r"\s*(Ses\S+)\s*\[[^\]]*\]\s*:(.*)")
+_LINE_WITHOUT_ID = re.compile(r"\s*[FM]\s*:")
+
+
+class _Dialogue(NamedTuple):
+    labels: Path
+    transcript: Path
+    video: Path
+    sentences: Path
+
+
+class _Turn(NamedTuple):
+    start_s: float
+    end_s: float
+    utterance_id: str
+    code: str
+
+
+def read_iemocap(root: Path, emotions: Sequence[str]) -> Release:
+    """Utterances whose label is one of `emotions` (one-hot), the others as rejects `label:<code>`.
+
+    The audio is the sentence wav, cut at the label's times; the picture is the speaker's half of the dialogue video.
+
+    Raises:
+        DataError: no release at `root`, or an unknown emotion.
+    """
+    check_emotions(emotions, LABEL_CODES, "iemocap")
+    looked_for = "Session1/dialog (IEMOCAP_full_release)"
+    release = Release(find_root(root, _is_root, looked_for, "iemocap"))
+    for session in sorted(release.root.glob("Session[1-5]")):
+        for dialogue in _dialogues(session):
+            _read_dialogue(release, dialogue, emotions)
+    return release
+
+
+def _is_root(folder: Path) -> bool:
+    return any((folder / f"Session{number}" / "dialog").is_dir() for number in range(1, 6))
+
+
+def _dialogues(session: Path) -> list[_Dialogue]:
+    """Every dialogue that at least one of its three files exists for."""
+    dialog = session / "dialog"
+    labels, transcripts, videos = dialog / "EmoEvaluation", dialog / "transcriptions", dialog / "avi" / "DivX"
+    names = set(visible(labels, ".txt")) | set(visible(transcripts, ".txt")) | set(visible(videos, ".avi"))
+    return [
+        _Dialogue(
+            labels / f"{name}.txt",
+            transcripts / f"{name}.txt",
+            videos / f"{name}.avi",
+            session / "sentences" / "wav" / name,
+        )
+        for name in sorted(names)
+    ]
+
+
+def _read_dialogue(release: Release, dialogue: _Dialogue, emotions: Sequence[str]) -> None:
+    turns = _read_labels(release, dialogue.labels)
+    texts = _read_transcript(release, dialogue.transcript)
+    seen: set[str] = set()
+    for turn in turns:
+        if turn.utterance_id in seen:
+            release.reject(turn.utterance_id, dialogue.labels, "duplicate", "a second label line has the same id")
+            continue
+        seen.add(turn.utterance_id)
+        utterance = _utterance(release, dialogue, turn, texts, emotions)
+        if utterance:
+            release.utterances.append(utterance)
+    for utterance_id in sorted(set(texts) - seen):
+        release.reject(utterance_id, dialogue.transcript, "unlabelled", f"no line of it in {dialogue.labels.name}")
+
+
+def _utterance(
+    release: Release, dialogue: _Dialogue, turn: _Turn, texts: dict[str, str], emotions: Sequence[str]
+) -> Utterance | None:
+    """The utterance of one label line; None after a reject."""
+    parts = _ID.fullmatch(turn.utterance_id)
+    wav = dialogue.sentences / f"{turn.utterance_id}.wav"
+    if parts is None or parts["dialogue"] != dialogue.labels.stem:
+        problem = dialogue.labels, "id:unknown", f"{turn.utterance_id!r} is not an id of {dialogue.labels.stem}"
+    elif turn.code not in emotions:
+        problem = dialogue.labels, f"label:{turn.code}", f"the label {turn.code!r} is not in the task's emotions"
+    elif not 0 <= turn.start_s < turn.end_s:
+        problem = dialogue.labels, "interval:invalid", f"[{turn.start_s} - {turn.end_s}] is not an interval in seconds"
+    elif turn.utterance_id not in texts:
+        problem = dialogue.transcript, "no_transcript", f"no line of it in {dialogue.transcript.name}"
+    elif not wav.is_file():
+        problem = wav, "no_audio", f"there is no {wav.name} in {dialogue.sentences.name}/"
+    elif not dialogue.video.is_file():
+        problem = dialogue.video, "no_video", f"there is no {dialogue.video.name}"
+    else:
+        side: Literal["left", "right"] = "left" if parts["speaker"] == parts["marker"] else "right"
+        return Utterance(
+            utterance_id=turn.utterance_id,
+            dialogue_id=parts["dialogue"],
+            speaker=f"Ses0{parts['session']}{parts['speaker']}",
+            session=parts["session"],
+            start_s=turn.start_s,
+            end_s=turn.end_s,
+            text=texts[turn.utterance_id],
+            labels={emotion: float(emotion == turn.code) for emotion in emotions},
+            sentiment=None,
+            source_video=release.relative(dialogue.video),
+            source_audio=release.relative(wav),
+            audio_is_cut=True,
+            half=side,
+        )
+    release.reject(turn.utterance_id, *problem)
+    return None
+
+
+def _read_labels(release: Release, path: Path) -> list[_Turn]:
+    """Turns of one EmoEvaluation file in the order of time: the file's own order is only almost that."""
+    lines = _lines(release, path, "no_labels")
+    turns = []
+    for number, line in enumerate(lines, start=1):
+        if not line.lstrip().startswith("["):
+            continue  # the header (it begins with %), the raters' own lines (C-, A-) and blank ones
+        match = _LABEL_LINE.match(line.lstrip())
+        if match:
+            turns.append(_Turn(float(match[1]), float(match[2]), match[3], match[4].lower()))
+        else:
+            named = _ID.search(line)
+            detail = f"line {number} is not `[start - end] id label [V, A, D]`: {line[:80]!r}"
+            release.reject(named[0] if named else None, path, "label:unreadable", detail)
+    if lines and not turns:
+        release.reject(None, path, "no_labels", f"{path.name} has no label line")
+    return sorted(turns)
+
+
+def _read_transcript(release: Release, path: Path) -> dict[str, str]:
+    """Text by utterance id; lines of unlabelled turns (ids with XX, which may repeat) become rejects."""
+    texts: dict[str, str] = {}
+    for number, line in enumerate(_lines(release, path, "no_transcript"), start=1):
+        match = _TRANSCRIPT_LINE.fullmatch(line)
+        if match and _ID_WITHOUT_LABEL.fullmatch(match[1]):
+            release.reject(match[1], path, "unlabelled", f"line {number}: ids with XX have no label and no sound")
+        elif match and match[1] not in texts:
+            texts[match[1]] = match[2].strip()
+        elif match:
+            release.reject(None, path, "transcript:duplicate", f"line {number}: a second text of {match[1]}")
+        elif line.strip() and not _LINE_WITHOUT_ID.match(line):
+            release.reject(
+                None, path, "transcript:unreadable", f"line {number} is not `id [start-end]: text`: {line[:80]!r}"
+            )
+    return texts
+
+
+def _lines(release: Release, path: Path, reason: str) -> list[str]:
+    """Lines of a text file; none, after a reject that names the cause, where it is missing, empty or unreadable."""
+    try:
+        lines = read_lines(path)
+    except OSError as error:
+        release.reject(None, path, reason, f"{path.name} cannot be read: {error.strerror or error}")
+        return []
+    if not any(line.strip() for line in lines):
+        release.reject(None, path, reason, f"{path.name} is empty")
+        return []
+    return lines

@@ -1,0 +1,105 @@
+"""What every reader gives back, and what they share: finding the root, reading lines, rejecting."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data_tools.errors import DataError
+from data_tools.manifest import Reject, Utterance
+
+STAGE = "reorganize"
+
+_LEVELS = 2
+# Not str.splitlines: that one also breaks at U+2028 and other marks which occur inside transcripts.
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
+@dataclass
+class Release:
+    """A release as its reader found it.
+
+    rejects with an utterance id are utterances; those without one are files or lines that could not be used.
+    notes: what a person should know about this copy, one sentence each.
+    """
+
+    root: Path
+    utterances: list[Utterance] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def reject(self, utterance_id: str | None, source: Path, reason: str, detail: str) -> None:
+        """Record that an utterance, or with None a file or line of `source`, is not used, and why."""
+        self.rejects.append(Reject(utterance_id, self.relative(source), STAGE, reason, detail))
+
+    def relative(self, path: Path) -> str:
+        """`path` as the manifest names it: relative to the root, with forward slashes."""
+        return path.relative_to(self.root).as_posix()
+
+
+def find_root(start: Path, is_root: Callable[[Path], bool], looked_for: str, dataset: str) -> Path:
+    """The folder that holds the release: `start`, or up to two levels below or above it.
+
+    People unpack one level too deep or rename the folder, so where `start` does not exist its neighbours are tried.
+
+    Raises:
+        DataError: nothing found, or two candidates on the same level; says what was looked for and where.
+    """
+    start = Path(start).absolute()
+    if start.is_file():
+        raise DataError(f"{start} is a file; give the folder that holds {looked_for} (unpack archives first)")
+    for level in _candidates(start):
+        found = [folder for folder in level if is_root(folder)]
+        if len(found) > 1:
+            names = ", ".join(str(folder) for folder in found)
+            raise DataError(f"several {dataset} releases lie at {start}: {names}; name one of them with --root")
+        if found:
+            return found[0]
+    missing = "" if start.exists() else ", which does not exist"
+    raise DataError(
+        f"no {dataset} release: looked for {looked_for} in {start}{missing}, and {_LEVELS} levels below and above it; "
+        f"give its place with --root, or make a stand-in with `pipeline standin --dataset {dataset} --out raw`"
+    )
+
+
+def visible(folder: Path, suffix: str) -> dict[str, Path]:
+    """Files of `folder` by stem, sorted, without macOS's `._*` and other hidden files; empty where it is missing."""
+    if not folder.is_dir():
+        return {}
+    found = (p for p in sorted(folder.iterdir()) if p.suffix.lower() == suffix and not p.name.startswith("."))
+    return {path.stem: path for path in found if not path.is_dir()}
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file without their ends; bytes that are not UTF-8 become U+FFFD, a byte order mark goes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return _LINE_END.split(path.read_bytes().decode("utf-8-sig", errors="replace"))
+
+
+def check_emotions(emotions: Sequence[str], known: Sequence[str], dataset: str) -> None:
+    """Raise DataError where the settings ask for an emotion that the corpus does not label, or for one twice."""
+    unknown = [emotion for emotion in emotions if emotion not in known]
+    if unknown or len(set(emotions)) < len(emotions):
+        what = f"unknown: {', '.join(unknown)}" if unknown else "one is given twice"
+        raise DataError(f"emotions {list(emotions)} for {dataset}: {what}; it has {', '.join(known)}")
+
+
+def _candidates(start: Path) -> Iterator[list[Path]]:
+    below = [start]
+    for _ in range(_LEVELS + 1):
+        yield below
+        below = [child for folder in below for child in _folders(folder)]
+    for parent in start.parents[:_LEVELS]:
+        yield [parent]
+    if not start.exists():
+        yield _folders(start.parent)
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+    except OSError:
+        return []

@@ -1,0 +1,93 @@
+"""Device and precision by Lightning Fabric, and how our frozen records pass through it."""
+
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from data_tools.batch import Batch
+from models.base import Model
+from models.output import Output
+from pipeline.config import ConfigError
+
+
+def start_fabric(device: str = "auto", precision: str = "32-true") -> Fabric:
+    """Fabric on one device; `auto` takes CUDA where torch sees it.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there, or a precision that the device doesn't have.
+    """
+    cuda = torch.cuda.is_available()
+    if device == "cuda" and not cuda:
+        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use device cpu or auto")
+    accelerator = "cuda" if cuda and device != "cpu" else "cpu"
+    if accelerator == "cpu" and precision == "16-mixed":
+        raise ConfigError("precision is '16-mixed', which needs CUDA; on a CPU use bf16-mixed or 32-true")
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+
+
+class _Sealed:
+    """Holds a batch so that Fabric hands it on whole: it takes dataclasses apart and refuses frozen ones."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+
+class _Opened(nn.Module):
+    """The model as Fabric sees it: a sealed batch in, the fields of `Output` as a plain dict out."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sealed: _Sealed) -> dict[str, Any]:
+        return dict(vars(self.model(sealed.batch)))
+
+
+class Engine:
+    """`engine(batch) -> Output` on the device and in the precision of `fabric`, and the optimizer's step.
+
+    Attributes:
+        model: the network itself, moved to the device.
+    """
+
+    def __init__(self, fabric: Fabric, model: Model, optimizer: Optimizer | None = None) -> None:
+        self.fabric = fabric
+        self.model = model
+        self._optimizer = optimizer
+        if optimizer is None:
+            self._wrapped = fabric.setup(_Opened(model))
+        else:
+            self._wrapped, self._stepper = fabric.setup(_Opened(model), optimizer)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer as it was given; only an engine that has one can train."""
+        assert self._optimizer is not None
+        return self._optimizer
+
+    def __call__(self, batch: Batch) -> Output:
+        """The model's answer; `batch` is on the device."""
+        return Output(**self._wrapped(_Sealed(batch)))
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss` (scaled as the precision needs it)."""
+        self.fabric.backward(loss, model=self._wrapped)
+
+    def step(self, clip_norm: float) -> None:
+        """Clip the gradients' norm to `clip_norm`, update the parameters, clear the gradients."""
+        # A gradient that isn't finite is not an error here: float16 scaling makes some and skips their step. One that
+        # matters makes the next loss NaN, and that is reported with its batch.
+        self.fabric.clip_gradients(self._wrapped, self._stepper, max_norm=clip_norm, error_if_nonfinite=False)
+        self._stepper.step()
+        self._stepper.zero_grad(set_to_none=True)
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The state of float16's loss scaling as plain values; empty in other precisions."""
+        return self.fabric.strategy.precision.state_dict()
+
+    def load_scaler_state(self, state: dict[str, Any]) -> None:
+        """Take `scaler_state` up again."""
+        self.fabric.strategy.precision.load_state_dict(state)

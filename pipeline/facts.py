@@ -1,0 +1,101 @@
+"""What a run must remember of the data it learned from, and what a data folder says of itself."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from data_tools.dataset import UtteranceDataset
+from data_tools.errors import DataError
+from data_tools.manifest import LABEL_PREFIX
+from data_tools.store import STORE_FOLDER
+from pipeline.losses import PRESENT_FROM, positive_weights
+
+STANDIN_NOTICE = "stand-in data: scores say nothing about people"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a run must remember of the data it learned from; data.json in the run folder.
+
+    folder: the data folder, as it was given. emotions: in label order.
+    train_utterances, train_positives: how many utterances the train split has, and how many with each emotion.
+    pos_weight: of the loss, by emotion. fingerprint: of the ids and labels of train and valid.
+    dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
+    """
+
+    folder: str
+    emotions: list[str]
+    train_utterances: int
+    train_positives: dict[str, int]
+    pos_weight: dict[str, float]
+    fingerprint: str
+    dataset: dict[str, Any]
+    preprocessing: dict[str, Any]
+
+    @classmethod
+    def of(cls, data: Path, train: UtteranceDataset, valid: UtteranceDataset) -> "DataFacts":
+        """The facts of a data folder whose splits are loaded."""
+        emotions = list(train.emotions)
+        labels = train.table[[LABEL_PREFIX + name for name in emotions]]
+        weights = positive_weights(torch.tensor(labels.to_numpy("float32"))).tolist()
+        positives = (labels >= PRESENT_FROM).sum(axis=0).tolist()
+        return cls(
+            folder=data.as_posix(),
+            emotions=emotions,
+            train_utterances=len(train),
+            train_positives=dict(zip(emotions, positives, strict=True)),
+            pos_weight=dict(zip(emotions, weights, strict=True)),
+            fingerprint=_fingerprint(train.table, valid.table),
+            dataset=read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {},
+            preprocessing=_preprocessing(data),
+        )
+
+    @property
+    def notice(self) -> str | None:
+        """What must stand beside every score on this data; None where nothing must."""
+        return notice_of(self.dataset)
+
+
+def notice_of(dataset: Mapping[str, Any]) -> str | None:
+    """What must stand beside every score on the data set whose dataset.json this is; None where nothing must."""
+    return STANDIN_NOTICE if dataset.get("standin") else None
+
+
+def dataset_name(data: Path) -> str:
+    """The name of a data set: from its dataset.json, else of its folder."""
+    path = data / "dataset.json"
+    return str(read_json(path).get("dataset", data.name)) if path.is_file() else data.resolve().name
+
+
+def _preprocessing(data: Path) -> dict[str, Any]:
+    path = data / STORE_FOLDER / "store.json"
+    return dict(read_json(path).get("settings", {})) if path.is_file() else {}
+
+
+def _fingerprint(*tables: pd.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for table in tables:
+        columns = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
+        digest.update(table[["utterance_id", *columns]].to_csv(index=False).encode())
+    return digest.hexdigest()[:16]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        DataError: the file cannot be read or isn't a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); restore it or make its folder again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds {type(value).__name__}, expected an object; make its folder again")
+    return value

@@ -1,0 +1,81 @@
+"""What training makes small: one loss of the task, and the further losses that a model returns by name."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from data_tools.batch import Batch
+from models.output import Output
+from pipeline.config import ConfigError
+
+# A label is a share of annotators or a plain 0/1; from half on it counts as "has this emotion".
+PRESENT_FROM = 0.5
+
+TaskLoss = Callable[[Tensor, Batch], Tensor]
+
+
+def positive_weights(labels: Tensor) -> Tensor:
+    """`pos_weight` of each emotion: negatives / positives among `labels`, (n, E) in [0, 1] -> (E,) float32.
+
+    An emotion that nobody has, or that everybody has, gets 1: the first would be infinite (and the loss NaN), the
+    second 0, which would take away the only loss that the emotion has.
+    """
+    present = labels >= PRESENT_FROM
+    positives = present.sum(0).to(torch.float64)
+    negatives = len(labels) - positives
+    one_sided = (positives == 0) | (negatives == 0)
+    return torch.where(one_sided, 1.0, negatives / positives.clamp(min=1)).float()
+
+
+@dataclass(frozen=True)
+class MultiLabelBCE:
+    """Binary cross-entropy of every emotion, its positives weighted; the mean over B and E (MESM, section 4).
+
+    pos_weight: (E,) float32 on the device of the logits.
+    """
+
+    pos_weight: Tensor
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of `logits` (B, E) against the batch's labels: a scalar."""
+        return self.against(logits, batch.labels)
+
+    def against(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """The loss of `logits` against `labels`, both (B, E). Half precision is lifted to float32 first."""
+        return F.binary_cross_entropy_with_logits(logits.float(), labels, pos_weight=self.pos_weight)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """total: scalar to minimise. parts: the unweighted losses it is made of, by name."""
+
+    total: Tensor
+    parts: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The task's loss plus the model's own ones, each times its weight.
+
+    name, task: the task's loss and what it is called in the log.
+    weights: of the losses in `Output.losses`, by name; 1 where none is given.
+    """
+
+    name: str
+    task: TaskLoss
+    weights: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self, output: Output, batch: Batch) -> Loss:
+        """Raises ConfigError where a weight is given for a loss that the model doesn't return."""
+        unknown = sorted(set(self.weights) - set(output.losses))
+        if unknown:
+            known = ", ".join(sorted(output.losses)) or "none"
+            raise ConfigError(f"loss_weights names {', '.join(unknown)}; the further losses of this model: {known}")
+        task = self.task(output.logits, batch)
+        total = task
+        for name, value in output.losses.items():
+            total = total + self.weights.get(name, 1.0) * value
+        return Loss(total, {self.name: task, **output.losses})

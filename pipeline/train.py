@@ -1,0 +1,203 @@
+"""Stage 3: manifest + store + settings -> run directory."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+import models
+from data_tools.dataset import UtteranceDataset
+from data_tools.errors import DataError
+from data_tools.files import folder_lock
+from data_tools.manifest import read_manifest
+from pipeline import metrics, thresholds
+from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
+from pipeline.config import ConfigError, TrainSettings
+from pipeline.engine import Engine, start_fabric
+from pipeline.evaluate import BestModel, load_split, record, task_objective
+from pipeline.facts import DataFacts
+from pipeline.loaders import EpochBatches, ordered_loader, train_loader
+from pipeline.loop import Pass, Update, run_epoch
+from pipeline.losses import PRESENT_FROM
+from pipeline.optim import build_optimizer, learning_rates
+from pipeline.progress import Reporter
+from pipeline.rundir import RunDir, default_path, new_run, resumed_run
+from pipeline.trainlog import TrainLog
+
+
+def train(
+    settings: TrainSettings, model_settings: Mapping[str, Any], reporter: Reporter, resume: bool = False
+) -> dict[str, Any]:
+    """Train a model and keep its best epoch by `settings.monitor` on valid; then evaluate it on valid and test.
+
+    model_settings: what `models.build` takes, with the model's `name`. resume: go on in `settings.out` after the last
+    finished epoch; on a CPU the weights come out the same as without the interruption. Returns what the command
+    prints, ready for JSON.
+
+    Raises:
+        ConfigError, ModelError: settings that cannot work, a run folder that is there already, nothing to resume.
+        DataError: data is missing, without train or valid, or other than when the run was started; a full disk.
+        TrainingError: the loss is not finite.
+    """
+    fabric = start_fabric(settings.device, settings.precision)
+    train_split, valid_split = load_split(settings.data, "train"), load_split(settings.data, "valid")
+    facts = DataFacts.of(settings.data, train_split, valid_split)
+    run = _run_folder(settings, model_settings, resume)
+    seed_everything(settings.seed)
+    model = models.build(**{**model_settings, "outputs": len(facts.emotions)})
+    optimizer = build_optimizer(model, model.text_parameters(), settings)
+    with folder_lock(run.path):
+        _start(run, settings, model_settings, facts)
+        engine = Engine(fabric, model, optimizer)
+        progress = _take_up(run, engine)
+        run.note_environment(fabric.device, progress.epoch + 1)
+        reporter.say(f"{model_settings['name']} on {settings.data} into {run.path}" + _notice(facts))
+        try:
+            progress = _fit(run, engine, settings, facts, progress, train_split, valid_split, reporter)
+        except KeyboardInterrupt:
+            reporter.say(f"interrupted; the same command with --resume --out {run.path} goes on after the last epoch")
+            raise
+        scores = _finish(run, settings, valid_split, reporter)
+        return _summary(run, settings, model_settings, model, progress, scores, facts)
+
+
+def _run_folder(settings: TrainSettings, model_settings: Mapping[str, Any], resume: bool) -> RunDir:
+    if resume:
+        return resumed_run(settings.out, settings, model_settings)
+    return new_run(settings.out or default_path(str(model_settings["name"]), settings.data, datetime.now()))
+
+
+def _notice(facts: DataFacts) -> str:
+    return f" [{facts.notice}]" if facts.notice else ""
+
+
+def _start(run: RunDir, settings: TrainSettings, model_settings: Mapping[str, Any], facts: DataFacts) -> None:
+    """Put the run folder in order before the first epoch of this start."""
+    run.sweep()
+    if run.settings.is_file() and run.facts().fingerprint != facts.fingerprint:
+        raise DataError(
+            f"{settings.data} has other utterances or labels in train and valid than when {run.path} was started; "
+            "give the old data folder, or start a new run"
+        )
+    run.write_start(settings.model_copy(update={"out": run.path}), model_settings, facts)
+
+
+def _take_up(run: RunDir, engine: Engine) -> Progress:
+    """The progress of the run so far, its state put into `engine`."""
+    if not run.state.is_file():
+        return Progress()
+    progress = load_state(run.state, engine)
+    if progress.best_epoch == progress.epoch:
+        # Killed between the two writings, or not: after this the best weights are those of the state.
+        models.save(engine.model, run.path)
+    return progress
+
+
+def _fit(
+    run: RunDir,
+    engine: Engine,
+    settings: TrainSettings,
+    facts: DataFacts,
+    progress: Progress,
+    train_split: UtteranceDataset,
+    valid_split: UtteranceDataset,
+    reporter: Reporter,
+) -> Progress:
+    """Epoch after epoch until there are enough, or `patience` of them brought nothing better."""
+    tokenize = models.tokenizer_for(engine.model)
+    order = EpochBatches(len(train_split), settings.batch_size, settings.seed)
+    batches = train_loader(train_split, order, tokenize, settings.loader_workers)
+    valid_batches = ordered_loader(valid_split, settings.batch_size, tokenize, settings.loader_workers)
+    objective = task_objective(facts, engine.fabric.device, settings.loss_weights)
+    update = Update(settings.clip_norm, settings.accumulate)
+    with TrainLog(run, progress.epoch) as log:
+        while progress.epoch < settings.epochs and progress.waited < settings.patience:
+            order.epoch = progress.epoch + 1
+            label = f"epoch {order.epoch}/{settings.epochs}"
+            trained = run_epoch(engine, batches, objective, reporter, label, update)
+            validated = run_epoch(engine, valid_batches, objective, reporter, f"{label}, valid")
+            scores = _scores(validated)
+            score = _monitored(scores, settings.monitor)
+            progress = progress.after(score, validated.loss, lower_is_better=settings.monitor == "loss")
+            # The state first: from it the best weights can be written again, but not the other way round.
+            save_state(run.state, engine, progress)
+            if progress.best_epoch == progress.epoch:
+                models.save(engine.model, run.path)
+            log.add(progress.epoch, trained, validated, scores, learning_rates(engine.optimizer))
+            reporter.say(_epoch_line(label, trained, scores, progress, settings.monitor) + _notice(facts))
+    return progress
+
+
+def _choose_thresholds(validated: Pass) -> np.ndarray:
+    return thresholds.choose(validated.labels.numpy() >= PRESENT_FROM, validated.logits.sigmoid().numpy())
+
+
+def _scores(validated: Pass) -> dict[str, float | None]:
+    """What can be monitored: means over emotions, at the thresholds that this epoch would get on valid."""
+    present = validated.labels.numpy() >= PRESENT_FROM
+    predicted = thresholds.decide(validated.logits.sigmoid().numpy(), _choose_thresholds(validated))
+    values = metrics.binary_metrics(present, predicted)
+    return {"loss": validated.loss} | {name: metrics.mean_defined(per_emotion) for name, per_emotion in values.items()}
+
+
+def _monitored(scores: Mapping[str, float | None], name: str) -> float:
+    score = scores[name]
+    if score is None:
+        raise ConfigError(
+            f"monitor is {name!r}, which is undefined on valid: no emotion there has both positives and negatives; "
+            "use --set monitor=loss, or another split"
+        )
+    return score
+
+
+def _epoch_line(label: str, trained: Pass, scores: Mapping[str, float | None], progress: Progress, monitor: str) -> str:
+    found = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in scores.items())
+    return (
+        f"{label}: train loss {trained.loss:.4f}; valid {found}; best {monitor} {progress.best_score:.4f} "
+        f"in epoch {progress.best_epoch}; {trained.seconds / trained.steps:.2f} s a step, "
+        f"{trained.wait_s / trained.seconds:.0%} of it waiting for data"
+    )
+
+
+def _finish(run: RunDir, settings: TrainSettings, valid_split: UtteranceDataset, reporter: Reporter) -> dict[str, Any]:
+    """Choose the thresholds of the best weights on valid, then write the scores on valid and, if there is one, test."""
+    best = BestModel.load(run, settings.device, settings.batch_size)
+    validated = best.score(valid_split, reporter, "valid")
+    chosen = dict(zip(valid_split.emotions, _choose_thresholds(validated).tolist(), strict=True))
+    run.write_thresholds(chosen, "valid", thresholds.DEFINITION)
+    reports = {"valid": record(run, settings.data, "valid", validated, reporter)}
+    if (read_manifest(settings.data)["split"] == "test").any():
+        tested = best.score(load_split(settings.data, "test"), reporter, "test")
+        reports["test"] = record(run, settings.data, "test", tested, reporter)
+    return reports
+
+
+def _summary(
+    run: RunDir,
+    settings: TrainSettings,
+    model_settings: Mapping[str, Any],
+    model: nn.Module,
+    progress: Progress,
+    scores: Mapping[str, Any],
+    facts: DataFacts,
+) -> dict[str, Any]:
+    rows = TrainLog.read(run.log)
+    seconds = [float(row["train_seconds"]) for row in rows]
+    return {
+        "run": str(run.path),
+        "model": model_settings["name"],
+        "epochs": progress.epoch,
+        "best_epoch": progress.best_epoch,
+        "monitor": settings.monitor,
+        "valid_score": progress.best_score,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "train_seconds": sum(seconds),
+        "seconds": sum(seconds) + sum(float(row["valid_seconds"]) for row in rows),
+        "step_seconds": median(float(row["step_seconds"]) for row in rows),
+        "data_wait_share": sum(float(row["wait_seconds"]) for row in rows) / sum(seconds),
+        "notice": facts.notice,
+        "splits": dict(scores),
+    }

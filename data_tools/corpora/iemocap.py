@@ -143,7 +143,7 @@ def _read_labels(release: Release, path: Path) -> list[_Turn]:
         else:
             named = _ID.search(line)
             detail = f"line {number} is not `[start - end] id label [V, A, D]`: {line[:80]!r}"
-            release.reject(named[0] if named else None, path, "label:unreadable", detail)
+            release.reject(named[0] if named else None, path, "labels:unreadable", detail)
     if lines and not turns:
         release.reject(None, path, "no_labels", f"{path.name} has no label line")
     return sorted(turns)

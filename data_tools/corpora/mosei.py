@@ -73,7 +73,7 @@ def _utterance(release: Release, transcript: Path, segment: _Segment, labels: Cl
     if labels is None:
         problem = transcript, "unlabelled", "no label file has a row of this clip"
     elif labels.problem:
-        problem = labels.source, "label:unreadable", labels.problem
+        problem = labels.source, "labels:unreadable", labels.problem
     elif not max(segment.start_s, 0.0) < segment.end_s:
         problem = transcript, "interval:invalid", f"{segment.start_s} to {segment.end_s} is not an interval in seconds"
     elif not video.is_file():

@@ -4,15 +4,15 @@ Decoding and cutting run in process through PyAV; new videos are written by one 
 Only local files are opened, whatever their names look like.
 """
 
-from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_audio, write_wav
-from data_tools.media.clip import ClipError
-from data_tools.media.cut import Cut, CutOutcome, cut_video
+from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_audio, seekable_sound, write_wav
+from data_tools.media.cut import END_SLACK_S, Cut, CutOutcome, cut_video
 from data_tools.media.frames import read_frames
-from data_tools.media.source import MAX_DURATION_S, MAX_SIDE_PX, MediaInfo, has_audio, probe
+from data_tools.media.source import MAX_DURATION_S, MAX_SIDE_PX, ClipError, MediaInfo, has_audio, probe
 from data_tools.media.write import ffmpeg_exe, write_video
 
 __all__ = [
     "AUDIO_RATE_HZ",
+    "END_SLACK_S",
     "MAX_DURATION_S",
     "MAX_SIDE_PX",
     "ClipError",
@@ -26,6 +26,7 @@ __all__ = [
     "probe",
     "read_audio",
     "read_frames",
+    "seekable_sound",
     "write_video",
     "write_wav",
 ]

@@ -1,6 +1,7 @@
 """Sound of a file as mono samples, and the other way round."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import gcd
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from scipy.signal import resample_poly
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
-from data_tools.media.source import MAX_DURATION_S, open_media
+from data_tools.media.source import MAX_DURATION_S, ClipError, open_media
 
 AUDIO_RATE_HZ = 16_000
 _MAX_RATE_HZ = 384_000
@@ -72,6 +73,46 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = AUDIO_RATE_HZ) -> 
             soundfile.write(file, pcm, rate_hz, subtype="PCM_16", format="WAV")
         except soundfile.LibsndfileError as error:
             raise OSError(str(error)) from error
+
+
+@contextmanager
+def seekable_sound(path: Path, temporary: Path) -> Iterator[Path]:
+    """A file with the sound of `path` from which `read_audio` takes intervals cheaply.
+
+    That is `path` itself where it is uncompressed; else its sound is decoded once, in little memory, into the mono
+    16-bit wav `temporary`, which is gone after the block.
+
+    Raises:
+        DataError: as `read_audio`, or `temporary` cannot be written.
+    """
+    try:
+        soundfile.info(str(path))
+    except (soundfile.LibsndfileError, OSError):
+        pass
+    else:
+        yield path
+        return
+    try:
+        _decode_to_wav(path, temporary)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _decode_to_wav(path: Path, target: Path) -> None:
+    chunks = _decode(path)
+    try:
+        first, rate_hz = next(chunks)
+    except StopIteration:
+        raise DataError(f"{path} has an audio stream without sound") from None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with soundfile.SoundFile(str(target), "w", rate_hz, 1, "PCM_16") as file:
+            file.write(first)
+            for chunk, _ in chunks:
+                file.write(chunk)
+    except (OSError, soundfile.LibsndfileError) as error:
+        raise ClipError(f"cannot write {target}: {error}; check permissions and free space") from error
 
 
 def _read_with_soundfile(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:

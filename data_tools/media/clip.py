@@ -11,17 +11,12 @@ import numpy as np
 import soundfile
 from av.video.frame import VideoFrame
 
-from data_tools.errors import DataError
-from data_tools.media.source import local_url
+from data_tools.media.source import ClipError, local_url
 
 # Time stamps count in 1/90000 s: a whole number of them for 24, 25, 30, 29.97 and 60 frames a second.
 _CLOCK = Fraction(1, 90_000)
 _SOUND_BIT_RATE = 64_000
 _SOUND_BLOCK = 1 << 16
-
-
-class ClipError(DataError):
-    """A clip cannot be written: the target is full, read-only or gone."""
 
 
 class Clip:

@@ -11,8 +11,8 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
-from data_tools.media.clip import Clip, ClipError
-from data_tools.media.source import FrameClock, check_frame, frame_rate, open_media, video_stream
+from data_tools.media.clip import Clip
+from data_tools.media.source import ClipError, FrameClock, check_frame, frame_rate, open_media, video_stream
 
 # An interval may end, or begin before the first picture, by this much: labels are often a little longer than the file.
 END_SLACK_S = 0.5
@@ -41,12 +41,14 @@ class CutOutcome:
 
     failure: None, or a short code: `interval:outside`, `video:damaged`, `video:unreadable`; then no file was left.
     detail: one sentence about the failure. frames: written. fps: average rate of the source.
+    end_s: of the clip in the source; before the Cut's where the video ends a little earlier.
     """
 
     failure: str | None
     detail: str
     frames: int
     fps: float
+    end_s: float
 
 
 def cut_video(source: Path, cuts: Sequence[Cut], crf: int) -> list[CutOutcome]:
@@ -109,7 +111,8 @@ class _Pass:
             if not self.open and not self.waiting:
                 return
             damaged, self.before = False, (time_s, frame)
-        self._close_until(end_s + END_SLACK_S)
+        for number in [n for n in self.open if self.cuts[n].end_s <= end_s + END_SLACK_S]:
+            self._finish(number, end_s)
         where = f"after the end of {self.source.name}, which has pictures up to {end_s:.2f} s"
         self.fail_rest("video:damaged" if damaged else "interval:outside", f"the interval ends {where}")
 
@@ -142,23 +145,23 @@ class _Pass:
             elif cut.end_s <= time_s + _SAME_S:
                 clip.write(frame, time_s)  # shorter than a frame, and this is the only one there is
             if cut.end_s <= time_s + _SAME_S:
-                self._finish(number)
+                self._finish(number, cut.end_s)
 
     def _close_until(self, time_s: float) -> None:
         for number in [n for n in self.open if self.cuts[n].end_s <= time_s + _SAME_S]:
-            self._finish(number)
+            self._finish(number, self.cuts[number].end_s)
 
-    def _finish(self, number: int) -> None:
+    def _finish(self, number: int, video_end_s: float) -> None:
         clip = self.open[number]
         clip.finish()
         del self.open[number]
-        self.outcomes[number] = CutOutcome(None, "", clip.frames, self.fps)
+        self.outcomes[number] = CutOutcome(None, "", clip.frames, self.fps, min(self.cuts[number].end_s, video_end_s))
 
     def _fail(self, numbers: list[int], failure: str, detail: str) -> None:
         for number in numbers:
             if number in self.open:
                 self.open.pop(number).drop()
-            self.outcomes[number] = CutOutcome(failure, detail, 0, self.fps)
+            self.outcomes[number] = CutOutcome(failure, detail, 0, self.fps, 0.0)
 
 
 def _before_is_first(start_s: float, before_s: float, after_s: float, frame_s: float) -> bool:

@@ -21,6 +21,10 @@ MAX_DURATION_S = 4 * 3600.0
 DEFAULT_FPS = Fraction(25)
 
 
+class ClipError(DataError):
+    """What comes out cannot be written (full, read-only or gone): no fault of the source, so the work stops."""
+
+
 @dataclass(frozen=True)
 class MediaInfo:
     """What the header of a media file says; the streams themselves may be shorter.

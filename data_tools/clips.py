@@ -1,0 +1,171 @@
+"""The clips of one source video: wavs, then mp4s in a single decoding pass, then a receipt that says it is done."""
+
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from data_tools.corpora.release import STAGE
+from data_tools.errors import DataError
+from data_tools.letterbox import speaker_box
+from data_tools.manifest import Reject, Utterance
+from data_tools.media import (
+    AUDIO_RATE_HZ,
+    END_SLACK_S,
+    ClipError,
+    Cut,
+    audio_duration_s,
+    cut_video,
+    has_audio,
+    read_audio,
+    read_frames,
+    seekable_sound,
+    write_wav,
+)
+from data_tools.receipts import Dialogue, DialogueResult, Made, clear, write_receipt
+
+
+class _UnusableError(Exception):
+    """Why an utterance cannot be cut: `reason`, a short code, and `detail`, a sentence."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+def make_clips(dialogue: Dialogue) -> DialogueResult:
+    """Cut all utterances of one video into clips/<dialogue>/; the receipt is written last.
+
+    Each utterance gets a wav (16 kHz mono 16-bit PCM) of exactly its interval, or its own sentence wav whole, and
+    an mp4 of its frames with that sound.
+
+    Raises:
+        DataError: the target cannot be written. Whatever is wrong with the sources becomes a reject.
+    """
+    clear(dialogue.folder)
+    result = DialogueResult()
+    _cut(dialogue, _write_wavs(dialogue, result), result)
+    write_receipt(dialogue, result)
+    return result
+
+
+def _write_wavs(dialogue: Dialogue, result: DialogueResult) -> list[Utterance]:
+    """Write the sound of every utterance; those for which that went well."""
+    usable = []
+    with ExitStack() as opened:
+        sounds = _Sounds(dialogue, opened)
+        for utterance in dialogue.utterances:
+            try:
+                _check_duration(dialogue, utterance)
+                if utterance.audio_is_cut:
+                    samples = _sentence(dialogue.root / utterance.source_audio, utterance)
+                else:
+                    samples = sounds.interval(utterance)
+                write_wav(dialogue.wav(utterance), samples)
+                usable.append(utterance)
+            except _UnusableError as problem:
+                _reject(dialogue, result, utterance, (utterance.source_audio, problem.reason, problem.detail))
+    return usable
+
+
+def _cut(dialogue: Dialogue, utterances: list[Utterance], result: DialogueResult) -> None:
+    """Write the pictures; an utterance whose picture fails loses its wav too."""
+    boxes = _boxes(dialogue, utterances, result) if utterances else {}
+    cuts = [Cut(u.start_s, u.end_s, dialogue.clip(u), boxes.get(u.half or ""), dialogue.wav(u)) for u in utterances]
+    for utterance, outcome in zip(utterances, cut_video(dialogue.video, cuts, dialogue.settings.crf), strict=True):
+        if outcome.failure:
+            dialogue.wav(utterance).unlink(missing_ok=True)
+            _reject(dialogue, result, utterance, (utterance.source_video, outcome.failure, outcome.detail))
+        else:
+            result.made.append(Made(utterance.utterance_id, outcome.end_s, outcome.fps))
+
+
+def _boxes(
+    dialogue: Dialogue, utterances: list[Utterance], result: DialogueResult
+) -> dict[str, tuple[int, int, int, int]]:
+    """The region of each half that is asked for, from the video's first frame."""
+    halves = sorted({utterance.half for utterance in utterances if utterance.half})
+    if not halves:
+        return {}
+    try:
+        _, frame = next(read_frames(dialogue.video, every_ms=1000))
+    except DataError:
+        return {}  # cutting fails for the same reason, and reports it for each utterance
+    boxes: dict[str, tuple[int, int, int, int]] = {}
+    for half in halves:
+        boxes[half], note = speaker_box(frame, half)
+        if note and note not in result.notes:
+            result.notes.append(note)
+    return boxes
+
+
+def _check_duration(dialogue: Dialogue, utterance: Utterance) -> None:
+    settings, duration_s = dialogue.settings, utterance.end_s - utterance.start_s
+    if duration_s < settings.min_duration_s:
+        raise _UnusableError(
+            "interval:short", f"it lasts {duration_s:.3f} s; min_duration_s is {settings.min_duration_s}"
+        )
+    if duration_s > settings.max_duration_s:
+        raise _UnusableError(
+            "interval:long", f"it lasts {duration_s:.1f} s; max_duration_s is {settings.max_duration_s}"
+        )
+
+
+def _sentence(wav: Path, utterance: Utterance) -> np.ndarray:
+    """The whole of a file that holds this utterance alone; one of another length is damaged or another sentence."""
+    try:
+        samples = read_audio(wav)
+    except DataError as error:
+        raise _UnusableError("audio:unreadable", str(error)) from error
+    found_s, expected_s = len(samples) / AUDIO_RATE_HZ, utterance.end_s - utterance.start_s
+    if abs(found_s - expected_s) > END_SLACK_S:
+        raise _UnusableError(
+            "audio:length", f"{wav.name} lasts {found_s:.2f} s, the label's interval {expected_s:.2f} s"
+        )
+    return samples
+
+
+class _Sounds:
+    """Intervals of the dialogue's long sound files, each opened, or decoded into a temporary wav, once."""
+
+    def __init__(self, dialogue: Dialogue, opened: ExitStack) -> None:
+        self.dialogue, self.opened = dialogue, opened
+        self.files: dict[str, tuple[Path, float] | _UnusableError] = {}
+
+    def interval(self, utterance: Utterance) -> np.ndarray:
+        """The sound of one utterance, (S,) float32."""
+        name = utterance.source_audio
+        if name not in self.files:
+            self.files[name] = self._open(self.dialogue.root / name)
+        file = self.files[name]
+        if isinstance(file, _UnusableError):
+            raise file
+        path, duration_s = file
+        if utterance.start_s >= duration_s or utterance.end_s > duration_s + END_SLACK_S:
+            raise _UnusableError(
+                "interval:outside", f"the interval ends after the sound, which lasts {duration_s:.2f} s"
+            )
+        try:
+            return read_audio(path, AUDIO_RATE_HZ, utterance.start_s, utterance.end_s)
+        except DataError as error:
+            raise _UnusableError("audio:unreadable", str(error)) from error
+
+    def _open(self, source: Path) -> tuple[Path, float] | _UnusableError:
+        try:
+            if source == self.dialogue.video and not has_audio(source):
+                return _UnusableError("no_audio", f"there is no wav, and {source.name} has no sound track")
+            temporary = self.dialogue.folder / f".{source.stem}.sound.tmp.wav"
+            path = self.opened.enter_context(seekable_sound(source, temporary))
+            return path, audio_duration_s(path)
+        except ClipError:
+            raise
+        except DataError as error:
+            kind = "video" if source == self.dialogue.video else "audio"
+            return _UnusableError(f"{kind}:unreadable", str(error))
+
+
+def _reject(dialogue: Dialogue, result: DialogueResult, utterance: Utterance, why: tuple[str, str, str]) -> None:
+    source, reason, detail = why
+    # Paths of this machine have no place in the data folder: the same release gives the same bytes anywhere.
+    detail = detail.replace(f"{dialogue.root}/", "")
+    result.rejects.append(Reject(utterance.utterance_id, source, STAGE, reason, detail))

@@ -1,0 +1,146 @@
+"""Which dialogues are done: a receipt beside the clips, with a fingerprint of all that they were made from."""
+
+import json
+from dataclasses import asdict, dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+from data_tools.errors import DataError
+from data_tools.files import write_json
+from data_tools.manifest import Reject, Utterance
+
+CLIPS_FOLDER = "clips"
+
+_RECEIPT = "receipt.json"
+_OURS = {".mp4", ".wav", ".json"}
+# Raise it when the same settings begin to give other clips: all of them are then made again.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ClipSettings:
+    """crf: x264 quality. Utterances shorter or longer than the two limits are rejected."""
+
+    crf: int
+    min_duration_s: float
+    max_duration_s: float
+
+
+@dataclass(frozen=True)
+class Dialogue:
+    """One source video of the release at `root`, and the utterances to cut out of it into `data_dir`."""
+
+    root: Path
+    data_dir: Path
+    utterances: tuple[Utterance, ...]
+    settings: ClipSettings
+
+    @property
+    def folder(self) -> Path:
+        """Where the clips go: clips/<dialogue>."""
+        return self.data_dir / CLIPS_FOLDER / self.utterances[0].dialogue_id
+
+    @property
+    def video(self) -> Path:
+        """The source of the pictures."""
+        return self.root / self.utterances[0].source_video
+
+    @property
+    def sources(self) -> list[Path]:
+        """Every file that the clips are made from."""
+        names = {u.source_video for u in self.utterances} | {u.source_audio for u in self.utterances}
+        return [self.root / name for name in sorted(names)]
+
+    def clip(self, utterance: Utterance) -> Path:
+        """The mp4 of an utterance."""
+        return self.folder / f"{utterance.utterance_id}.mp4"
+
+    def wav(self, utterance: Utterance) -> Path:
+        """The wav of an utterance."""
+        return self.folder / f"{utterance.utterance_id}.wav"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished clip. end_s: where the video ends a little before the label, its end; fps: of the source."""
+
+    utterance_id: str
+    end_s: float
+    fps: float
+
+
+@dataclass
+class DialogueResult:
+    """What became of a dialogue: every utterance is in `made` or in `rejects`. notes: about its video."""
+
+    made: list[Made] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def write_receipt(dialogue: Dialogue, result: DialogueResult) -> None:
+    """Say that `dialogue` is done; its clips must be in their places by now.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    made = {clip.utterance_id for clip in result.made}
+    files = [
+        path for u in dialogue.utterances if u.utterance_id in made for path in (dialogue.clip(u), dialogue.wav(u))
+    ]
+    sizes = {path.name: path.stat().st_size for path in sorted(files)}
+    receipt = {"fingerprint": _fingerprint(dialogue), "files": sizes, **asdict(result)}
+    write_json(dialogue.folder / _RECEIPT, receipt)
+
+
+def read_receipt(dialogue: Dialogue) -> DialogueResult | None:
+    """The result of an earlier run where it still holds: same settings, same sources, every clip there; else None.
+
+    As with make, a source that was touched after the receipt counts as changed; the receipt itself holds no times, so
+    that the same input gives the same bytes.
+    """
+    path = dialogue.folder / _RECEIPT
+    try:
+        receipt = json.loads(path.read_text(encoding="utf-8"))
+        newest_ns = max(max(s.st_mtime_ns, s.st_ctime_ns) for s in map(Path.stat, dialogue.sources))
+        unchanged = newest_ns < path.stat().st_mtime_ns and receipt["fingerprint"] == _fingerprint(dialogue)
+        if not unchanged or any((dialogue.folder / n).stat().st_size != size for n, size in receipt["files"].items()):
+            return None
+        return DialogueResult(
+            [Made(**values) for values in receipt["made"]],
+            [Reject(**values) for values in receipt["rejects"]],
+            list(receipt["notes"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no receipt, a broken one, or one from another version: the work is done again
+
+
+def clear(folder: Path) -> None:
+    """Delete a dialogue's receipt first, then its clips and whatever a killed run has left half-written.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    try:
+        (folder / _RECEIPT).unlink(missing_ok=True)
+        for path in sorted(folder.glob("*")):
+            if path.suffix in _OURS and path.is_file():
+                path.unlink()
+    except OSError as error:
+        raise DataError(f"cannot clear {folder}: {error.strerror or error}; check permissions") from error
+
+
+def clear_others(data_dir: Path, dialogue_ids: set[str]) -> None:
+    """Delete the clips of dialogues that are not in the data set any more (other emotions, another release)."""
+    for folder in sorted((data_dir / CLIPS_FOLDER).glob("*")):
+        if folder.is_dir() and folder.name not in dialogue_ids:
+            clear(folder)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def _fingerprint(dialogue: Dialogue) -> str:
+    cuts = [(u.utterance_id, u.start_s, u.end_s, u.source_audio, u.audio_is_cut, u.half) for u in dialogue.utterances]
+    sizes = [path.stat().st_size if path.is_file() else None for path in dialogue.sources]
+    everything = [_VERSION, asdict(dialogue.settings), str(dialogue.utterances[0].source_video), cuts, sizes]
+    return blake2b(json.dumps(everything).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,219 @@
+"""Stage 1: a raw release -> one clip per utterance, a manifest, and a reason for everything that was left out."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data_tools.clips import make_clips
+from data_tools.corpora import Release, read_release
+from data_tools.corpora.release import STAGE
+from data_tools.errors import DataError
+from data_tools.files import folder_lock, write_json
+from data_tools.manifest import (
+    UTTERANCES_FILE,
+    Clip,
+    Reject,
+    Utterance,
+    read_rejects,
+    write_manifest,
+    write_rejects,
+)
+from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
+from data_tools.splits import SPLITS, Split, SplitResult, assign_splits, shared_between
+from pipeline.config import ReorganizeSettings
+from pipeline.progress import Reporter
+from pipeline.workers import Died, run_tasks
+
+DATASET_FILE = "dataset.json"
+
+# Utterances of the published releases that have labels: a smaller number says that this copy is a part of it.
+_PUBLISHED = {"iemocap": 10_039, "mosei": 23_259}
+# Reasons that say nothing is broken: the task does not use the utterance.
+_NOT_BROKEN = ("label:", "unlabelled", "split:")
+
+
+def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, Any]:
+    """Fill `settings.out` with clips, utterances.parquet (last), rejects.parquet and dataset.json.
+
+    Dialogues that an earlier run has finished with the same settings and sources are kept as they are, so a run that
+    was killed and started again ends with the same bytes as one that was not.
+
+    Returns the counts that dataset.json holds too. A line for a person about each goes to the reporter.
+
+    Raises:
+        DataError: no release, an impossible split, another run at work in the folder, nothing can be written, nothing
+            is left, or more than `max_reject_share` of the utterances are broken (everything is written before that).
+    """
+    release = read_release(settings.dataset, settings.root, settings.emotions)
+    out = settings.out.absolute()
+    if out == release.root or release.root in out.parents:
+        raise DataError(f"--out {settings.out} lies inside the release {release.root}; nothing is written there")
+    split = assign_splits(release.utterances, settings.split, settings.seed)
+    wanted = [utterance for utterance in release.utterances if utterance.utterance_id in split.by_id]
+    with folder_lock(out):
+        clear_others(out, {utterance.dialogue_id for utterance in wanted})
+        results = _cut_all(_dialogues(release.root, out, wanted, settings), settings.workers, reporter)
+        clips = _rows(wanted, results, split)
+        rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
+        summary = _summary(settings, release, split, clips, rejects)
+        summary["notes"] += _video_notes(results)
+        kept = {clip.utterance_id for clip in clips}
+        later = [r for r in read_rejects(out) if r.stage != STAGE and r.utterance_id in kept]
+        write_rejects(out, rejects + later)
+        write_json(out / DATASET_FILE, summary)
+        write_manifest(out, clips, settings.emotions)
+    for line in _lines(summary):
+        reporter.say(line)
+    _check_share(summary, settings)
+    return summary
+
+
+def _dialogues(root: Path, out: Path, utterances: Sequence[Utterance], settings: ReorganizeSettings) -> list[Dialogue]:
+    """One task a source video, the ones with most to cut first, so that no long one is left for the end."""
+    grouped: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in utterances:
+        grouped[utterance.dialogue_id].append(utterance)
+    how = ClipSettings(settings.crf, settings.min_duration_s, settings.max_duration_s)
+    tasks = [Dialogue(root, out, tuple(members), how) for members in grouped.values()]
+    return sorted(tasks, key=lambda task: (-max(u.end_s for u in task.utterances), task.utterances[0].dialogue_id))
+
+
+def _cut_all(dialogues: Sequence[Dialogue], workers: int, reporter: Reporter) -> dict[str, DialogueResult]:
+    """Result by dialogue id, sorted."""
+    results: dict[str, DialogueResult] = {}
+    todo = []
+    for dialogue in dialogues:
+        done = read_receipt(dialogue)
+        if done is None:
+            todo.append(dialogue)
+        else:
+            results[dialogue.folder.name] = done
+    if results:
+        reporter.say(f"{len(results)} of {len(dialogues)} dialogues are done already and are kept")
+    if todo:
+        # From here on the old manifest would name clips that are being replaced.
+        (todo[0].data_dir / UTTERANCES_FILE).unlink(missing_ok=True)
+    finished = run_tasks(make_clips, todo, workers, preload="data_tools.clips")
+    for dialogue, result in reporter.track(finished, len(todo), "reorganize", "dialogues"):
+        results[dialogue.folder.name] = _died(dialogue) if isinstance(result, Died) else result
+    return dict(sorted(results.items()))
+
+
+def _died(dialogue: Dialogue) -> DialogueResult:
+    detail = "the process that cut it died twice (out of memory, or a crash in a codec)"
+    source = dialogue.utterances[0].source_video
+    return DialogueResult(
+        rejects=[Reject(u.utterance_id, source, STAGE, "worker:died", detail) for u in dialogue.utterances]
+    )
+
+
+def _rows(utterances: Sequence[Utterance], results: Mapping[str, DialogueResult], split: SplitResult) -> list[Clip]:
+    made = {clip.utterance_id: clip for result in results.values() for clip in result.made}
+    return [
+        Clip(
+            utterance_id=u.utterance_id,
+            dialogue_id=u.dialogue_id,
+            speaker=u.speaker,
+            session=u.session,
+            split=split.by_id[u.utterance_id],
+            start_s=u.start_s,
+            end_s=made[u.utterance_id].end_s,
+            text=u.text,
+            clip=f"clips/{u.dialogue_id}/{u.utterance_id}.mp4",
+            wav=f"clips/{u.dialogue_id}/{u.utterance_id}.wav",
+            labels=u.labels,
+            sentiment=u.sentiment,
+            source_video=u.source_video,
+            source_audio=u.source_audio,
+            fps=made[u.utterance_id].fps,
+        )
+        for u in utterances
+        if u.utterance_id in made
+    ]
+
+
+def _summary(
+    settings: ReorganizeSettings, release: Release, split: SplitResult, clips: Sequence[Clip], rejects: Sequence[Reject]
+) -> dict[str, Any]:
+    """What dataset.json holds. No time and no path of this machine: the same release gives the same bytes anywhere."""
+    reasons = Counter(reject.reason for reject in rejects if reject.utterance_id is not None)
+    files = Counter(reject.reason for reject in rejects if reject.utterance_id is None)
+    kept, rejected = len(clips), sum(reasons.values())
+    by_id: dict[str, Split] = {clip.utterance_id: split.by_id[clip.utterance_id] for clip in clips}
+    kind, _, folder = settings.split.partition(":")
+    return {
+        "dataset": settings.dataset,
+        "source": release.root.name,
+        "emotions": list(settings.emotions),
+        "settings": {
+            "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
+            **settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
+        },
+        "versions": {name: version(name) for name in ("emotion-pipeline", "av", "numpy", "soundfile")},
+        "found": kept + rejected,
+        "labelled": kept + rejected - reasons["unlabelled"],
+        "kept": kept,
+        "rejected": rejected,
+        "broken": sum(count for reason, count in reasons.items() if not reason.startswith(_NOT_BROKEN)),
+        "reasons": dict(sorted(reasons.items())),
+        "unused_files_and_lines": dict(sorted(files.items())),
+        "splits": {name: _counts([c for c in clips if c.split == name], settings.emotions) for name in SPLITS},
+        "shared": {
+            "speakers": shared_between({clip.utterance_id: clip.speaker for clip in clips}, by_id),
+            "dialogues": shared_between({clip.utterance_id: clip.dialogue_id for clip in clips}, by_id),
+        },
+        "notes": [*release.notes, *split.notes],
+    }
+
+
+def _counts(clips: Sequence[Clip], emotions: Sequence[str]) -> dict[str, Any]:
+    return {
+        "utterances": len(clips),
+        "labels": {emotion: sum(clip.labels[emotion] > 0.5 for clip in clips) for emotion in emotions},
+    }
+
+
+def _video_notes(results: Mapping[str, DialogueResult]) -> list[str]:
+    videos = Counter(note for result in results.values() for note in result.notes)
+    return [f"{count} videos: {note}" for note, count in sorted(videos.items())]
+
+
+def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The summary for a person."""
+    unlabelled = summary["found"] - summary["labelled"]
+    rejected = summary["rejected"] - unlabelled
+    yield f"{summary['kept']} utterances kept + {rejected} rejected = {summary['labelled']} labelled in the release"
+    published = _PUBLISHED.get(summary["dataset"])
+    if published and published != summary["labelled"]:
+        yield f"  (the published release has {published} labelled utterances: this is another copy or a part of it)"
+    if unlabelled:
+        yield f"{unlabelled} more have a transcript line, but no label"
+    for reason, count in summary["reasons"].items():
+        yield f"  {reason:24} {count:6}"
+    for reason, count in summary["unused_files_and_lines"].items():
+        yield f"  {reason:24} {count:6} files or lines"
+    emotions = summary["emotions"]
+    yield "split  utterances" + "".join(f" {emotion:>9}" for emotion in emotions)
+    for name, counts in summary["splits"].items():
+        yield f"{name:6} {counts['utterances']:10}" + "".join(f" {counts['labels'][e]:9}" for e in emotions)
+    for group, pairs in summary["shared"].items():
+        yield f"{group} shared: " + ", ".join(f"{pair} {count}" for pair, count in pairs.items())
+    for note in summary["notes"]:
+        yield f"note: {note}"
+
+
+def _check_share(summary: Mapping[str, Any], settings: ReorganizeSettings) -> None:
+    kept, broken = summary["kept"], summary["broken"]
+    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items()) or "none found"
+    where = f"rejects.parquet in {settings.out} names each file and cause"
+    if not kept:
+        raise DataError(f"no utterance of {settings.root} is left ({reasons}); {where}")
+    share = broken / (kept + broken)
+    if share > settings.max_reject_share:
+        raise DataError(
+            f"{broken} of {kept + broken} utterances ({share:.0%}) are broken, more than max_reject_share "
+            f"{settings.max_reject_share:.0%} ({reasons}); {where}. What could be made is written: mend the sources "
+            f"and run again, or accept it with --set max_reject_share={min(1.0, share + 0.01):.2f}"
+        )

@@ -1,1 +1,8 @@
-"""Stand-in releases in the real on-disk layouts, from photographs and a speech synthesiser."""
+"""Stand-in releases in the real on-disk layouts, from photographs and a speech synthesiser.
+
+They exercise the pipeline where no licensed corpus is at hand; no score on them means anything about people.
+"""
+
+from data_tools.standin.release import write_standin
+
+__all__ = ["write_standin"]

@@ -8,7 +8,7 @@ from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_audio, 
 from data_tools.media.cut import END_SLACK_S, Cut, CutOutcome, cut_video
 from data_tools.media.frames import read_frames
 from data_tools.media.source import MAX_DURATION_S, MAX_SIDE_PX, ClipError, MediaInfo, has_audio, probe
-from data_tools.media.write import ffmpeg_exe, write_video
+from data_tools.media.write import ffmpeg_exe, transcode, write_video
 
 __all__ = [
     "AUDIO_RATE_HZ",
@@ -27,6 +27,7 @@ __all__ = [
     "read_audio",
     "read_frames",
     "seekable_sound",
+    "transcode",
     "write_video",
     "write_wav",
 ]

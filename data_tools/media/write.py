@@ -1,8 +1,9 @@
-"""Writing a new video: raw frames through a pipe into one ffmpeg process."""
+"""Writing a new video with one ffmpeg process: from raw frames through a pipe, or from another file."""
 
 import shutil
 import threading
 from collections.abc import Iterable
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
@@ -66,13 +67,14 @@ def write_video(
                     break
                 process.stdin.write(np.ascontiguousarray(frame).data)
                 count += 1
-            process.stdin.close()
         except BrokenPipeError:
             pass  # ffmpeg has ended; its exit status and words below say why
         except BaseException:
             process.kill()
             raise
         finally:
+            with suppress(BrokenPipeError):
+                process.stdin.close()
             status = process.wait()
             listener.join()
             process.stderr.close()
@@ -81,6 +83,25 @@ def write_video(
         if status:
             words = b"".join(said).decode(errors="replace").strip()[-500:]
             raise DataError(f"cannot write {path}: ffmpeg ended with {status}: {words}")
+
+
+def transcode(source: Path, target: Path, *, box: tuple[int, int, int, int], crf: int) -> None:
+    """Decode all of `source`, keep the region (left, top, width, height) and encode it, without sound: one plain pass.
+
+    This is what cutting is measured against. ffmpeg takes as many threads as it likes.
+
+    Raises:
+        DataError: ffmpeg refuses; its words are in the message.
+    """
+    options = _CODEC_OPTIONS["libx264"] | {"vcodec": "libx264", "pix_fmt": "yuv420p", "crf": crf}
+    picture = ffmpeg.input(local_url(source), protocol_whitelist="file").video.crop(*box)
+    with atomic_path(target) as temporary:
+        command = ffmpeg.output(picture, local_url(temporary), **options).overwrite_output()
+        try:
+            command.global_args("-loglevel", "error", "-nostdin").run(cmd=ffmpeg_exe(), capture_stderr=True)
+        except ffmpeg.Error as error:
+            words = error.stderr.decode(errors="replace").strip()[-500:]
+            raise DataError(f"cannot transcode {source}: {words}") from error
 
 
 def _start_ffmpeg(

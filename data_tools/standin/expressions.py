@@ -45,27 +45,27 @@ class Manner:
 MANNERS = {
     "neu": Manner(Face(), Prosody(170, 45, 40)),
     "hap": Manner(
-        Face(corners=8, wide=6, open=5, teeth=1, brow_out=1, lids=-0.5, roll=3),
+        Face(corners=8, wide=6, open=6, teeth=1, brow_out=1, lids=-0.4, roll=3),
         Prosody(175, 66, 80, loudness=1.1, brightness_db=3),
         restless=1.3,
         talk=2.5,
     ),
     "exc": Manner(
-        Face(corners=5, wide=3, open=12, upper=1, teeth=0.4, brow_in=5, brow_out=5, lids=0.7, shift_y=-4, zoom=0.04),
+        Face(corners=5, wide=3, open=12, upper=1, teeth=0.35, brow_in=5, brow_out=5, lids=0.5, shift_y=-4, zoom=0.04),
         Prosody(235, 88, 100, loudness=1.6, brightness_db=7),
         restless=2.5,
         talk=5,
     ),
     "ang": Manner(
         Face(
-            corners=-4, wide=-1, open=6, teeth=1, brow_in=-8, brow_out=2, brow_near=5, lids=-0.25, zoom=0.06, shift_y=3
+            corners=-5, wide=0, open=6, teeth=1, brow_in=-8, brow_out=2, brow_near=5, lids=-0.25, zoom=0.06, shift_y=3
         ),
         Prosody(205, 36, 95, loudness=1.9, brightness_db=10, tremble=0.25),
         restless=1.5,
         talk=3,
     ),
     "fru": Manner(
-        Face(corners=-1, wide=-5, skew=6, brow_in=-4, brow_out=-4, lids=-0.85, roll=-6, shift_x=3),
+        Face(corners=-1, wide=-6, skew=7, brow_in=-4, brow_out=-4, lids=-0.85, roll=-6, shift_x=3),
         Prosody(155, 30, 60, gap_ms=90, loudness=1.0, brightness_db=-1, tremble=0.7),
         restless=1.4,
         talk=3,
@@ -77,12 +77,12 @@ MANNERS = {
         talk=2.5,
     ),
     "sur": Manner(
-        Face(wide=-5, open=13, upper=-1, brow_in=5, brow_out=5, lids=0.8, zoom=-0.02),
+        Face(wide=-5, open=13, upper=-1, brow_in=5, brow_out=5, lids=0.5, zoom=-0.02),
         Prosody(190, 78, 100, gap_ms=60, loudness=1.2, brightness_db=2),
         talk=5,
     ),
     "fea": Manner(
-        Face(corners=-5, wide=6, open=6, teeth=0.4, brow_in=6, brow_near=4, lids=0.7, zoom=-0.05, roll=-3),
+        Face(corners=-5, wide=6, open=6, teeth=0.4, brow_in=6, brow_near=4, lids=0.5, zoom=-0.05, roll=-3),
         Prosody(220, 70, 20, loudness=0.6, brightness_db=0, tremble=0.8, breath=0.35),
         restless=0.8,
         talk=3,

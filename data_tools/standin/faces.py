@@ -44,7 +44,6 @@ class Face:
 
 MUSCLES = tuple(field.name for field in fields(Face))
 _WARPS = MUSCLES[: MUSCLES.index("teeth")]
-_NO_SECOND_MAP = np.empty(0, np.float32)  # x and y come in one array
 _INSIDE_RGB, _TEETH_RGB = (46, 16, 20), (232, 226, 214)
 
 
@@ -55,6 +54,7 @@ class Puppet:
         self._still = portrait.pixels
         self._mouth, self._sag = portrait.mouth, portrait.lip_line_sag_px
         self._lips = portrait.lips
+        self._rest = Face(corners=-portrait.smile_px, wide=-0.5 * abs(portrait.smile_px)).vector()
         eyes = portrait.eyes.mean(axis=0)
         left, right = round(eyes[0] - 56), round(eyes[0] + 56)
         top, bottom = round(eyes[1] - 48), round(portrait.chin[1] + 24)
@@ -64,22 +64,22 @@ class Puppet:
         left, right = round(eyes[0] - 110), round(eyes[0] + 110)
         self._head_box = (slice(0, HEIGHT_PX), slice(max(left, 0), min(right, WIDTH_PX)))
         self._head_grid = _grid(max(left, 0), min(right, WIDTH_PX), 0, HEIGHT_PX)
-        self._head_share = _head_share(self._head_grid, _beside(eyes, 0, 10))
+        share = _head_share(self._head_grid, _beside(eyes, 0, 10))
+        self._head_moved = np.concatenate([share * self._head_grid, share], axis=-1)  # (H, W, 3): share times x, y, 1
         self._neck = _beside(portrait.chin, 0, 12)
 
     def draw(self, face: np.ndarray) -> np.ndarray:
         """(HEIGHT_PX, WIDTH_PX, 3) uint8 RGB: the portrait with the face of a vector as `Face.vector` makes it."""
+        face = face + self._rest
         flow = np.tensordot(face[: len(_WARPS)].astype(np.float32), self._warps, axes=1)
         picture = self._still.copy()
-        picture[self._face_box] = cv2.remap(self._still, self._face_grid - flow, _NO_SECOND_MAP, cv2.INTER_CUBIC)
+        picture[self._face_box] = _resampled(self._still, self._face_grid - flow, cv2.INTER_CUBIC)
         values = dict(zip(MUSCLES, face.tolist(), strict=True))
         if values["open"] > 0.5:
             self._paint_mouth(picture, flow, values)
         still_picture = picture.copy()
-        source = self._head_grid + self._head_share * self._head_offset(values)
-        picture[self._head_box] = cv2.remap(
-            still_picture, source, _NO_SECOND_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-        )
+        source = self._head_grid + self._head_offset(values)
+        picture[self._head_box] = _resampled(still_picture, source, cv2.INTER_LINEAR)
         return picture
 
     def _paint_mouth(self, picture: np.ndarray, flow: np.ndarray, values: dict[str, float]) -> None:
@@ -111,13 +111,17 @@ class Puppet:
         return moved
 
     def _head_offset(self, values: dict[str, float]) -> np.ndarray:
-        """(H, W, 2) float32: from each pixel to where a rigidly moved head has it from."""
+        """(H, W, 2) float32: from each pixel to where a rigidly moved head has it from, times its share."""
         angle, size = np.deg2rad(values["roll"]), 1 + values["zoom"]
         back = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / size
-        shift = _beside(self._neck, values["shift_x"], values["shift_y"])
-        return self._head_grid @ (back - np.eye(2)).T.astype(np.float32) + (self._neck - back @ shift).astype(
-            np.float32
-        )
+        shift = self._neck - back @ _beside(self._neck, values["shift_x"], values["shift_y"])
+        return cv2.transform(self._head_moved, np.column_stack([back - np.eye(2), shift]))
+
+
+def _resampled(picture: np.ndarray, source: np.ndarray, interpolation: int) -> np.ndarray:
+    """`picture` read at `source` (H, W, 2) float32; outside of it the nearest border pixel."""
+    # OpenCV takes None for the second map where the first holds x and y; its type stubs do not know.
+    return cv2.remap(picture, source, None, interpolation, borderMode=cv2.BORDER_REPLICATE)  # type: ignore[call-overload]
 
 
 def _warp(name: str, portrait: Portrait, grid: np.ndarray) -> np.ndarray:

@@ -28,6 +28,7 @@ class Photograph:
     brows: tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]  # each from outside to inside
     mouth: tuple[tuple[float, float], tuple[float, float]]  # its corners
     lip_line_sag_px: float  # how far the line between the lips hangs below the line between the corners
+    smile_px: float  # how far the corners stand above where a neutral mouth has them, in portrait pixels
     chin: tuple[float, float]
     outline: tuple[tuple[int, int], ...]
 
@@ -37,6 +38,7 @@ ASTRONAUT = Photograph(
     brows=(((190, 91), (198, 88.5), (206, 90), (213, 93)), ((263, 96.5), (252, 92), (245, 92.5), (238, 94.5))),
     mouth=((203.0, 140.0), (245.0, 141.0)),
     lip_line_sag_px=3.2,
+    smile_px=3.0,
     chin=(226.0, 177.0),
     outline=(
         *((160, 115), (156, 98), (153, 75), (160, 50), (185, 38), (203, 22), (235, 15), (265, 22), (290, 45)),
@@ -51,6 +53,7 @@ HOPPER = Photograph(
     brows=(((196, 168), (207, 162), (220, 159), (238, 165)), ((340, 163), (327, 158), (313, 156), (291, 164))),
     mouth=((227.0, 280.5), (311.0, 280.0)),
     lip_line_sag_px=-6.5,
+    smile_px=-1.5,
     chin=(268.0, 332.0),
     outline=(
         *((153, 130), (153, 103), (172, 86), (186, 55), (215, 42), (250, 24), (290, 28), (307, 42), (335, 55)),
@@ -86,7 +89,7 @@ class Portrait:
     """An actor's still picture and where its features are, in pixels of the picture.
 
     pixels: (HEIGHT_PX, WIDTH_PX, 3) uint8 RGB. eyes (2, 2), brows (2, P, 2) from outside to inside, mouth (2, 2),
-    chin (2,): float64 (x, y), left to right. lip_line_sag_px: as in `Photograph`. lips: their colour, RGB.
+    chin (2,): float64 (x, y), left to right. lip_line_sag_px, smile_px: as in `Photograph`. lips: their colour, RGB.
     """
 
     pixels: np.ndarray
@@ -95,6 +98,7 @@ class Portrait:
     mouth: np.ndarray
     chin: np.ndarray
     lip_line_sag_px: float
+    smile_px: float
     lips: tuple[int, int, int]
 
 
@@ -120,7 +124,11 @@ def make_portrait(actor: Actor) -> Portrait:
     shown = picture[round((left[1] + right[1]) / 2 + sag + 3), round((left[0] + right[0]) / 2)]
     red, green, blue = (int(value) for value in np.clip(shown * 0.85, 0, 255))
     return Portrait(
-        np.clip(np.round(picture), 0, 255).astype(np.uint8), **points, lip_line_sag_px=sag, lips=(red, green, blue)
+        np.clip(np.round(picture), 0, 255).astype(np.uint8),
+        **points,
+        lip_line_sag_px=sag,
+        smile_px=photograph.smile_px,
+        lips=(red, green, blue),
     )
 
 

@@ -69,10 +69,20 @@ def save_state(path: Path, engine: Engine, progress: Progress) -> None:
         "random": random_values,
         "scaler": engine.scaler_state(),
     }
-    # Copies, since safetensors refuses tensors that share memory (tied weights do).
-    copies = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
     with atomic_path(path) as temporary:
-        save_file(copies, temporary, metadata={"state": json.dumps(header)})
+        save_file(_separate(tensors), temporary, metadata={"state": json.dumps(header)})
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors on the CPU, copied only where two share memory (tied weights do), which safetensors refuses."""
+    seen: set[int] = set()
+    separate = {}
+    for name, tensor in tensors.items():
+        on_host = tensor.detach().cpu().contiguous()
+        memory = on_host.untyped_storage().data_ptr()
+        separate[name] = on_host.clone() if memory in seen else on_host
+        seen.add(memory)
+    return separate
 
 
 def load_state(path: Path, engine: Engine) -> Progress:
@@ -87,7 +97,7 @@ def load_state(path: Path, engine: Engine) -> Progress:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if header["version"] != STATE_VERSION:
             raise ModelError(f"{path} has version {header['version']}, this program reads {STATE_VERSION}; start anew")
-            engine.model.load_state_dict(_below("model.", tensors))
+        engine.model.load_state_dict(_below("model.", tensors))
         _unflatten(engine.optimizer, _below("optimizer.", tensors), header["groups"])
     except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
         if isinstance(error, ModelError):

@@ -17,7 +17,7 @@ from data_tools.manifest import LABEL_PREFIX, read_manifest
 from pipeline import metrics, thresholds
 from pipeline.config import ConfigError, EvaluateSettings
 from pipeline.engine import Engine, start_fabric
-from pipeline.facts import DataFacts, dataset_name, notice_of, read_json
+from pipeline.facts import DataFacts, dataset_name, notice_of, preprocessing_of, read_json
 from pipeline.loaders import ordered_loader
 from pipeline.loop import Pass, run_epoch
 from pipeline.losses import PRESENT_FROM, MultiLabelBCE, Objective
@@ -36,7 +36,7 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
 
     Raises:
         ConfigError: no such run, it isn't finished, CUDA asked for where there is none, other emotions in the data.
-        DataError: the data folder is missing or not preprocessed, or the split has no utterances.
+        DataError: the data folder is missing or not preprocessed as the run's was, or the split has no utterances.
     """
     run = RunDir.existing(settings.run)
     run.read_thresholds()  # refuses an unfinished run before anything is loaded
@@ -45,6 +45,11 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
     dataset = load_split(data, settings.split)
     if dataset.emotions != facts.emotions:
         raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {settings.run} knows {facts.emotions}")
+    if (found := preprocessing_of(data)) != facts.preprocessing:
+        raise DataError(
+            f"{data} was preprocessed with {found}, the data of {settings.run} with {facts.preprocessing}; "
+            "run `pipeline preprocess` with the settings of the run"
+        )
     best = BestModel.load(run, settings.device, settings.batch_size)
     return record(run, data, settings.split, best.score(dataset, reporter, settings.split), reporter)
 

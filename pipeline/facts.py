@@ -53,7 +53,7 @@ class DataFacts:
             pos_weight=dict(zip(emotions, weights, strict=True)),
             fingerprint=_fingerprint(train.table, valid.table),
             dataset=read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {},
-            preprocessing=_preprocessing(data),
+            preprocessing=preprocessing_of(data),
         )
 
     @property
@@ -73,7 +73,8 @@ def dataset_name(data: Path) -> str:
     return str(read_json(path).get("dataset", data.name)) if path.is_file() else data.resolve().name
 
 
-def _preprocessing(data: Path) -> dict[str, Any]:
+def preprocessing_of(data: Path) -> dict[str, Any]:
+    """The settings of stage 2 that made the store of a data folder; empty where it doesn't say."""
     path = data / STORE_FOLDER / "store.json"
     return dict(read_json(path).get("settings", {})) if path.is_file() else {}
 

@@ -144,6 +144,12 @@ class RunDir:
         }
         write_json(self.environment, {"starts": [*starts, now]})
 
+    def reopen(self) -> None:
+        """Delete what only a finished run has: more training makes it untrue."""
+        for pattern in ("thresholds.json", "metrics*.json", "predictions*.parquet"):
+            for stale in self.path.glob(pattern):
+                stale.unlink()
+
     def sweep(self) -> None:
         """Delete the temporary files that a killed process left behind."""
         for leftover in self.path.rglob(".*.tmp*"):

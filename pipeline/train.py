@@ -77,9 +77,10 @@ def _notice(facts: DataFacts) -> str:
 def _start(run: RunDir, settings: TrainSettings, model_settings: Mapping[str, Any], facts: DataFacts) -> None:
     """Put the run folder in order before the first epoch of this start."""
     run.sweep()
-    if run.settings.is_file() and run.facts().fingerprint != facts.fingerprint:
+    before = run.facts() if run.settings.is_file() else facts
+    if (before.fingerprint, before.preprocessing) != (facts.fingerprint, facts.preprocessing):
         raise DataError(
-            f"{settings.data} has other utterances or labels in train and valid than when {run.path} was started; "
+            f"{settings.data} has other utterances, labels or preprocessing than when {run.path} was started; "
             "give the old data folder, or start a new run"
         )
     run.write_start(settings.model_copy(update={"out": run.path}), model_settings, facts)
@@ -113,8 +114,11 @@ def _fit(
     valid_batches = ordered_loader(valid_split, settings.batch_size, tokenize, settings.loader_workers)
     objective = task_objective(facts, engine.fabric.device, settings.loss_weights)
     update = Update(settings.clip_norm, settings.accumulate)
+    if _is_over(progress, settings):
+        return progress
+    run.reopen()
     with TrainLog(run, progress.epoch) as log:
-        while progress.epoch < settings.epochs and progress.waited < settings.patience:
+        while not _is_over(progress, settings):
             order.epoch = progress.epoch + 1
             label = f"epoch {order.epoch}/{settings.epochs}"
             trained = run_epoch(engine, batches, objective, reporter, label, update)
@@ -129,6 +133,10 @@ def _fit(
             log.add(progress.epoch, trained, validated, scores, learning_rates(engine.optimizer))
             reporter.say(_epoch_line(label, trained, scores, progress, settings.monitor) + _notice(facts))
     return progress
+
+
+def _is_over(progress: Progress, settings: TrainSettings) -> bool:
+    return progress.epoch >= settings.epochs or progress.waited >= settings.patience
 
 
 def _choose_thresholds(validated: Pass) -> np.ndarray:

@@ -1,0 +1,117 @@
+import random
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.testing import assert_close
+
+from models.errors import ModelError
+from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
+from pipeline.engine import Engine, start_fabric
+
+
+class Tied(nn.Module):
+    """Two names for one weight, a frozen parameter and a buffer: what a state has to get right."""
+
+    def __init__(self, width=3):
+        super().__init__()
+        self.embed, self.out = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
+        self.out.weight = self.embed.weight
+        self.norm = nn.BatchNorm1d(width)
+        self.frozen = nn.Parameter(torch.ones(width), requires_grad=False)
+
+    def forward(self, x):
+        return self.norm(self.out(self.embed(x)))
+
+
+def engine_of(seed, width=3, **options):
+    torch.manual_seed(seed)
+    model = Tied(width)
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    return Engine(start_fabric("cpu"), model, torch.optim.Adam([{"name": "rest", "params": named}], lr=0.1, **options))
+
+
+def step(engine):
+    loss = engine.model(torch.randn(4, 3)).square().sum() * random.random() * np.random.random()
+    loss.backward()
+    engine.optimizer.step()
+    engine.optimizer.zero_grad()
+
+
+def tensors(engine):
+    return [*engine.model.state_dict().values()], engine.optimizer.state_dict()["state"]
+
+
+def test_what_follows_a_loaded_state_is_what_would_have_followed(tmp_path):
+    original, copy = engine_of(0), engine_of(1)
+    step(original)
+    path, progress = tmp_path / "last" / "state.safetensors", Progress(3, 2, 0.5, 0.7, 1)
+    save_state(path, original, progress)
+    for _ in range(3):
+        step(original)
+    seed_everything(99)
+    assert load_state(path, copy) == progress
+    for _ in range(3):
+        step(copy)
+    assert_close(tensors(copy), tensors(original), rtol=0, atol=0)
+    assert copy.optimizer.state_dict()["param_groups"] == original.optimizer.state_dict()["param_groups"]
+
+
+def test_the_same_state_gives_the_same_bytes_and_no_pickle(tmp_path):
+    engine = engine_of(0)
+    step(engine)
+    for name in ("a", "b"):
+        save_state(tmp_path / name / "state.safetensors", engine, Progress())
+    first, second = ((tmp_path / name / "state.safetensors").read_bytes() for name in ("a", "b"))
+    assert first == second
+    with safe_open(tmp_path / "a" / "state.safetensors", framework="pt") as file:
+        names = set(file.keys())
+    assert {"model.embed.weight", "model.norm.running_mean", "optimizer.embed.weight|exp_avg", "random.torch"} <= names
+    assert "optimizer.frozen|exp_avg" not in names
+
+
+def test_a_state_of_another_model_or_a_broken_one_is_refused(tmp_path):
+    engine, path = engine_of(0), tmp_path / "state.safetensors"
+    step(engine)
+    save_state(path, engine, Progress())
+    with pytest.raises(ModelError, match=r"(?s)does not fit this run.*start anew"):
+        load_state(path, engine_of(0, width=4))
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match=r"state\.safetensors does not fit"):
+        load_state(path, engine)
+
+
+def test_a_failed_writing_leaves_the_old_state(tmp_path, monkeypatch):
+    engine, path = engine_of(0), tmp_path / "state.safetensors"
+    save_state(path, engine, Progress(epoch=1))
+
+    def full_disk(*args, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pipeline.checkpoint.save_file", full_disk)
+    with pytest.raises(Exception, match=r"No space left on device.*free space"):
+        save_state(path, engine, Progress(epoch=2))
+    monkeypatch.undo()
+    assert load_state(path, engine).epoch == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("lower", "scores", "losses", "best", "waited"),
+    [
+        (False, [0.2, 0.4, 0.3], [1, 1, 1], 2, 1),
+        (True, [0.2, 0.4, 0.3], [1, 1, 1], 1, 2),
+        (False, [0.3, 0.3, 0.3], [1, 1, 1], 1, 2),
+        (False, [0.3, 0.3, 0.3], [3, 2, 4], 2, 1),
+        (False, [0.1, 0.2, 0.3], [1, 2, 3], 3, 0),
+        (False, [0.0, 0.0], [1.0, 0.5], 2, 0),
+    ],
+)
+def test_the_best_epoch_is_the_first_with_the_best_score_and_then_loss(lower, scores, losses, best, waited):
+    progress = Progress()
+    for score, loss in zip(scores, losses, strict=True):
+        progress = progress.after(score, loss, lower_is_better=lower)
+    expected = Progress(len(scores), best, scores[best - 1], losses[best - 1], waited)
+    assert progress == expected

@@ -58,7 +58,8 @@ def build(name: str, **settings: Any) -> Model:
     """
     config = config_of(name, settings)
     text = pretrained(config.text_encoder, config.max_tokens) if "t" in config.modalities else None
-    return _make(name, config, text)
+    # A pretrained encoder comes in evaluation mode.
+    return _make(name, config, text).train()
 
 
 def _make(name: str, config: ModelSettings, text: TextEncoder | None) -> Model:

@@ -78,7 +78,9 @@ class EndToEndModel(Model):
             found: TowerResult = self.towers[name](images, query)
             summary, sequence_macs = self.sequences[name](found.features, counts)
             scores[name] = self.heads[name](summary)
-            computed[f"{name}.macs"] = found.macs + sequence_macs
+            by_part = {**found.macs, "sequence": sequence_macs}
+            computed[f"{name}.macs"] = sum(by_part.values())
+            computed |= {f"{name}.macs.{part}": macs for part, macs in by_part.items()}
             for i, stage in enumerate(found.stages, start=1):
                 computed[f"{name}.active.{i}"] = stage.active
                 computed[f"{name}.share.{i}"] = stage.active / max(stage.sites, 1)

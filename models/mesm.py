@@ -60,4 +60,5 @@ class MESM(EndToEndModel):
         """With `attention_gradient: none` every parameter of the attention, as in the published code; else none."""
         if self.attention_gradient == "straight_through":
             return []
-        return [name for name, _ in self.named_parameters() if ".attention." in name or name == "constant_query"]
+        of_towers = [name for name, _ in self.towers.named_parameters(prefix="towers") if ".attention." in name]
+        return of_towers + ["constant_query"] * (self.constant_query is not None)

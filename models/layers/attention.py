@@ -12,10 +12,14 @@ AttentionGradient = Literal["straight_through", "none"]
 
 
 class Selection(NamedTuple):
-    """kept: the map's kept sites. weights: (images, H, W) attention, softmax over the sites that were active."""
+    """kept: the map's kept sites. weights: (images, H, W) attention, softmax over the sites that were active.
+
+    macs: multiply-adds of eq. 1-2; not part of those of the map.
+    """
 
     kept: SparseMap
     weights: Tensor
+    macs: float
 
 
 class CrossModalAttention(nn.Module):
@@ -51,11 +55,10 @@ class CrossModalAttention(nn.Module):
         active = x.sites.active.flatten(1)
         mask = top_p_mask(weights.detach(), active, self.p)
         kept = x.select(mask.view(x.sites.active.shape))
-        macs = kept.macs + self.macs(len(x.sites), len(query))
-        features = kept.features
         if weights.requires_grad:
-            features = features * _straight_through(weights, kept.sites).unsqueeze(1).to(features.dtype)
-        return Selection(SparseMap(features, kept.sites, macs), weights.detach().view(x.sites.active.shape))
+            gate = _straight_through(weights, kept.sites).unsqueeze(1).to(kept.features.dtype)
+            kept = SparseMap(kept.features * gate, kept.sites, kept.macs)
+        return Selection(kept, weights.detach().view(x.sites.active.shape), self._macs(len(x.sites), len(query)))
 
     def _weights(self, x: SparseMap, query: Tensor) -> Tensor:
         """(images, H * W) float32 attention."""
@@ -65,8 +68,7 @@ class CrossModalAttention(nn.Module):
         everywhere = torch.full_like(x.sites.active.flatten(1), float("-inf"), dtype=scores.dtype)
         return everywhere.flatten().index_copy(0, x.sites.flat, scores).view_as(everywhere).softmax(1)
 
-    def macs(self, sites: int, images: int) -> float:
-        """Multiply-adds of eq. 1-2."""
+    def _macs(self, sites: int, images: int) -> float:
         k, channels = self.of_map.weight.shape
         return sites * (channels * k + k) + images * self.of_query.weight.numel()
 

@@ -13,11 +13,12 @@ from models.layers.vgg import StageResult, Stem
 class TowerResult:
     """What a tower made of I images.
 
-    features: (I, D). macs: multiply-adds done. stages: what each stage gave, in order.
+    features: (I, D). macs: multiply-adds done, by part: stem, stages (convolutions only), attention, linear.
+    stages: what each stage gave, in order.
     """
 
     features: Tensor
-    macs: float
+    macs: dict[str, float]
     stages: tuple[StageResult, ...]
 
 
@@ -56,4 +57,10 @@ class Tower(nn.Module):
         last = stages[-1].map
         features = self.project(last.dense().flatten(1))
         linear = sum(layer.weight.numel() for layer in self.project if isinstance(layer, nn.Linear))
-        return TowerResult(features, last.macs + len(images) * linear, tuple(stages))
+        macs = {
+            "stem": x.macs,
+            "stages": last.macs - x.macs,
+            "attention": sum(stage.attention_macs for stage in stages),
+            "linear": float(len(images) * linear),
+        }
+        return TowerResult(features, macs, tuple(stages))

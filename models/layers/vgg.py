@@ -32,13 +32,14 @@ class DenseMap:
 class StageResult(NamedTuple):
     """map: after the pool. sites: how many sites the stage had, over all images. active: how many it computed.
 
-    kept: (images, H, W) bool, the computed ones; None where all were.
+    kept: (images, H, W) bool, the computed ones; None where all were. attention_macs: beside those of the map.
     """
 
     map: DenseMap | SparseMap
     sites: int
     active: int
-    kept: Tensor | None
+    kept: Tensor | None = None
+    attention_macs: float = 0.0
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -127,7 +128,7 @@ class DenseStage(nn.Module):
         images, _, height, width = x.features.shape
         sites = images * height * width
         x = self.block(x)
-        return StageResult(DenseMap(F.max_pool2d(x.features, 2), x.macs), sites, sites, None)
+        return StageResult(DenseMap(F.max_pool2d(x.features, 2), x.macs), sites, sites)
 
 
 class SparseStage(nn.Module):
@@ -151,9 +152,9 @@ class SparseStage(nn.Module):
         """query: (images, query_size), what the attention asks each image's sites with."""
         if isinstance(x, DenseMap):
             x = SparseMap.from_dense(x.features, macs=x.macs)
-        kept = self.attention(x, query).kept
+        kept, _, attention_macs = self.attention(x, query)
         active = kept.sites.active
-        return StageResult(self.pool(self.block(kept)), active.numel(), len(kept.sites), active)
+        return StageResult(self.pool(self.block(kept)), active.numel(), len(kept.sites), active, attention_macs)
 
 
 class Stem(nn.Module):

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,10 +45,11 @@ class Clip:
         self._last_pts = -1
         self._graph: av.filter.Graph | None = None
         self._graph_for: tuple[object, ...] = ()
+        self._opened = ExitStack()
         with self._writing():
             out.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(
-                local_url(self._temporary), "w", format="mp4", container_options={"fflags": "+bitexact"}
+            self._container = self._opened.enter_context(
+                av.open(local_url(self._temporary), "w", format="mp4", container_options={"fflags": "+bitexact"})
             )
             self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
             self._stream.codec_context.options = {"crf": str(crf), "preset": "veryfast"}
@@ -77,13 +78,13 @@ class Clip:
         """Write what the encoder still holds, close the file and give it its name."""
         with self._writing():
             self._container.mux(self._stream.encode(None))
-            self._container.close()
+            self._opened.close()
             self._temporary.replace(self._out)
 
     def drop(self) -> None:
         """Close and delete the unfinished file."""
         with suppress(av.error.FFmpegError, OSError):
-            self._container.close()
+            self._opened.close()
         with suppress(OSError):
             self._temporary.unlink(missing_ok=True)
 

@@ -141,7 +141,8 @@ class _Pass:
             )
             if self.before and _before_is_first(cut.start_s, self.before[0], time_s, frame_s):
                 # A frame that stays on display for long is shown from the interval's start on.
-                clip.write(self.before[1], max(self.before[0], cut.start_s - frame_s / 2))
+                near = cut.start_s - self.before[0] <= frame_s / 2 + _SAME_S
+                clip.write(self.before[1], self.before[0] if near else cut.start_s)
             elif cut.end_s <= time_s + _SAME_S:
                 clip.write(frame, time_s)  # shorter than a frame, and this is the only one there is
             if cut.end_s <= time_s + _SAME_S:

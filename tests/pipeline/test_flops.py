@@ -1,0 +1,126 @@
+"""Multiply-adds against figures counted by hand from the architecture."""
+
+import json
+
+import pytest
+
+from models import ModelError
+from pipeline.flops import PAPER, flops, format_flops
+
+TINY_TEXT = {"text_encoder": "tiny"}
+
+
+def _convolution(height, width, kernel, inputs, outputs):
+    return height * width * kernel * kernel * inputs * outputs
+
+
+def _stages(height, width):
+    total = 0
+    for channels in (64, 128, 256):
+        total += _convolution(height, width, 3, channels, 2 * channels)
+        total += _convolution(height, width, 3, 2 * channels, 2 * channels)
+        height, width = height // 2, width // 2
+    return total
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return flops("fe2e", TINY_TEXT)
+
+
+@pytest.fixture(scope="module")
+def sparse():
+    return flops("mesm", {**TINY_TEXT, "top_p": 0.5, "backend": "torch"})
+
+
+def test_a_face_and_a_chunk_of_the_dense_model(dense):
+    face, chunk = dense["per_face"], dense["per_chunk"]
+    assert face["stem"] == _convolution(48, 48, 5, 3, 64) + 4 * _convolution(24, 24, 3, 64, 64)
+    assert face["stages"] == _stages(24, 24)
+    assert face["linear"] == 512 * 3 * 3 * 1024 + 1024 * 64
+    assert chunk["stem"] == _convolution(128, 32, 5, 1, 64) + 4 * _convolution(64, 16, 3, 64, 64)
+    assert chunk["stages"] == _stages(64, 16)
+    assert chunk["linear"] == 512 * 8 * 2 * 1024 + 1024 * 64
+    assert face["attention"] == chunk["attention"] == 0
+
+
+def test_the_dense_model_comes_to_the_published_architecture_s_counts(dense, sparse):
+    millions = {
+        (kind, name): dense[kind][name] / 1e6
+        for kind in ("per_face", "per_chunk")
+        for name in ("convolutions", "linear")
+    }
+    assert millions == pytest.approx(
+        {
+            ("per_face", "convolutions"): 478.20,
+            ("per_face", "linear"): 4.78,
+            ("per_chunk", "convolutions"): 837.03,
+            ("per_chunk", "linear"): 8.45,
+        },
+        abs=0.005,
+    )
+    assert sparse["per_face"]["stem"] / 1e6 == pytest.approx(95.99, abs=0.005)
+    assert sparse["per_chunk"]["stem"] / 1e6 == pytest.approx(157.55, abs=0.005)
+
+
+def test_an_utterance_is_the_sum_of_its_parts(dense):
+    whole = dense["utterance"]
+    assert whole["face"] == pytest.approx(9 * dense["per_face"]["total"] + dense["sequence"]["face"])
+    assert whole["mel"] == pytest.approx(12 * dense["per_chunk"]["total"] + dense["sequence"]["mel"])
+    # The tiny encoder: 2 layers, 32 wide, 64 inside; 20 tokens.
+    assert whole["text"] == 20 * 2 * (4 * 32 * 32 + 2 * 32 * 64 + 2 * 20 * 32)
+    assert whole["total"] == whole["face"] + whole["mel"] + whole["text"]
+    # One transformer layer: four 64 x 64 projections, two of 64 x 256, two products over 10 positions; four layers.
+    assert dense["sequence"]["face"] == 4 * 10 * (4 * 64 * 64 + 2 * 64 * 256 + 2 * 10 * 64)
+
+
+def test_parameters_are_counted_by_part(dense):
+    assert isinstance(dense["parameters"], int)
+    assert sum(dense["parameters_by_part"].values()) == dense["parameters"]
+    norms = 2 * (5 * 64 + 2 * (128 + 256 + 512))
+    kernels = 25 * 3 * 64 + 9 * (4 * 64 * 64 + 64 * 128 + 128 * 128 + 128 * 256 + 256 * 256 + 256 * 512 + 512 * 512)
+    linear = (512 * 9 + 1) * 1024 + 1025 * 64
+    layer = 4 * (64 * 64 + 64) + 64 * 256 + 256 + 256 * 64 + 64 + 4 * 64
+    assert dense["parameters_by_part"]["face"] == norms + kernels + linear + 64 + 4 * layer + 65 * 6
+
+
+def test_the_sparse_model_does_less_the_smaller_p_is(dense, sparse):
+    totals = [
+        flops("mesm", {**TINY_TEXT, "top_p": p, "backend": "torch"}, faces=2, chunks=2)["utterance"]["total"]
+        for p in (0.1, 0.4, 0.8)
+    ]
+    assert totals == sorted(totals)
+    assert totals[0] < 0.5 * totals[2]
+    assert sparse["utterance"]["total"] < 0.6 * dense["utterance"]["total"]
+    # Attention of the first stage sees every site: 64 x 64 + 64 there, and the query once.
+    assert sparse["per_face"]["attention"] > 24 * 24 * (64 * 64 + 64) + 64 * 32
+    assert sparse["per_face"]["linear"] == dense["per_face"]["linear"]
+
+
+def test_the_same_seed_counts_the_same(sparse):
+    assert flops("mesm", {**TINY_TEXT, "top_p": 0.5, "backend": "torch"}) == sparse
+
+
+def test_the_text_says_what_was_counted_and_what_the_paper_says(dense, sparse):
+    text = format_flops(dense)
+    assert "9 faces, 12 chunks and 20 tokens" in text
+    assert f"{dense['parameters']:,}" in text
+    assert "482.98M" in text
+    assert "random" not in text  # nothing of a dense model depends on its input
+    for value in PAPER.values():
+        assert f"{value / 1e9:.2f}G" in text
+    assert "do not agree" in text
+    assert "seeded random faces and mels with untrained attention" in format_flops(sparse)
+    json.dumps(sparse, allow_nan=False)
+
+
+def test_absent_modalities_and_empty_inputs_are_left_out():
+    assert "text" not in flops("fe2e", {"modalities": "v"})["utterance"]
+    summary = flops("mesm", TINY_TEXT, faces=0, chunks=1, tokens=2)
+    assert summary["per_face"] == {}
+    assert format_flops(summary)
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ModelError, match="top_p is 2"):
+        flops("mesm", {"top_p": 2})

@@ -112,7 +112,7 @@ class EvaluateSettings(Settings):
     run: Path
     split: str = "test"
     data: Path | None = Field(None, description="None: the folder that the run was trained on")
-    batch_size: int = Field(8, ge=1)
+    batch_size: int | None = Field(None, ge=1, description="None: as in training, for the same scores to the last bit")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

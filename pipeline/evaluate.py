@@ -50,7 +50,8 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
             f"{data} was preprocessed with {found}, the data of {settings.run} with {facts.preprocessing}; "
             "run `pipeline preprocess` with the settings of the run"
         )
-    best = BestModel.load(run, settings.device, settings.batch_size)
+    batch_size = settings.batch_size or run.read_settings()[0].batch_size
+    best = BestModel.load(run, settings.device, batch_size)
     return record(run, data, settings.split, best.score(dataset, reporter, settings.split), reporter)
 
 

@@ -61,10 +61,10 @@ def finished(tmp_path_factory, toy_corpus):
 
 @pytest.mark.parametrize("model", [MESM, FE2E], ids=lambda model: model["name"])
 def test_overfits_eight_utterances(tmp_path, toy_corpus, model):
-    settings = settings_for(toy_corpus, tmp_path / "run", epochs=60, patience=60, batch_size=8, learning_rate=1e-2)
+    settings = settings_for(toy_corpus, tmp_path / "run", epochs=36, patience=36, batch_size=8, learning_rate=1e-2)
     train(settings.model_copy(update={"text_learning_rate_scale": 1.0}), {**model, "dropout": 0.0}, QUIET)
     losses = [float(row["train_loss"]) for row in curve(tmp_path / "run")]
-    assert losses[-1] < 0.02 < 0.5 < losses[0]
+    assert losses[-1] < 0.05 < 0.5 < losses[0]
     report = evaluate(EvaluateSettings(run=tmp_path / "run", split="train", device="cpu"), QUIET)
     assert report["metrics"]["single_label"]["accuracy"]["value"] == 1.0
     assert report["metrics"]["multi_label"]["f1"]["value"] == 1.0

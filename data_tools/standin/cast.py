@@ -29,8 +29,8 @@ _LIPS = ((168, 84, 84), (150, 70, 74), (176, 100, 92), (140, 72, 66), (160, 90, 
 _TINTS = ((1.0, 1.0, 1.0), (0.93, 0.97, 1.0), (0.98, 0.9, 0.82), (0.84, 0.78, 0.72), (1.0, 0.95, 0.9))
 _STRETCH = ((1.0, 1.0), (1.06, 0.97), (0.95, 1.04), (1.03, 1.05), (0.97, 0.96))
 _GAMMAS = (1.0, 0.9, 1.1, 1.0, 0.85)
-_FEMALE = ("en-us+f1", "en-us+f2", "en-us+f3", "en-us+f4", "en-us+Annie")
-_MALE = ("en-us+m1", "en-us+m3", "en-us+m4", "en-us+m7", "en-us+m2")
+_FEMALE = ("en-us+f1", "en-us+f2", "en-us+f3", "en-us+f5", "en-us+f2")
+_MALE = ("en-us+m1", "en-us+m3", "en-us+m7", "en-us+m1", "en-us+m3")
 
 
 def iemocap_performer(session: int, letter: str) -> Performer:
@@ -50,7 +50,7 @@ def iemocap_performer(session: int, letter: str) -> Performer:
         wall=_WALLS[number],
     )
     voice = (_FEMALE if astronaut else _MALE)[number]
-    return Performer(actor, Voice(voice, pitch=(0, 3, -3, 2, -2)[number], rate=(1.0, 1.04, 0.96, 1.0, 1.03)[number]))
+    return Performer(actor, Voice(voice, pitch=(0, 2, -2, 5, -4)[number], rate=(1.0, 1.04, 0.96, 1.0, 1.03)[number]))
 
 
 def drawn_performer(rng: random.Random) -> Performer:

@@ -43,16 +43,16 @@ class Manner:
 
 
 MANNERS = {
-    "neu": Manner(Face(), Prosody(170, 45, 40)),
+    "neu": Manner(Face(), Prosody(170, 42, 30)),
     "hap": Manner(
         Face(corners=8, wide=6, open=6, teeth=1, brow_out=1, lids=-0.4, roll=3),
-        Prosody(175, 66, 80, loudness=1.1, brightness_db=3),
+        Prosody(180, 80, 90, loudness=1.1, brightness_db=4),
         restless=1.3,
         talk=2.5,
     ),
     "exc": Manner(
         Face(corners=5, wide=3, open=12, upper=1, teeth=0.35, brow_in=5, brow_out=5, lids=0.5, shift_y=-4, zoom=0.04),
-        Prosody(235, 88, 100, loudness=1.6, brightness_db=7),
+        Prosody(240, 95, 100, loudness=1.6, brightness_db=9),
         restless=2.5,
         talk=5,
     ),
@@ -60,19 +60,19 @@ MANNERS = {
         Face(
             corners=-5, wide=0, open=6, teeth=1, brow_in=-8, brow_out=2, brow_near=5, lids=-0.25, zoom=0.06, shift_y=3
         ),
-        Prosody(205, 36, 95, loudness=1.9, brightness_db=10, tremble=0.25),
+        Prosody(210, 30, 90, loudness=1.9, brightness_db=16, tremble=0.3),
         restless=1.5,
         talk=3,
     ),
     "fru": Manner(
         Face(corners=-1, wide=-6, skew=7, brow_in=-4, brow_out=-4, lids=-0.85, roll=-6, shift_x=3),
-        Prosody(155, 30, 60, gap_ms=90, loudness=1.0, brightness_db=-1, tremble=0.7),
+        Prosody(165, 25, 50, gap_ms=80, loudness=1.0, brightness_db=4, tremble=0.9),
         restless=1.4,
         talk=3,
     ),
     "sad": Manner(
         Face(corners=-8, wide=-2, brow_in=7, brow_out=-5, brow_near=2, lids=-0.45, roll=5, shift_y=6, zoom=-0.03),
-        Prosody(130, 22, 8, gap_ms=0, loudness=0.45, brightness_db=-9, breath=0.25),
+        Prosody(130, 20, 5, loudness=0.45, brightness_db=-14, breath=0.35),
         restless=0.5,
         talk=2.5,
     ),

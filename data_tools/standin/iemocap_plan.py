@@ -2,9 +2,8 @@
 
 import random
 from dataclasses import dataclass
-from typing import Literal
 
-from data_tools.standin.cues import Cues, drawn_cues
+from data_tools.standin.cues import Cues, drawn_cues, drawn_misleading
 from data_tools.standin.sentences import drawn_sentence
 
 SIX_CLASSES = ("ang", "exc", "fru", "hap", "neu", "sad")
@@ -20,9 +19,12 @@ _SCRIPTS = ("script01_1", "script01_2", "script01_3", "script02_1", "script02_2"
 
 @dataclass(frozen=True)
 class Line:
-    """One turn of the script. label: IEMOCAP's code, None for an XX line (labelled nowhere, no sentence wav)."""
+    """One turn of the script.
 
-    speaker: Literal["F", "M"]
+    speaker: F or M. label: IEMOCAP's code, None for an XX line (labelled nowhere, no sentence wav).
+    """
+
+    speaker: str
     label: str | None
     cues: Cues
     text: str
@@ -31,11 +33,14 @@ class Line:
 
 @dataclass(frozen=True)
 class DialoguePlan:
-    """One dialogue in spoken order. first_of_session: carries the oddities that the real release has once or twice."""
+    """One dialogue in spoken order.
+
+    marker: F or M. first_of_session: carries the oddities that the real release has once or twice.
+    """
 
     name: str
     session: int
-    marker: Literal["F", "M"]
+    marker: str
     lines: tuple[Line, ...]
     first_of_session: bool
 
@@ -45,16 +50,21 @@ def plan_dialogues(utterances: int, seed: int, noise: float) -> list[DialoguePla
 
     Classes, sessions and speakers are balanced: in 60 utterances each of the ten speakers has each class once.
     """
-    of_session: dict[int, list[Line]] = {session: [] for session in range(1, 6)}
     rng = random.Random(f"iemocap {seed} {utterances} {noise}")
-    for index in range(utterances):
-        turn = index // 5  # of this session; classes come round every 6, so every second round swaps the speakers
-        speaker: Literal["F", "M"] = "FM"[(turn + turn // 6 + index % 5) % 2]  # type: ignore[assignment]
-        of_session[index % 5 + 1].append(_line(SIX_CLASSES[index % 6], speaker, noise, rng))
-    for index in range(max(1, round(utterances / 10))):
-        speaker = "FM"[index // 5 % 2]  # type: ignore[assignment]
-        of_session[index % 5 + 1].append(_line(_OTHER_CODES[index % len(_OTHER_CODES)], speaker, noise, rng))
-    return [plan for session, lines in of_session.items() for plan in _session_dialogues(session, lines, rng)]
+    others = max(1, round(utterances / 10))
+    plans = []
+    for session in range(1, 6):
+        # Five sessions and six classes have no common factor, so each session gets each class equally often.
+        labels = [SIX_CLASSES[index % 6] for index in range(session - 1, utterances, 5)]
+        # The classes of a session come round every 6 turns: every second round swaps the speakers.
+        speakers = ["FM"[(turn + turn // 6 + session) % 2] for turn in range(len(labels))]
+        extra = range(session - 1, others, 5)
+        labels += [_OTHER_CODES[index % len(_OTHER_CODES)] for index in extra]
+        speakers += ["FM"[index // 5 % 2] for index in extra]
+        misleading = drawn_misleading(len(labels), noise, rng)
+        lines = [_line(*what, rng) for what in zip(labels, speakers, misleading, strict=True)]
+        plans += _session_dialogues(session, lines, rng)
+    return plans
 
 
 def _session_dialogues(session: int, lines: list[Line], rng: random.Random) -> list[DialoguePlan]:
@@ -67,8 +77,8 @@ def _session_dialogues(session: int, lines: list[Line], rng: random.Random) -> l
     for place, name in enumerate(names[:count]):
         own = lines[place::count]
         if session in _ODD_SESSIONS:
-            own.insert(len(own) // 2, _unlabelled_line("FM"[place % 2], rng))  # type: ignore[arg-type]
-        plans.append(DialoguePlan(name, session, name[5], tuple(own), first_of_session=place == 0))  # type: ignore[arg-type]
+            own.insert(len(own) // 2, _unlabelled_line("FM"[place % 2], rng))
+        plans.append(DialoguePlan(name, session, name[5], tuple(own), first_of_session=place == 0))
     return plans
 
 
@@ -81,14 +91,14 @@ def dialogue_names(session: int) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _line(label: str, speaker: Literal["F", "M"], noise: float, rng: random.Random) -> Line:
+def _line(label: str, speaker: str, misleading: frozenset[str], rng: random.Random) -> Line:
     def another() -> tuple[str]:
         return (rng.choice(SIX_CLASSES),)
 
     if label == "xxx":  # no majority: the modalities disagree
         cues = Cues(*((emotion,) for emotion in rng.sample(SIX_CLASSES, 3)))
     else:
-        cues = drawn_cues(("neu",) if label == "oth" else (label,), noise, another, rng)
+        cues = drawn_cues(("neu",) if label == "oth" else (label,), misleading, another)
     spoken = drawn_sentence(cues.text[0], rng)
     text = spoken
     if rng.random() < 0.05:
@@ -96,7 +106,7 @@ def _line(label: str, speaker: Literal["F", "M"], noise: float, rng: random.Rand
     return Line(speaker, label, cues, text, spoken)
 
 
-def _unlabelled_line(speaker: Literal["F", "M"], rng: random.Random) -> Line:
+def _unlabelled_line(speaker: str, rng: random.Random) -> Line:
     text = rng.choice(("Mm-hmm.", "Yeah.", "Uh, okay.", "[BREATHING]", ""))
     neutral = ("neu",)
     return Line(speaker, None, Cues(neutral, neutral, neutral), text, text if text[:1].isalpha() else "Mm.")

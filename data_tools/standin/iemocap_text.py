@@ -116,6 +116,7 @@ def _transcription(lines: list[TimedLine], odd: bool, rng: random.Random) -> str
         if rng.random() < 0.1:
             rows[place], rows[place + 1] = rows[place + 1], rows[place]
     if odd:
-        rows += [row for line, row in zip(lines, rows, strict=True) if line.label is None and line.utterance_id in row]
+        unlabelled = [line.utterance_id for line in lines if line.label is None]
+        rows += [row for row in rows if row.split(" ", 1)[0] in unlabelled]
     rows.insert(len(rows) // 2, rng.choice(("M: Okay.", "F: Mm-hmm.", "M: [LAUGHTER]")))
     return "\n".join(rows) + "\n"

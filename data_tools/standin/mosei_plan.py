@@ -5,7 +5,7 @@ import string
 from dataclasses import dataclass
 from fractions import Fraction
 
-from data_tools.standin.cues import Cues, Emotions, drawn_cues
+from data_tools.standin.cues import Cues, Emotions, drawn_cues, drawn_misleading
 from data_tools.standin.sentences import drawn_sentence
 
 EMOTIONS = {"ang": "anger", "dis": "disgust", "fea": "fear", "hap": "happiness", "sad": "sadness", "sur": "surprise"}
@@ -46,12 +46,13 @@ def plan_videos(utterances: int, seed: int, noise: float) -> list[VideoPlan]:
     """Videos of about five segments, of which `utterances` are labelled; every second video has one without labels."""
     rng = random.Random(f"mosei {seed} {utterances} {noise}")
     labels = [_label(index, rng) for index in range(utterances)]
+    seen = list(zip(labels, drawn_misleading(utterances, noise, rng), strict=True))
     plans = []
     for place, first in enumerate(range(0, utterances, _SEGMENTS_A_VIDEO)):
-        own = labels[first : first + _SEGMENTS_A_VIDEO]
-        segments = [_segment(number, label, noise, rng, labelled=True) for number, label in enumerate(own)]
+        own = seen[first : first + _SEGMENTS_A_VIDEO]
+        segments = [_segment(number, *what, rng, labelled=True) for number, what in enumerate(own)]
         if place % 2 == 1:
-            segments.append(_segment(len(own), _random_emotions(rng), noise, rng, labelled=False))
+            segments.append(_segment(len(own), _random_emotions(rng), frozenset(), rng, labelled=False))
         if place == 0:
             segments[-1] = _with_separator_in_text(segments[-1])
         video_id = _video_id(place, rng)
@@ -73,8 +74,8 @@ def _random_emotions(rng: random.Random) -> Emotions:
     return tuple(sorted(rng.sample(list(EMOTIONS), rng.choice((0, 1, 1, 1, 2)))))
 
 
-def _segment(number: int, label: Emotions, noise: float, rng: random.Random, labelled: bool) -> Segment:
-    cues = drawn_cues(label, noise, lambda: _random_emotions(rng), rng)
+def _segment(number: int, label: Emotions, misleading: frozenset[str], rng: random.Random, labelled: bool) -> Segment:
+    cues = drawn_cues(label, misleading, lambda: _random_emotions(rng))
     text = " ".join(drawn_sentence(emotion, rng) for emotion in cues.text or ("neu",))
     return Segment(number, label, cues, text, text, labelled, gap_before_s=rng.uniform(0.4, 0.9))
 

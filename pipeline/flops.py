@@ -37,24 +37,24 @@ def flops(
 
     Dense parts are exact. What MESM's sparse parts do depends on which sites its attention keeps: they are counted
     on seeded random faces and mels, with the weights of `trained` or else with new ones. `per_face` and `per_chunk`
-    are means over the input.
+    are means over the input. Where backend `auto` takes a dense convolution, a dense one is counted.
 
     Raises:
         ModelError: unknown model or setting, or the text encoder cannot be read.
     """
     torch.manual_seed(seed)
     model = (models.build(name, **settings) if trained is None else trained).eval()
+    batch = random_batch(1, faces, chunks, tokens, seed)
     with torch.no_grad():
-        computed = {
-            key: float(value) for key, value in model(random_batch(1, faces, chunks, tokens, seed)).computed.items()
-        }
+        computed = {key: float(value) for key, value in model(batch).computed.items()}
     counted = {part: computed[f"{part}.macs"] for part in ("face", "mel", "text") if f"{part}.macs" in computed}
     shares = {key: value for key, value in computed.items() if ".share." in key}
+    config = model.config.model_dump()
     return {
         "model": name,
-        "settings": model.config.model_dump(),
+        "settings": config,
         "unit": "multiply-adds",
-        "input": _described(faces, chunks, tokens, shares, trained is not None),
+        "input": _described(faces, chunks, tokens, shares, config.get("backend", ""), trained is not None),
         "utterance": {**counted, "total": sum(counted.values())},
         "per_face": _per_image(computed, "face", faces),
         "per_chunk": _per_image(computed, "mel", chunks),
@@ -85,13 +85,13 @@ def random_batch(utterances: int, faces: int, chunks: int, tokens: int, seed: in
     )
 
 
-def _described(faces: int, chunks: int, tokens: int, shares: dict[str, float], trained: bool) -> str:
+def _described(faces: int, chunks: int, tokens: int, shares: dict[str, float], backend: str, trained: bool) -> str:
     text = f"one utterance of {faces} faces, {chunks} chunks and {tokens} tokens"
     if (faces, chunks, tokens) == (MEAN_FACES, MEAN_CHUNKS, MEAN_TOKENS):
         text += f" (a mean utterance of IEMOCAP, {MEAN_UTTERANCE_S} s)"
     if any(share < 1 for share in shares.values()):
         weights = "trained" if trained else "untrained"
-        text += f"; the sparse parts counted on seeded random faces and mels with {weights} attention"
+        text += f"; sparse parts counted as done by backend {backend!r} on seeded random input with {weights} attention"
     return text
 
 

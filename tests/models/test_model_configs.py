@@ -1,0 +1,22 @@
+"""Every shipped model config is one that its model accepts."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+import models
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "models").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_shipped_config_is_accepted(path):
+    values = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+    name = values.pop("name")
+    config = models.config_of(name, values)
+    assert {key: getattr(config, key) for key in values} == values
+
+
+def test_the_first_configs_are_the_models_names():
+    assert set(models.REGISTRY) <= {path.stem for path in CONFIGS}

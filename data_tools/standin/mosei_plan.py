@@ -11,7 +11,7 @@ from data_tools.standin.sentences import drawn_sentence
 EMOTIONS = {"ang": "anger", "dis": "disgust", "fea": "fear", "hap": "happiness", "sad": "sadness", "sur": "surprise"}
 """IEMOCAP's code (by which faces and voices are kept) -> MOSEI's column."""
 
-_SEGMENTS_A_VIDEO = 5
+_MOST_SEGMENTS_A_VIDEO = 5
 _SIZES_PX = ((640, 360), (480, 360), (426, 240), (320, 240), (1280, 720), (360, 640))
 _RATES = (Fraction(30), Fraction(30000, 1001), Fraction(25), Fraction(24))
 _ID_LETTERS = string.ascii_letters + string.digits
@@ -43,13 +43,17 @@ class VideoPlan:
 
 
 def plan_videos(utterances: int, seed: int, noise: float) -> list[VideoPlan]:
-    """Videos of about five segments, of which `utterances` are labelled; every second video has one without labels."""
+    """Videos of up to five labelled segments, `utterances` in all; every second video has one without labels.
+
+    Fewer a video where there are few, so that a small stand-in too has every shape of id, picture size and rate.
+    """
     rng = random.Random(f"mosei {seed} {utterances} {noise}")
     labels = [_label(index, rng) for index in range(utterances)]
     seen = list(zip(labels, drawn_misleading(utterances, noise, rng), strict=True))
     plans = []
-    for place, first in enumerate(range(0, utterances, _SEGMENTS_A_VIDEO)):
-        own = seen[first : first + _SEGMENTS_A_VIDEO]
+    each = min(_MOST_SEGMENTS_A_VIDEO, max(1, round(utterances / 8)))
+    for place, first in enumerate(range(0, utterances, each)):
+        own = seen[first : first + each]
         segments = [_segment(number, *what, rng, labelled=True) for number, what in enumerate(own)]
         if place % 2 == 1:
             segments.append(_segment(len(own), _random_emotions(rng), frozenset(), rng, labelled=False))

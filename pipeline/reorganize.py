@@ -146,11 +146,10 @@ def _summary(
     return {
         "dataset": settings.dataset,
         "source": release.root.name,
+        "standin": release.is_standin,
         "emotions": list(settings.emotions),
-        "settings": {
-            "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
-            **settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
-        },
+        "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
+        "settings": settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
         "versions": {name: version(name) for name in ("emotion-pipeline", "av", "numpy", "soundfile")},
         "found": kept + rejected,
         "labelled": kept + rejected - reasons["unlabelled"],
@@ -186,7 +185,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
     rejected = summary["rejected"] - unlabelled
     yield f"{summary['kept']} utterances kept + {rejected} rejected = {summary['labelled']} labelled in the release"
     published = _PUBLISHED.get(summary["dataset"])
-    if published and published != summary["labelled"]:
+    if summary["standin"]:
+        yield "  (a stand-in, made by a program: no score on it means anything about people)"
+    elif published and published != summary["labelled"]:
         yield f"  (the published release has {published} labelled utterances: this is another copy or a part of it)"
     if unlabelled:
         yield f"{unlabelled} more have a transcript line, but no label"

@@ -9,6 +9,8 @@ from data_tools.errors import DataError
 from data_tools.manifest import Reject, Utterance
 
 STAGE = "reorganize"
+# `pipeline standin` leaves this file in what it writes: in the root, or beside CMU-MOSEI's folder Raw.
+STANDIN_FILE = "STANDIN.json"
 
 _LEVELS = 2
 # Not str.splitlines: that one also breaks at U+2028 and other marks which occur inside transcripts.
@@ -27,6 +29,11 @@ class Release:
     utterances: list[Utterance] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_standin(self) -> bool:
+        """Whether a program made this release: no score on it means anything about people."""
+        return any((folder / STANDIN_FILE).is_file() for folder in (self.root, self.root.parent))
 
     def reject(self, utterance_id: str | None, source: Path, reason: str, detail: str) -> None:
         """Record that an utterance, or with None a file or line of `source`, is not used, and why."""

@@ -1,5 +1,6 @@
 """Sound of a file as mono samples, and the other way round."""
 
+import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import gcd
@@ -67,12 +68,21 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = AUDIO_RATE_HZ) -> 
     Raises:
         DataError: the target cannot be written.
     """
-    pcm = np.round(np.clip(samples, -1.0, 32767 / 32768) * 32768).astype(np.int16)
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        try:
-            soundfile.write(file, pcm, rate_hz, subtype="PCM_16", format="WAV")
-        except soundfile.LibsndfileError as error:
-            raise OSError(str(error)) from error
+    with atomic_path(path) as temporary, _wav_writer(temporary, rate_hz) as file:
+        file.writeframes(_pcm(samples))
+
+
+def _wav_writer(path: Path, rate_hz: int) -> wave.Wave_write:
+    """A mono 16-bit wav to be filled. The standard library's: on a full disk it raises OSError, soundfile asserts."""
+    file = wave.open(str(path), "wb")  # noqa: SIM115 - the caller closes it
+    file.setnchannels(1)
+    file.setsampwidth(2)
+    file.setframerate(rate_hz)
+    return file
+
+
+def _pcm(samples: np.ndarray) -> bytes:
+    return np.round(np.clip(samples, -1.0, 32767 / 32768) * 32768).astype("<i2").tobytes()
 
 
 @contextmanager
@@ -107,11 +117,11 @@ def _decode_to_wav(path: Path, target: Path) -> None:
         raise DataError(f"{path} has an audio stream without sound") from None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with soundfile.SoundFile(str(target), "w", rate_hz, 1, "PCM_16") as file:
-            file.write(first)
+        with _wav_writer(target, rate_hz) as file:
+            file.writeframes(_pcm(first))
             for chunk, _ in chunks:
-                file.write(chunk)
-    except (OSError, soundfile.LibsndfileError) as error:
+                file.writeframes(_pcm(chunk))
+    except OSError as error:
         raise ClipError(f"cannot write {target}: {error}; check permissions and free space") from error
 
 

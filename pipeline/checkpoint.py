@@ -141,14 +141,26 @@ def _unflatten(optimizer: Optimizer, tensors: Mapping[str, Tensor], groups: list
     if ours != theirs:
         raise ValueError("the optimizer's parameters are others")
     positions = {n: i for g in state["param_groups"] for i, n in zip(g["params"], g["param_names"], strict=True)}
+    parameters = {n: p for g in optimizer.param_groups for n, p in zip(g["param_names"], g["params"], strict=True)}
     values: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         parameter, _, key = name.rpartition("|")
-        values.setdefault(positions[parameter], {})[key] = tensor
+        values.setdefault(positions[parameter], {})[key] = _laid_out_like(parameters[parameter], tensor)
     # JSON knows no tuples, and Adam's betas are one.
     plain = [{key: tuple(v) if key == "betas" else v for key, v in group.items()} for group in groups]
     param_groups = [{**g, "params": old["params"]} for g, old in zip(plain, state["param_groups"], strict=True)]
     optimizer.load_state_dict({"state": values, "param_groups": param_groups})
+
+
+def _laid_out_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """`tensor` with the strides of `parameter` where both have one shape.
+
+    A file knows no strides, and torch's fused Adam reads memory in order without comparing them: beside a channels_last
+    weight a contiguous average would be applied to the wrong elements, without an error.
+    """
+    if tensor.shape != parameter.shape:
+        return tensor
+    return torch.empty_like(parameter, dtype=tensor.dtype, device=tensor.device).copy_(tensor)
 
 
 def _random_state() -> tuple[dict[str, Tensor], dict[str, Any]]:

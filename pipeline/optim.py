@@ -44,7 +44,8 @@ def build_optimizer(model: nn.Module, text_encoder: Iterable[nn.Parameter], sett
             f"no parameter is left to train: text_learning_rate_scale is {settings.text_learning_rate_scale} "
             "and the model has only its text encoder; raise the scale or add a modality"
         )
-    return Adam(groups, weight_decay=settings.weight_decay)
+    # One fused kernel: a quarter of the time on a CPU too. Not with float16, whose unscaling it would take from Fabric.
+    return Adam(groups, weight_decay=settings.weight_decay, fused=settings.precision != "16-mixed")
 
 
 def learning_rates(optimizer: Optimizer) -> dict[str, float]:

@@ -59,6 +59,27 @@ def test_what_follows_a_loaded_state_is_what_would_have_followed(tmp_path):
     assert copy.optimizer.state_dict()["param_groups"] == original.optimizer.state_dict()["param_groups"]
 
 
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_channels_last_weight_goes_on_as_it_would_have(tmp_path, fused):
+    def engine():
+        torch.manual_seed(0)
+        model = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+        return Engine(start_fabric("cpu"), model, torch.optim.Adam(model.named_parameters(), lr=0.1, fused=fused))
+
+    def conv_step(engine):
+        engine.model(torch.randn(2, 4, 5, 5)).square().sum().backward()
+        engine.optimizer.step()
+        engine.optimizer.zero_grad()
+
+    original, copy = engine(), engine()
+    conv_step(original)
+    save_state(tmp_path / "state.safetensors", original, Progress())
+    conv_step(original)
+    load_state(tmp_path / "state.safetensors", copy)
+    conv_step(copy)
+    assert_close(tensors(copy), tensors(original), rtol=0, atol=0)
+
+
 def test_the_same_state_gives_the_same_bytes_and_no_pickle(tmp_path):
     engine = engine_of(0)
     step(engine)

@@ -104,11 +104,13 @@ class _SpconvEngine:
         )
         out_channels, in_channels = weight.shape[:2]
         if (in_channels, out_channels) not in self.layers:
-            # The kernel comes with each call, so this layer only carries sizes and must hold no memory.
+            # The kernel comes with each call; this layer only carries the sizes.
             self.layers[in_channels, out_channels] = self.spconv.SubMConv2d(
                 in_channels, out_channels, 3, padding=1, bias=False, indice_key="sites"
-            ).to("meta")
+            )
         kernel = weight.permute(0, 2, 3, 1).contiguous()  # (O, 3, 3, C), as spconv 2 stores it
         layer = self.layers[in_channels, out_channels]
-        out = torch.func.functional_call(layer, {"weight": kernel}, (inputs,))
+        # Rows and kernel have their type already; spconv's own autocast would make float16 of bfloat16.
+        with torch.autocast("cuda", enabled=False):
+            out = torch.func.functional_call(layer, {"weight": kernel}, (inputs,))
         return out.features, sites.n_pairs * out_channels * in_channels

@@ -17,11 +17,35 @@ from models.layers.sparse_map import CENTRE, Pairs
 
 def _sum_over_pairs(rows: Tensor, kernel: list[Tensor], pairs: tuple[Pairs, ...]) -> Tensor:
     """(N, O): for every output row, the sum over its active neighbours of row (C,) times kernel element (C, O)."""
-    out = rows @ kernel[CENTRE]
+    out = (_gather(rows, None) @ kernel[CENTRE])[: len(rows)]
     for element, (target, source) in enumerate(pairs):
         if element != CENTRE and len(target):
-            out.index_add_(0, target, rows.index_select(0, source) @ kernel[element])
+            out.index_add_(0, target, (_gather(rows, source) @ kernel[element])[: len(target)])
     return out
+
+
+def _gather(rows: Tensor, index: Tensor | None) -> Tensor:
+    """The rows at `index`, or all of them; in half precision on a CPU followed by rows of zeros up to a round number.
+
+    There the library compiles a product for every new number of rows, for longer than the product itself takes, and
+    the number of pairs is new in every batch.
+    """
+    if rows.is_cuda or rows.dtype not in (torch.bfloat16, torch.float16):
+        return rows if index is None else rows.index_select(0, index)
+    count = len(rows) if index is None else len(index)
+    padded = rows.new_empty(_round_up(count), rows.shape[1])
+    if index is None:
+        padded[:count] = rows
+    else:
+        torch.index_select(rows, 0, index, out=padded[:count])
+    padded[count:] = 0
+    return padded
+
+
+def _round_up(count: int) -> int:
+    """The next multiple of 256, or of a quarter of the power of two below `count`: few numbers, little to spare."""
+    step = max(256, 2 ** max(count.bit_length() - 3, 0))
+    return -(-count // step) * step
 
 
 def _elements(weight: Tensor) -> list[Tensor]:
@@ -52,8 +76,6 @@ class PairConvolution(Function):
         if ctx.needs_input_grad[1]:
             grad_weight = torch.empty_like(weight)
             for element, (target, source), grad in zip(range(9), ctx.pairs, _elements(grad_weight), strict=True):
-                if element == CENTRE:
-                    torch.mm(grad_out.T, rows, out=grad)
-                else:
-                    torch.mm(grad_out.index_select(0, target).T, rows.index_select(0, source), out=grad)
+                at, read = (None, None) if element == CENTRE else (target, source)
+                torch.mm(_gather(grad_out, at).T, _gather(rows, read), out=grad)
         return grad_rows, grad_weight, None

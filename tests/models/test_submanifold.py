@@ -58,6 +58,46 @@ def test_every_backend_is_the_dense_convolution_of_the_zero_filled_map(backend, 
     assert 0 < macs <= 9 * 6 * 10 * active.numel()
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_bfloat16_is_close_whatever_the_number_of_pairs(backend):
+    # 300 to 3,000 pairs a kernel element: none a round number, so each product has rows added to it.
+    active, generator = _maps(25, 12, 14, 0.6, seed=9)
+    dense = torch.randn(25, 16, 12, 14, generator=generator).bfloat16().float().requires_grad_()
+    weight = torch.randn(24, 16, 3, 3, generator=generator).bfloat16().float()
+    weight = weight.to(memory_format=torch.channels_last).requires_grad_()
+    cotangent = torch.randn(25, 24, 12, 14, generator=generator)
+    expected = masked_convolution(dense, weight, active)
+    expected_grads = torch.autograd.grad((expected * cotangent).sum(), (dense, weight))
+    sparse = SparseMap.from_dense(dense, active)
+    with torch.autocast("cpu", torch.bfloat16):
+        rows, _ = convolve(sparse.features, weight, sparse.sites, backend)
+    assert rows.dtype == torch.bfloat16
+    found = SparseMap(rows.float(), sparse.sites).dense()
+    grads = torch.autograd.grad((found * cotangent).sum(), (dense, weight))
+    # bfloat16 keeps 8 bits; up to nine partial sums are rounded: 2 % of the values' size.
+    for value, reference in zip((found, *grads), (expected, *expected_grads), strict=True):
+        assert (value - reference).abs().max() < 0.02 * reference.abs().max()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["torch", "dense", "auto", "spconv"])
+@pytest.mark.parametrize("density", [0.4, 1.0, "one", "all but one"])
+def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    active, generator = _maps(9, 12, 12, density, seed=3)
+    dense = torch.randn(9, 32, 12, 12, generator=generator).cuda().requires_grad_()
+    weight = torch.randn(64, 32, 3, 3, generator=generator).cuda().requires_grad_()
+    cotangent = torch.randn(9, 64, 12, 12, generator=generator).cuda()
+    expected = masked_convolution(dense, weight, active.cuda())
+    expected_grads = torch.autograd.grad((expected * cotangent).sum(), (dense, weight))
+    sparse = SparseMap.from_dense(dense, active.cuda())
+    rows, _ = convolve(sparse.features, weight, sparse.sites, backend)
+    found = SparseMap(rows, sparse.sites).dense()
+    grads = torch.autograd.grad((found * cotangent).sum(), (dense, weight))
+    for value, reference in zip((found, *grads), (expected, *expected_grads), strict=True):
+        assert (value - reference).abs().max() < 1e-4 * reference.abs().max()
+
+
 def test_gradients_agree_with_finite_differences():
     active, generator = _maps(2, 4, 3, 0.6, seed=1)
     sites = Sites(active)

@@ -61,12 +61,13 @@ def curves_png(logs: Mapping[str, pd.DataFrame]) -> bytes:
     """
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
-    for color, (name, log) in zip(colormaps["tab10"].colors, logs.items(), strict=False):
+    for number, (name, log) in enumerate(logs.items()):
+        color = f"C{number}"
         losses.plot(log["epoch"], log["train_loss"], "--", color=color, label=f"{name} train")
         losses.plot(log["epoch"], log["valid_loss"], color=color, label=f"{name} valid")
         scores.plot(log["epoch"], log["valid_f1"], color=color, label=f"{name} valid")
     losses.set(xlabel="epoch", ylabel="loss (weighted BCE)")
-    scores.set(xlabel="epoch", ylabel="mean F1 at threshold 0.5", ylim=(0, 1))
+    scores.set(xlabel="epoch", ylabel="mean F1 on valid", ylim=(0, 1))
     for axes in (losses, scores):
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -137,7 +137,8 @@ def _write_dialogue(task: _Task, path: Path, fingerprint: str) -> None:
                 settings.data / clip, settings.data / wav, detector, settings.faces, settings.mel
             )
         except DataError as error:
-            rejected[utterance_id] = ("clip:unreadable", str(error))
+            # Not the path of this machine: the same clips give the same store anywhere.
+            rejected[utterance_id] = ("clip:unreadable", str(error).replace(f"{settings.data}/", ""))
     write_dialogue(path, features, fingerprint, rejected)
 
 

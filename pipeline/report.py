@@ -55,7 +55,7 @@ def write_report(page: Path, data: Path, runs: Sequence[Run], command: str) -> P
         metrics=[{"title": title} for title in SHOWN_METRICS.values()],
         runs=runs,
         rows=_score_rows(runs),
-        costs=_cost_rows(runs, logs, data),
+        costs=_cost_rows(runs, logs),
         curves=data_uri(curves_png(logs)),
         sparse_name=_sparse(runs).name.upper(),
         sheet=_contact_sheet(data, runs),
@@ -103,17 +103,13 @@ def _number(value: float | None) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _cost_rows(runs: Sequence[Run], logs: dict[str, pd.DataFrame], data: Path) -> list[dict[str, Any]]:
-    train_utterances = len(UtteranceDataset(data, "train"))
-    per_utterance = {}
-    for run in runs:
-        last = logs[run.name].iloc[-1]
-        per_utterance[run.name] = last["train_batches"] / train_utterances / 1e6
+def _cost_rows(runs: Sequence[Run], logs: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    last = {name: log.iloc[-1] for name, log in logs.items()}
     parts = {"face tower": "face.macs", "mel tower": "mel.macs", "text encoder": "text.macs"}
     rows = [
         {
             "title": f"{title}: million multiply-adds an utterance",
-            "values": [f"{logs[run.name].iloc[-1][part] * per_utterance[run.name]:,.1f}" for run in runs],
+            "values": [f"{last[run.name][part] / 1e6:,.1f}" for run in runs],
         }
         for title, part in parts.items()
     ]
@@ -121,7 +117,7 @@ def _cost_rows(runs: Sequence[Run], logs: dict[str, pd.DataFrame], data: Path) -
         rows += [
             {
                 "title": f"active share of sites, {title}, after attention {block}",
-                "values": [_percent(logs[run.name].iloc[-1].get(f"{name}.share.{block}")) for run in runs],
+                "values": [_percent(last[run.name].get(f"{name}.share.{block}")) for run in runs],
             }
             for block in BLOCKS
         ]

@@ -21,6 +21,7 @@ from data_tools.standin.record import Made, Truth, write_truths
 
 SETTINGS_FILE = "STANDIN.json"
 _VERSION = 1  # a part of the settings: raise it when the same settings give other bytes
+_MOST_UTTERANCES = 100_000  # beyond it a dialogue of IEMOCAP would need turns of four digits
 _CORPORA: dict[str, ModuleType] = {"iemocap": iemocap, "mosei": mosei}
 _NOTE = """STAND-IN - this is not {real}.
 
@@ -60,7 +61,7 @@ def write_standin(
     Raises:
         DataError: a setting out of range, `out` cannot be written, or the folder there is something else.
     """
-    _check(dataset, utterances, noise, workers)
+    _check(dataset, utterances, seed, noise, workers)
     corpus = _CORPORA[dataset]
     settings = {"dataset": dataset, "utterances": utterances, "seed": seed, "noise": noise, "version": _VERSION}
     folder = Path(out) / corpus.FOLDER
@@ -93,12 +94,16 @@ def write_standin(
         ) from error
 
 
-def _check(dataset: str, utterances: int, noise: float, workers: int) -> None:
+def _check(dataset: str, utterances: int, seed: int, noise: float, workers: int) -> None:
     problems = []
     if dataset not in _CORPORA:
         problems.append(f"dataset is {dataset!r}, expected one of {', '.join(_CORPORA)}")
-    if utterances < 6:
-        problems.append(f"utterances is {utterances}, expected at least 6 (one of each class)")
+    if not 6 <= utterances <= _MOST_UTTERANCES:
+        problems.append(
+            f"utterances is {utterances}, expected at least 6 (one of each class), at most {_MOST_UTTERANCES}"
+        )
+    if seed < 0:
+        problems.append(f"seed is {seed}, expected 0 or more")
     if not 0 <= noise < 1:
         problems.append(f"noise is {noise}, expected a probability in [0, 1)")
     if workers < 1:

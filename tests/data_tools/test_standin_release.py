@@ -157,6 +157,8 @@ def test_any_number_of_utterances_is_met_exactly(utterances):
     ("settings", "message"),
     [
         ({"utterances": 5}, "utterances is 5, expected at least 6"),
+        ({"utterances": 100_001}, "utterances is 100001"),
+        ({"seed": -1}, "seed is -1, expected 0 or more"),
         ({"noise": 1.0}, r"noise is 1.0, expected a probability in \[0, 1\)"),
         ({"noise": -0.1}, "noise is -0.1"),
         ({"noise": float("nan")}, "noise is nan"),

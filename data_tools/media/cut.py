@@ -1,18 +1,17 @@
 """Many clips out of one video in a single decoding pass."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-import av
 from av.container import InputContainer
-from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
 from data_tools.media.clip import Clip
-from data_tools.media.source import ClipError, FrameClock, check_frame, frame_rate, open_media, video_stream
+from data_tools.media.decode import Shown, decoded
+from data_tools.media.source import ClipError, frame_rate, open_media, video_stream
 
 # An interval may end, or begin before the first picture, by this much: labels are often a little longer than the file.
 END_SLACK_S = 0.5
@@ -87,30 +86,29 @@ class _Pass:
         self.open: dict[int, Clip] = {}
         self.outcomes: dict[int, CutOutcome] = {}
         self.fps, self.pixel_shape = 0.0, Fraction(1)
-        self.before: tuple[float, VideoFrame] | None = None
+        self.frame_s = 0.0
+        self.before: Shown | None = None
 
     def run(self, container: InputContainer, stream: VideoStream) -> None:
         """Decode until every cut has its outcome."""
         self.fps = float(frame_rate(stream))
         self.pixel_shape = stream.sample_aspect_ratio or Fraction(1)
-        clock, zero_s = FrameClock(stream), (container.start_time or 0) / av.time_base
+        self.frame_s = float(1 / frame_rate(stream))
         end_s, damaged = 0.0, False
-        for frame in _decoded(container, stream):
-            if frame is not None:
-                check_frame(self.source, frame)
-                time_s = clock.time_s(frame) - zero_s
-                end_s = max(end_s, time_s + clock.frame_s)
-            if frame is None or frame.is_corrupt or (damaged and not frame.key_frame):
+        for shown in decoded(self.source, container, stream):
+            if shown:
+                end_s = shown.time_s + self.frame_s
+            if shown is None or shown.damaged or (damaged and not shown.frame.key_frame):
                 damaged, self.before = True, None
                 self._fail(list(self.open), "video:damaged", f"{self.source.name} is damaged near {end_s:.2f} s")
                 continue
-            self._close_until(time_s)
-            self._open_until(time_s, frame, clock.frame_s, damaged)
+            self._close_until(shown.time_s)
+            self._open_until(shown, damaged)
             for clip in self.open.values():
-                clip.write(frame, time_s)
+                clip.write(shown.frame, shown.time_s)
             if not self.open and not self.waiting:
                 return
-            damaged, self.before = False, (time_s, frame)
+            damaged, self.before = False, shown
         for number in [n for n in self.open if self.cuts[n].end_s <= end_s + END_SLACK_S]:
             self._finish(number, end_s)
         where = f"after the end of {self.source.name}, which has pictures up to {end_s:.2f} s"
@@ -127,24 +125,25 @@ class _Pass:
             clip.drop()
         self.open.clear()
 
-    def _open_until(self, time_s: float, frame: VideoFrame, frame_s: float, damaged: bool) -> None:
+    def _open_until(self, shown: Shown, damaged: bool) -> None:
+        time_s = shown.time_s
         while self.waiting and self.cuts[self.waiting[-1]].start_s <= time_s + _SAME_S:
             number = self.waiting.pop()
             cut = self.cuts[number]
             late_s = time_s - cut.start_s
-            if self.before is None and late_s > (frame_s / 2 if damaged else END_SLACK_S):
+            if self.before is None and late_s > (self.frame_s / 2 if damaged else END_SLACK_S):
                 reason = "video:damaged" if damaged else "interval:outside"
                 self._fail([number], reason, f"{self.source.name} has no picture until {time_s:.2f} s")
                 continue
             clip = self.open[number] = Clip(
                 cut.out, box=cut.box, sound=cut.sound, fps=self.fps, pixel_shape=self.pixel_shape, crf=self.crf
             )
-            if self.before and _before_is_first(cut.start_s, self.before[0], time_s, frame_s):
+            if self.before and _before_is_first(cut.start_s, self.before.time_s, time_s, self.frame_s):
                 # A frame that stays on display for long is shown from the interval's start on.
-                near = cut.start_s - self.before[0] <= frame_s / 2 + _SAME_S
-                clip.write(self.before[1], self.before[0] if near else cut.start_s)
+                near = cut.start_s - self.before.time_s <= self.frame_s / 2 + _SAME_S
+                clip.write(self.before.frame, self.before.time_s if near else cut.start_s)
             elif cut.end_s <= time_s + _SAME_S:
-                clip.write(frame, time_s)  # shorter than a frame, and this is the only one there is
+                clip.write(shown.frame, time_s)  # shorter than a frame, and this is the only one there is
             if cut.end_s <= time_s + _SAME_S:
                 self._finish(number, cut.end_s)
 
@@ -170,14 +169,3 @@ def _before_is_first(start_s: float, before_s: float, after_s: float, frame_s: f
     if after_s <= start_s + _SAME_S:
         return False
     return start_s - before_s < after_s - start_s or after_s - start_s > frame_s / 2 + _SAME_S
-
-
-def _decoded(container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame | None]:
-    """Every frame; None where a packet could not be decoded."""
-    for packet in container.demux(stream):
-        try:
-            frames = packet.decode()
-        except av.error.InvalidDataError:
-            yield None
-            continue
-        yield from frames

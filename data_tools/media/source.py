@@ -8,7 +8,7 @@ from pathlib import Path
 
 import av
 from av.container import InputContainer
-from av.video.frame import VideoFrame
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
@@ -49,7 +49,7 @@ def probe(path: Path) -> MediaInfo:
         DataError: no such file, empty, not media, or beyond MAX_SIDE_PX or MAX_DURATION_S.
     """
     with open_media(path) as container:
-        video = next(iter(container.streams.video), None)
+        video = _first_video(container)
         audio = next(iter(container.streams.audio), None)
         return MediaInfo(
             duration_s=_duration_s(container),
@@ -97,7 +97,7 @@ def video_stream(path: Path, container: InputContainer) -> VideoStream:
     Raises:
         DataError: there is none.
     """
-    stream = next(iter(container.streams.video), None)
+    stream = _first_video(container)
     if stream is None:
         raise DataError(f"{path} has no video stream")
     stream.codec_context.thread_count = 1
@@ -109,33 +109,10 @@ def frame_rate(stream: VideoStream) -> Fraction:
     return stream.average_rate or stream.base_rate or DEFAULT_FPS
 
 
-class FrameClock:
-    """Time of each decoded frame in seconds of the container's clock.
-
-    A frame without a time stamp (old AVI files have them) comes one nominal frame after the one before it.
-    """
-
-    def __init__(self, stream: VideoStream) -> None:
-        self.frame_s = float(1 / frame_rate(stream))
-        self._last_s: float | None = None
-
-    def time_s(self, frame: VideoFrame) -> float:
-        """Seconds of `frame`; call once a frame, in decoding order."""
-        if frame.pts is not None and frame.time_base is not None:
-            self._last_s = float(frame.pts * frame.time_base)
-        else:
-            self._last_s = 0.0 if self._last_s is None else self._last_s + self.frame_s
-        return self._last_s
-
-
-def check_frame(path: Path, frame: VideoFrame) -> None:
-    """Refuse a frame beyond MAX_SIDE_PX: a stream may change its size on the way.
-
-    Raises:
-        DataError: names both sides.
-    """
-    if max(frame.width, frame.height) > MAX_SIDE_PX:
-        raise DataError(f"{path} has frames of {frame.width}x{frame.height} pixels; the limit is {MAX_SIDE_PX} a side")
+def _first_video(container: InputContainer) -> VideoStream | None:
+    """The first stream of moving pictures: the cover of a sound file is a video stream too."""
+    moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
+    return next(moving, None)
 
 
 def _check_limits(path: Path, container: InputContainer) -> None:

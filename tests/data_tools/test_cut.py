@@ -21,7 +21,16 @@ from data_tools.media import (
 NTSC = Fraction(30000, 1001)
 SIZE = (640, 80)
 INTERVALS = [(0.0, 1.0), (0.5, 2.5), (2.345, 5.0), (0.42, 0.595), (3.0, 3.01), (5.0, 6.6733), (1.9, 2.1)]
-KINDS = [("a.avi", "mpeg4", "DIVX"), ("a.mp4", "libx264", None), ("a.mkv", "libx264", None)]
+# The first three as write_video makes them; the others as found in the wild: AVI files have no time stamps, so with
+# B-frames the decoder makes up late and unordered ones; MPEG program streams have one a group of pictures.
+OURS = {"a.avi": "mpeg4", "a.mp4": "libx264", "a.mkv": "libx264"}
+WILD = {
+    "b.avi": "-c:v mpeg4 -bf 2 -q:v 2 -vtag DIVX",
+    "h264.avi": "-c:v libx264 -bf 3 -crf 12",
+    "open.mp4": "-c:v libx264 -bf 3 -crf 12 -x264-params open-gop=1:keyint=30",
+    "late.ts": "-c:v libx264 -bf 3 -crf 12",
+    "a.mpg": "-c:v mpeg2video -q:v 2",
+}
 
 
 def numbered(count):
@@ -50,11 +59,15 @@ def cut_all(source, folder, intervals=INTERVALS, **cut):
     return cuts, cut_video(source, cuts, crf=18)
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind[0])
+@pytest.fixture(scope="module", params=[*OURS, *WILD])
 def source(request, tmp_path_factory):
-    name, codec, tag = request.param
-    path = tmp_path_factory.mktemp("source") / name
-    write_video(path, numbered(200), SIZE, NTSC, codec, tag=tag)
+    path = tmp_path_factory.mktemp("source") / request.param
+    if request.param in OURS:
+        write_video(path, numbered(200), SIZE, NTSC, OURS[request.param])
+    else:
+        first = tmp_path_factory.mktemp("first") / "a.mkv"
+        write_video(first, numbered(200), SIZE, NTSC)
+        subprocess.run([ffmpeg_exe(), "-v", "error", "-i", first, *WILD[request.param].split(), path], check=True)
     return path
 
 

@@ -1,0 +1,114 @@
+"""Decoding a video stream frame by frame, each with the time at which a player shows it."""
+
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from data_tools.errors import DataError
+from data_tools.media.source import MAX_SIDE_PX, frame_rate
+
+
+class Shown(NamedTuple):
+    """A frame, and the seconds since the container's start at which it is shown; damaged: its picture is not whole."""
+
+    time_s: float
+    frame: VideoFrame
+    damaged: bool
+
+
+def decoded(path: Path, container: InputContainer, stream: VideoStream) -> Iterator[Shown | None]:
+    """Every frame in the order of showing, times strictly rising; None where something could not be decoded.
+
+    Raises:
+        DataError: a frame beyond MAX_SIDE_PX (a stream may change its size on the way).
+    """
+    clock = _SlotClock(stream) if container.format.name == "avi" else _StampClock(stream)
+    zero_s = (container.start_time or 0) / av.time_base
+    for packet in container.demux(stream):
+        clock.arrives(packet)
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            clock.lost()
+            yield None
+            continue
+        for frame in frames:
+            _check_size(path, frame)
+            yield Shown(clock.time_s(frame) - zero_s, frame, frame.is_corrupt)
+
+
+class _StampClock:
+    """Times from the frames' own stamps; a missing one is one nominal frame later than the last."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._frame_s = float(1 / frame_rate(stream))
+        self._last_s: float | None = None
+
+    def arrives(self, packet: av.Packet) -> None:
+        """A packet is about to be decoded."""
+
+    def lost(self) -> None:
+        """A packet could not be decoded."""
+
+    def time_s(self, frame: VideoFrame) -> float:
+        """Seconds of the next frame."""
+        return self._rising(self._stamp(frame))
+
+    def _stamp(self, frame: VideoFrame) -> float | None:
+        if frame.pts is None or frame.time_base is None:
+            return None
+        return float(frame.pts * frame.time_base)
+
+    def _rising(self, stamp_s: float | None) -> float:
+        if self._last_s is None:
+            self._last_s = stamp_s or 0.0
+        elif stamp_s is None:
+            self._last_s += self._frame_s
+        else:
+            # A quarter only: MPEG files repeat a stamp now and then, and the ones after it are right again.
+            self._last_s = max(stamp_s, self._last_s + self._frame_s / 4)
+        return self._last_s
+
+
+class _SlotClock(_StampClock):
+    """Times of an AVI file, which has no stamps: the n-th frame shown belongs to the n-th stored packet.
+
+    What the decoder makes up instead is late by the depth of its reordering, and out of order with some B-frames,
+    as DivX files have them. A packet's place already counts the empty ones before it, which repeat a picture.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        super().__init__(stream)
+        self._slots: deque[float] = deque()
+        self._depth = 0
+        self._has_lost = False
+
+    def arrives(self, packet: av.Packet) -> None:
+        """Remember the place of a packet that holds a picture."""
+        if packet.size and packet.dts is not None and packet.time_base is not None:
+            self._slots.append(float(packet.dts * packet.time_base))
+
+    def lost(self) -> None:
+        """Some slots will get no frame; which ones shows at the next key frame."""
+        self._has_lost = True
+
+    def _stamp(self, frame: VideoFrame) -> float | None:
+        if self._has_lost and frame.key_frame:
+            while len(self._slots) > self._depth + 1:
+                self._slots.popleft()
+            self._has_lost = False
+        slot_s = self._slots.popleft() if self._slots else None
+        if not self._has_lost:
+            self._depth = len(self._slots)
+        return slot_s
+
+
+def _check_size(path: Path, frame: VideoFrame) -> None:
+    if max(frame.width, frame.height) > MAX_SIDE_PX:
+        raise DataError(f"{path} has frames of {frame.width}x{frame.height} pixels; the limit is {MAX_SIDE_PX} a side")

@@ -83,7 +83,9 @@ def standin(
     reporter = Reporter()
     options = _given(noise=noise, workers=workers)
     result = write_standin(dataset, out, utterances=utterances, seed=seed, track=reporter.track, **options)
-    reporter.say(f"stand-in {dataset}: {utterances} utterances in {out}; it says nothing about people")
+    reporter.say(
+        f"stand-in {dataset}: {utterances} utterances in {result['folder']}; no score on it means anything about people"
+    )
     _print(result, as_json)
 
 

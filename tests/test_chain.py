@@ -1,0 +1,180 @@
+"""The whole chain on a tiny stand-in of each corpus, from the release on disk to a prediction and a page."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import models
+from data_tools.dataset import UtteranceDataset, collate
+from data_tools.manifest import read_manifest, read_rejects
+from data_tools.media import write_video, write_wav
+from data_tools.standin import write_standin
+from pipeline.config import (
+    ConfigError,
+    EvaluateSettings,
+    PreprocessSettings,
+    ReorganizeSettings,
+    TrainSettings,
+    load_config,
+)
+from pipeline.evaluate import evaluate
+from pipeline.predict import failed, format_predictions, predict, read_transcript
+from pipeline.preprocess import preprocess
+from pipeline.progress import Reporter
+from pipeline.reorganize import reorganize
+from pipeline.report import Run, write_report
+from pipeline.stats import stats
+from pipeline.train import train
+
+QUIET = Reporter(quiet=True)
+SMALL = {"text_encoder": "tiny", "width": 8, "layers": 1}
+ROOTS = {"iemocap": "IEMOCAP_full_release", "mosei": "CMU_MOSEI"}
+
+
+class Chain:
+    """A folder in which the stages have run: release, data, and a run of each model."""
+
+    def __init__(self, folder, dataset):
+        self.folder, self.dataset, self.data = folder, dataset, folder / "data"
+        write_standin(dataset, folder / "raw", utterances=24, seed=3, workers=2)
+        values = {"root": folder / "raw" / ROOTS[dataset], "out": self.data, "split": "random", "workers": 2}
+        self.reorganized = reorganize(
+            ReorganizeSettings.checked(load_config("datasets", dataset) | values, "test"), QUIET
+        )
+        self.preprocessed = preprocess(PreprocessSettings(data=self.data, workers=2), QUIET)
+        settings = {"data": self.data, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "monitor": "loss"}
+        self.runs = []
+        for name, own in (("fe2e", {}), ("mesm", {"top_p": 0.5})):
+            out = folder / "runs" / name
+            summary = train(TrainSettings(**settings, out=out), {"name": name, **SMALL, **own}, QUIET)
+            self.runs.append(Run(name, out, summary))
+
+
+@pytest.fixture(scope="module", params=["iemocap", "mosei"])
+def chain(request, tmp_path_factory):
+    return Chain(tmp_path_factory.mktemp(request.param), request.param)
+
+
+def test_nothing_is_lost_on_the_way(chain):
+    table = read_manifest(chain.data)
+    assert len(table) == 24
+    assert chain.preprocessed["utterances"] == 24
+    assert set(table["split"]) == {"train", "valid", "test"}
+    assert {r.reason.split(":")[0] for r in read_rejects(chain.data)} <= {"label", "unlabelled", "no_transcript"}
+    for name in table["clip"].tolist() + table["wav"].tolist():
+        assert (chain.data / name).stat().st_size > 0
+
+
+def test_samples_hold_what_the_clips_last(chain):
+    data = UtteranceDataset(chain.data)
+    assert len(data) == 24
+    for i in range(len(data)):
+        sample, row = data[i], data.table.iloc[i]
+        seconds = row["end_s"] - row["start_s"]
+        assert abs(len(sample.faces) - seconds / 0.5) <= 1
+        assert abs(len(sample.chunks) - seconds / 0.4) <= 1
+        assert sample.text == row["text"]
+    scores = torch.cat([data[i].face_scores for i in range(len(data))])
+    assert (scores > 0).float().mean() > 0.9
+
+
+def test_stats_count_what_is_there(chain):
+    counted = stats(chain.data)
+    assert "24" in json.dumps(counted)
+
+
+def test_scores_are_recomputed_by_evaluate(chain):
+    for run in chain.runs:
+        before = json.loads((run.folder / "metrics.json").read_text())["splits"]["test"]
+        again = evaluate(EvaluateSettings(run=run.folder), QUIET)
+        assert again == before
+        assert "stand-in" in again["notice"]
+        predictions = pd.read_parquet(run.folder / "predictions.parquet")
+        test = predictions[predictions["split"] == "test"].set_index("utterance_id")
+        emotion = UtteranceDataset(chain.data).emotions[0]
+        right = (test[f"predicted_{emotion}"] == (test[f"label_{emotion}"] >= 0.5)).mean()
+        entry = again["metrics"]["multi_label"]["accuracy"]["per_emotion"][emotion]
+        assert entry["value"] == pytest.approx(right)
+        assert again["utterances"] == len(test)
+
+
+def test_predict_sees_what_training_saw(chain):
+    """The clip of a test utterance, predicted from its file, gets the score that evaluation gave it."""
+    run = chain.runs[1]
+    data = UtteranceDataset(chain.data, "test")
+    row = data.table.iloc[0]
+    answer = predict(run.folder, [chain.data / row["clip"]], row["text"], "cpu", QUIET)
+    scores = pd.read_parquet(run.folder / "predictions.parquet").set_index("utterance_id").loc[row["utterance_id"]]
+    # The clip's own sound track is AAC, the wav is not: near, not equal.
+    for emotion, score in answer["files"][0]["scores"].items():
+        assert score == pytest.approx(scores[f"score_{emotion}"], abs=0.05)
+    assert answer["files"][0]["absent"] == []
+    assert "stand-in" in format_predictions(answer)
+
+
+def test_predict_says_what_is_absent(chain, tmp_path):
+    blank = (np.full((64, 64, 3), 40, np.uint8) for _ in range(20))
+    write_video(tmp_path / "blank.mp4", blank, (64, 64), 10)
+    write_wav(tmp_path / "sound.wav", np.zeros(8000, np.float32), 16_000)
+    (tmp_path / "broken.mp4").write_bytes(b"nothing")
+    names = ["blank.mp4", "sound.wav", "broken.mp4"]
+    result = predict(chain.runs[0].folder, [tmp_path / name for name in names], None, "cpu", QUIET)
+    blank_answer, sound, broken = result["files"]
+    assert [part[:8] for part in blank_answer["absent"]] == ["no face:", "no sound", "no words"]
+    assert [part[:8] for part in sound["absent"]] == ["no face:", "no words"]
+    for answer in (blank_answer, sound):
+        assert all(0 < score < 1 for score in answer["scores"].values())
+        assert answer["error"] is None
+    assert "broken.mp4" in broken["error"]
+    assert failed(result)
+    assert "error" in format_predictions(result)
+    with pytest.raises(ConfigError, match="--transcript"):
+        predict(chain.runs[0].folder, [tmp_path / name for name in names], "hello", "cpu", QUIET)
+
+
+def test_a_saved_model_is_the_trained_one(chain):
+    data = UtteranceDataset(chain.data, "test")
+    model = models.load(chain.runs[1].folder)
+    with torch.inference_mode():
+        logits = model(collate([data[0], data[1]], models.tokenizer_for(model))).logits
+    scores = pd.read_parquet(chain.runs[1].folder / "predictions.parquet").set_index("utterance_id")
+    for i in range(2):
+        expected = scores.loc[data[i].id, [f"score_{name}" for name in data.emotions]].to_numpy(float)
+        np.testing.assert_allclose(logits[i].sigmoid().numpy(), expected, atol=1e-4)
+
+
+def test_the_page_shows_both_models_and_says_stand_in(chain, tmp_path):
+    page = write_report(tmp_path / "report.html", chain.data, chain.runs, command="pipeline demo")
+    text = page.read_text()
+    assert "stand-in data" in text
+    assert text.count("data:image/png;base64,") > 10
+    for emotion in UtteranceDataset(chain.data).emotions:
+        assert f"<td>{emotion}</td>" in text
+    value = chain.runs[1].summary["splits"]["test"]["metrics"]["multi_label"]["accuracy"]["value"]
+    assert f"<td>{value:.3f}</td>" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        (
+            "a.srt",
+            "1\n00:00:01,000 --> 00:00:02,000\nI am\n<i>glad</i>\n\n2\n00:00:03,000 --> 00:00:04,5\n42\n",
+            "I am glad 42",
+        ),
+        ("b.txt", "\ufeffso it\r\nis\r\n", "so it is"),
+        ("c.srt", "", ""),
+    ],
+)
+def test_transcripts_are_words_alone(tmp_path, name, content, words):
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    assert read_transcript(str(tmp_path / name)) == words
+    assert read_transcript("just words.") == "just words."
+
+
+def test_a_missing_transcript_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.srt"):
+        read_transcript(str(tmp_path / "none.srt"))

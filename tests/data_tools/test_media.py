@@ -218,6 +218,29 @@ def test_broken_files_are_named_with_the_cause(tmp_path):
     assert not has_audio(tmp_path / "good.mp4")
 
 
+def test_the_cover_of_a_sound_file_is_no_video(tmp_path):
+    write_wav(tmp_path / "s.wav", tone(1))
+    write_video(tmp_path / "cover.avi", numbered(1), (320, 64), 25, "mpeg4")
+    inputs = [
+        ffmpeg_exe(),
+        "-v",
+        "error",
+        "-i",
+        tmp_path / "s.wav",
+        "-i",
+        tmp_path / "cover.avi",
+        "-map",
+        "0",
+        "-map",
+        "1",
+    ]
+    subprocess.run([*inputs, "-c:v", "mjpeg", "-disposition:v", "attached_pic", tmp_path / "s.m4a"], check=True)
+    info = probe(tmp_path / "s.m4a")
+    assert (info.has_video, info.width, info.has_audio) == (False, 0, True)
+    with pytest.raises(DataError, match="no video stream"):
+        next(read_frames(tmp_path / "s.m4a", 500))
+
+
 def test_limits_are_checked_before_anything_is_decoded(tmp_path):
     write_video(tmp_path / "wide.mp4", [np.zeros((16, 8200, 3), np.uint8)], (8200, 16), 25)
     write_video(tmp_path / "long.mkv", numbered(2), (320, 64), Fraction(1, 20_000))

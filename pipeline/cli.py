@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from data_tools.errors import DataError
-from models.errors import ModelError
 from pipeline.config import (
     ConfigError,
     EvaluateSettings,
@@ -44,10 +43,17 @@ def main() -> None:
         app()
     except ConfigError as error:
         _fail(error, 2)
-    except (DataError, ModelError) as error:
-        _fail(error, 2 if isinstance(error, ModelError) else 1)
+    except DataError as error:
+        _fail(error, 1)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on where this one stopped", 130)
+    except ValueError as error:
+        # Only here: importing it brings torch, which no process of `reorganize` needs.
+        from models.errors import ModelError
+
+        if not isinstance(error, ModelError):
+            raise
+        _fail(error, 2)
 
 
 def _fail(message: object, status: int) -> None:

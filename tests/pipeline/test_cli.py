@@ -1,0 +1,94 @@
+import json
+import sys
+
+import pytest
+
+from pipeline import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs the command line in an empty folder: (exit status, standard output, standard error)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+            raise SystemExit(0)
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+COMMANDS = sorted(command.callback.__name__ for command in cli.app.registered_commands)
+
+
+def test_the_commands_are_those_of_the_readme(run):
+    assert COMMANDS == sorted(
+        ["standin", "reorganize", "preprocess", "train", "evaluate", "predict", "stats", "flops", "bench", "demo"]
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_of_the_command(run, command):
+    status, out, _ = run(command, "--help")
+    assert status == 0
+    assert f"Example: pipeline {command}" in " ".join(out.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["train", "--modle", "mesm"], ["--modle"]),
+        (["train"], ["--model", "--config"]),
+        (["train", "--model", "mesn"], ["'mesn'", "fe2e", "mesm"]),
+        (["train", "--model", "mesm", "--set", "epohcs=3", "--data", "nowhere"], ["epohcs"]),
+        (["train", "--model", "mesm", "--set", "batch_size=0"], ["batch_size is 0"]),
+        (["flops", "--model", "mesm", "--top-p", "0"], ["top_p", "(0, 1]"]),
+        (["flops", "--model", "mesm", "--top-p", "1.5"], ["top_p", "1.5"]),
+        (["reorganize", "--dataset", "iemocat"], ["'iemocat'", "iemocap", "mosei"]),
+        (["reorganize", "--dataset", "iemocap", "--set", "crf=99"], ["crf is 99"]),
+        (["preprocess", "--device", "tpu"], ["device is 'tpu'"]),
+    ],
+)
+def test_bad_usage_exits_2_and_names_it(run, arguments, parts):
+    status, out, err = run(*arguments)
+    assert (status, out) == (2, "")
+    for part in parts:
+        assert part in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["reorganize", "--dataset", "iemocap"], ["raw/IEMOCAP_full_release", "pipeline standin --dataset iemocap"]),
+        (["preprocess"], ["data/iemocap", "pipeline reorganize --dataset iemocap"]),
+        (["stats"], ["data/iemocap", "pipeline reorganize"]),
+        (["train", "--model", "mesm", "--top-p", "0.5"], ["data/iemocap", "pipeline reorganize"]),
+        (["standin", "--dataset", "iemocap", "--out", "x", "--utterances", "1"], ["utterances", "1"]),
+    ],
+)
+def test_what_is_missing_is_named_with_the_command_that_makes_it(run, arguments, parts):
+    status, out, err = run(*arguments)
+    assert (status, out) == (1, "")
+    for part in parts:
+        assert part in err
+    assert "Traceback" not in err
+
+
+def test_a_missing_run_is_named(run):
+    status, _, err = run("evaluate", "--run", "runs/none")
+    assert status in (1, 2)
+    assert "runs/none" in err
+    status, _, err = run("predict", "--run", "runs/none", "film.mp4")
+    assert status in (1, 2)
+    assert "runs/none" in err
+
+
+def test_json_is_json(run):
+    status, out, _ = run("flops", "--model", "fe2e", "--set", "text_encoder=tiny", "--json")
+    assert status == 0
+    assert json.loads(out)["parameters"] > 1_000_000

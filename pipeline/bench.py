@@ -1,174 +1,86 @@
-"""How fast the models are, side by side: FE2E and MESM in turn in one process, so that their ratios hold."""
+"""Speed side by side, written into docs/benchmarks by the command that measured it."""
 
-import multiprocessing
-import resource
-import statistics
 import sys
-import time
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
-from torch.nn import functional as F
 
-import models
-from data_tools.batch import Batch
-from models.base import Model
-from pipeline.flops import random_batch
+from data_tools.files import write_json, write_text
+from pipeline.bench_data import bench_data
+from pipeline.bench_models import Precision, bench_models
 from pipeline.progress import Reporter
 
-Precision = Literal["32-true", "bf16-mixed"]
-TOP_P = (0.5, 0.7, 0.9)
-LEARNING_RATE = 5e-5
-# What is left out where only the towers are timed: the text encoder.
-SCOPES = {"towers only": "va", "whole model": "tav"}
-WORKS = ("forward", "training step")
+# The published code, measured elsewhere on 2 cores at these sizes: seconds of one training step.
+PUBLISHED_STEP_S = {
+    ("towers only", "fe2e"): 3.1,
+    ("towers only", "mesm"): 3.2,
+    ("whole model", "fe2e"): 4.6,
+    ("whole model", "mesm"): 4.2,
+}
 
 
-@dataclass(frozen=True)
-class _Case:
-    """One model as it is timed; `top_p` None is FE2E."""
+def bench(out: Path, reporter: Reporter) -> dict[str, Any]:
+    """Measure everything and write `out`/cpu.json (or cuda.json), one object a row, and a table of it beside.
 
-    scope: str
-    top_p: float | None
-    precision: Precision
-    device: str
-    width: int
+    Takes about 15 minutes on two cores and wants the machine for itself. Returns {"rows": [...], "files": [...]}.
 
-    def build(self) -> Model:
-        torch.manual_seed(0)
-        settings: dict[str, Any] = {"modalities": SCOPES[self.scope], "width": self.width}
-        sparse = {} if self.top_p is None else {"top_p": self.top_p}
-        return models.build(self.name, **settings, **sparse).to(self.device)
-
-    @property
-    def name(self) -> str:
-        return "fe2e" if self.top_p is None else "mesm"
-
-
-def bench_models(
-    reporter: Reporter,
-    batch: int = 8,
-    faces: int = 72,
-    chunks: int = 96,
-    tokens: int = 50,
-    top_p: tuple[float, ...] = TOP_P,
-    repeats: int = 5,
-    precision: Precision = "32-true",
-    device: str = "cpu",
-    scopes: tuple[str, ...] = tuple(SCOPES),
-    width: int = 64,
-) -> list[dict[str, Any]]:
-    """Rows for docs/benchmarks: FE2E and MESM at each `top_p`, forward and training step, towers only and whole model.
-
-    faces, chunks: of the whole batch, the same number for each utterance. tokens: of each text. The input is seeded
-    noise and the weights are new, so the attention keeps about as many sites as at the start of a training.
-    A training step is forward, loss, backward and Adam. `median_s` is over `repeats`, after one that isn't timed.
-    scopes: keys of SCOPES. width: of the models, 64 is the paper's.
-    `peak_bytes` is the most memory that a fresh process held resident while it took three training steps, the
-    interpreter and torch included; on CUDA it is the most that torch had allocated on the device.
+    Raises:
+        DataError: `out` cannot be written to.
     """
-    inputs = random_batch(batch, faces // batch, chunks // batch, tokens).to(device)
-    rows = []
-    for scope in scopes:
-        cases = [_Case(scope, p, precision, device, width) for p in (None, *top_p)]
-        peaks = {case: _peak_in_fresh_process(case, inputs) for case in cases}
-        for work in WORKS:
-            reporter.say(f"bench: {work}, {scope}, {repeats} times")
-            times = _times(cases, inputs, work, repeats)
-            base = statistics.median(times[cases[0]])
-            for case in cases:
-                median = statistics.median(times[case])
-                rows.append(_row(case, work, batch, median, median / base, peaks[case]))
-    return rows
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rows: list[dict[str, Any]] = []
+    for precision in get_args(Precision):
+        rows += bench_models(reporter, precision=precision, device=device)
+    rows += [row | _where() for row in bench_data(reporter)]
+    files = [out / f"{device}.json", out / f"{device}.md"]
+    write_json(files[0], rows)
+    write_text(files[1], as_markdown(rows))
+    reporter.say(f"written: {', '.join(map(str, files))}")
+    return {"rows": rows, "files": [str(path) for path in files]}
 
 
-def _times(cases: list[_Case], inputs: Batch, work: str, repeats: int) -> dict[_Case, list[float]]:
-    """Seconds of `work`, the cases in turn, so that a busy moment of the machine hits them all."""
-    runs = {case: _Run(case, inputs) for case in cases}
-    times: dict[_Case, list[float]] = {case: [] for case in cases}
-    for turn in range(repeats + 1):
-        for case, run in runs.items():
-            started = time.perf_counter()
-            run.do(work)
-            if turn > 0:
-                times[case].append(time.perf_counter() - started)
-    return times
-
-
-class _Run:
-    """A model with its optimizer and its input."""
-
-    def __init__(self, case: _Case, inputs: Batch) -> None:
-        self.case = case
-        self.inputs = inputs
-        self.model = case.build()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
-
-    def do(self, work: str) -> None:
-        """One forward or one training step, finished when this returns."""
-        if work == "forward":
-            with torch.no_grad():
-                self._loss()
-        else:
-            loss = self._loss()
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-        if self.case.device != "cpu":
-            torch.cuda.synchronize()
-
-    def _loss(self) -> torch.Tensor:
-        mixed = self.case.precision == "bf16-mixed"
-        with torch.autocast(torch.device(self.case.device).type, torch.bfloat16, enabled=mixed):
-            return F.binary_cross_entropy_with_logits(self.model(self.inputs).logits, self.inputs.labels)
-
-
-def _peak_in_fresh_process(case: _Case, inputs: Batch) -> int:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak, case, inputs.to("cpu"), torch.get_num_threads()).result()
-
-
-def _peak(case: _Case, inputs: Batch, threads: int) -> int:
-    torch.set_num_threads(threads)
-    run = _Run(case, inputs.to(case.device))
-    for _ in range(3):
-        run.do("training step")
-    return _resident_peak() if case.device == "cpu" else torch.cuda.max_memory_allocated()
-
-
-def _resident_peak() -> int:
-    """The most bytes that this process held resident so far."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Linux keeps ru_maxrss of the parent across the start of a process; this figure starts anew.
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _row(case: _Case, work: str, batch: int, median: float, ratio: float, peak: int) -> dict[str, Any]:
+def _where() -> dict[str, Any]:
     return {
-        "work": f"{work}, {case.scope}",
-        "model": case.name,
-        "top_p": case.top_p,
-        "batch": batch,
-        "precision": case.precision,
-        "backend": "dense" if case.top_p is None else "auto",
-        "median_s": round(median, 4),
-        "ratio_to_fe2e": round(ratio, 3),
-        "peak_bytes": peak if work == "training step" else None,
-        "device": _device(case.device),
+        "device": f"CPU {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
         "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
         "date": datetime.now(UTC).date().isoformat(),
     }
 
 
-def _device(device: str) -> str:
-    if device != "cpu":
-        return torch.cuda.get_device_name()
-    return f"CPU {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as tables for a person."""
+    first = rows[0]
+    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
+    lines = ["# Measured speed", "", "Written by `pipeline bench`; the rows are in the JSON file beside this one.", ""]
+    lines += [f"{first['date']}, {first['device']}, {versions}. Medians; noise as input, untrained weights.", ""]
+    lines += ["## Models, batch 8 with 72 faces, 96 chunks, 50 tokens", ""]
+    lines += ["| work | precision | model | seconds | of FE2E | peak GiB | of the published step |"]
+    lines += ["|---|---|---|---:|---:|---:|---:|"]
+    lines += [_model_line(row) for row in rows if "ratio_to_fe2e" in row]
+    lines += ["", "## Data stages", "", "| work | seconds | compared to | its seconds | ratio | clips/s |"]
+    lines += ["|---|---:|---|---:|---:|---:|"]
+    lines += [
+        f"| {row['work']} | {row['median_s']:.1f} | {row['compared_to']} | {row['compared_s']:.1f} "
+        f"| {row['ratio']:.2f} | {row['clips_per_s']:.1f} |"
+        for row in rows
+        if "compared_to" in row
+    ]
+    lines += [
+        "",
+        *(f"{row['work']}: {row['share']:.1%} of a training step ({row['model']})." for row in rows if "share" in row),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _model_line(row: dict[str, Any]) -> str:
+    name = row["model"] + ("" if row["top_p"] is None else f" p {row['top_p']}")
+    peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:.2f}"
+    work, _, scope = row["work"].partition(", ")
+    # MESM was published, and measured there, at p 0.5.
+    published = PUBLISHED_STEP_S.get((scope, row["model"])) if row["top_p"] in (None, 0.5) else None
+    share = f"{row['median_s'] / published:.2f}" if published and work == "training step" else ""
+    numbers = f"{row['median_s']:.3f} | {row['ratio_to_fe2e']:.2f} | {peak} | {share}"
+    return f"| {row['work']} | {row['precision']} | {name} | {numbers} |"

@@ -1,4 +1,4 @@
-"""How fast stages 1 and 2 are, beside the least that the same material costs with plain tools, in one run."""
+"""How fast the data stages are, beside the least that the same material costs with plain tools, in one run."""
 
 import statistics
 import tempfile
@@ -13,10 +13,11 @@ from data_tools.faces import FaceDetector
 from data_tools.manifest import read_manifest
 from data_tools.media import probe, read_frames, transcode
 from data_tools.standin import write_standin
-from pipeline.config import FaceSettings, PreprocessSettings, ReorganizeSettings, load_config
+from pipeline.config import FaceSettings, PreprocessSettings, ReorganizeSettings, TrainSettings, load_config
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
+from pipeline.train import train
 
 UTTERANCES = 60
 REPEATS = 3
@@ -30,6 +31,8 @@ def bench_data(reporter: Reporter, repeats: int = REPEATS, utterances: int = UTT
       utterances and their sound; it works with as many processes as there are cores, ffmpeg with as many threads.
     - `preprocess` against `decode + detect`: decoding the same clips, and the detector's bare passes on the same
       sampled frames, in one process with all threads.
+
+    - `waiting for data`: the share of MESM's training step, at its default sizes, in which the loop stands waiting.
 
     Medians over `repeats`; the ratio is of the medians.
     """
@@ -67,13 +70,23 @@ def bench_data(reporter: Reporter, repeats: int = REPEATS, utterances: int = UTT
                     detector.detect(np.stack(frames[start : start + faces.batch_frames]))
 
         processing, detecting = _in_turn(process, bare, repeats)
+        trained = train(
+            TrainSettings(data=folder / "data0", out=folder / "run", epochs=1, monitor="loss"),
+            load_config("models", "mesm")["model"],
+            quiet,
+        )
     shared = {"clips": len(table), "clip_seconds": clip_seconds, "source_seconds": source_seconds}
     return [
-        {"work": "reorganize", "median_s": cutting, "compared_to": "plain ffmpeg", "compared_s": passing,
-         "ratio": cutting / passing, "clips_per_s": len(table) / cutting, **shared},
-        {"work": "preprocess", "median_s": processing, "compared_to": "decode + detect", "compared_s": detecting,
-         "ratio": processing / detecting, "clips_per_s": len(table) / processing, **shared},
-    ]  # fmt: skip
+        _row("reorganize", cutting, "plain ffmpeg", passing, shared),
+        _row("preprocess", processing, "decode + detect", detecting, shared),
+        {"work": "waiting for data", "model": "mesm", "share": trained["data_wait_share"]},
+    ]
+
+
+def _row(work: str, median_s: float, compared_to: str, compared_s: float, shared: dict[str, Any]) -> dict[str, Any]:
+    ratio, rate = median_s / compared_s, shared["clips"] / median_s
+    row = {"work": work, "median_s": median_s, "compared_to": compared_to, "compared_s": compared_s, "ratio": ratio}
+    return row | {"clips_per_s": rate} | shared
 
 
 def _in_turn(one: Callable[[int], None], other: Callable[[int], None], repeats: int) -> tuple[float, float]:

@@ -229,6 +229,17 @@ def flops(
     _print(count(model_values.pop("name"), model_values), as_json, format_flops)
 
 
+@app.command(epilog="Example: pipeline bench --out docs/benchmarks")
+def bench(
+    out: Annotated[Path, typer.Option(help="The folder for the JSON file and its table.")] = Path("docs/benchmarks"),
+    as_json: Json = False,
+) -> None:
+    """Speed side by side: FE2E and MESM, and the data stages beside plain tools. Takes about 15 minutes."""
+    from pipeline.bench import bench as run
+
+    _print(run(out, Reporter()), as_json)
+
+
 @app.command(epilog="Example: pipeline demo --out demo")
 def demo(
     out: Annotated[Path, typer.Option(help="The folder for the release, the data, the runs and report.html.")] = Path(

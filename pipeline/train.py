@@ -42,6 +42,8 @@ def train(
         DataError: data is missing, without train or valid, or other than when the run was started; a full disk.
         TrainingError: the loss is not finite.
     """
+    # Before any data is read: a misspelt setting should not cost minutes.
+    models.config_of(str(model_settings["name"]), {k: v for k, v in model_settings.items() if k != "name"})
     fabric = start_fabric(settings.device, settings.precision)
     train_split, valid_split = load_split(settings.data, "train"), load_split(settings.data, "valid")
     facts = DataFacts.of(settings.data, train_split, valid_split)

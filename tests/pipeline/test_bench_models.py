@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.bench import bench_models
+from pipeline.bench_models import bench_models
 from pipeline.progress import Reporter
 
 

@@ -24,7 +24,7 @@ from models.layers.vgg import SparseStage
 class MESMConfig(EndToEndConfig):
     """Settings of MESM."""
 
-    top_p: float = Field(0.5, gt=0, le=1, description="share of the attention that is kept, in (0, 1]; 1 keeps every site")
+    top_p: float = Field(0.5, gt=0, le=1, description="share of the attention kept, in (0, 1]; 1 keeps every site")
     attention_gradient: AttentionGradient = Field(
         "straight_through", description="none: as published, a constant mask whose attention never learns"
     )

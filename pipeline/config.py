@@ -100,7 +100,9 @@ class TrainSettings(Settings):
     clip_norm: float = Field(1.0, gt=0)
     monitor: Literal["f1", "accuracy", "weighted_accuracy", "loss"] = "f1"
     loss_weights: dict[str, float] = Field({}, description="weight of each further loss a model returns, by name")
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
+        "auto", description="auto: bf16-mixed where the processor or GPU multiplies bfloat16 itself, else 32-true"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
     loader_workers: int = Field(0, ge=0)
     seed: int = 0

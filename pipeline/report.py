@@ -16,12 +16,15 @@ from data_tools.dataset import Sample, UtteranceDataset, collate
 from data_tools.files import write_text
 from data_tools.manifest import LABEL_PREFIX
 from data_tools.media import read_frames
+from pipeline.config import FaceSettings
 from pipeline.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
 from pipeline.rundir import RunDir
 
 SPLIT = "test"
 SHOWN_METRICS = {"accuracy": "accuracy", "f1": "F1", "weighted_accuracy": "weighted accuracy"}
 BLOCKS = (1, 2, 3)
+SAMPLE_EVERY_MS = FaceSettings().sample_every_ms
+CROP_HEIGHT_PX = 144
 
 
 @dataclass(frozen=True)
@@ -160,7 +163,7 @@ def _sheet_item(
         "scores": [
             {"name": name, "text": _best_scores(dataset.emotions, out.logits[0])} for name, out in outputs.items()
         ],
-        "pictures": _pictures(data / row["clip"], sample, kept),
+        "strips": [_face_strip(data / row["clip"], sample, kept), _mel_strip(sample, kept)],
     }
 
 
@@ -174,19 +177,28 @@ def _best_scores(emotions: Sequence[str], logits: torch.Tensor) -> str:
     return ", ".join(f"{emotions[e]} {logits[e].sigmoid():.2f}" for e in order)
 
 
-def _pictures(clip: Path, sample: Sample, kept: dict[str, torch.Tensor]) -> list[dict[str, str]]:
-    """A frame, the crop and the mel, each followed by what is kept of it after every attention layer."""
+def _face_strip(clip: Path, sample: Sample, kept: dict[str, torch.Tensor]) -> list[dict[str, str]]:
+    """The middle sampled frame, its crop, and what is kept of that after every attention layer."""
     middle = len(sample.faces) // 2
-    frame = next(frame for i, (_, frame) in enumerate(read_frames(clip, 500)) if i == middle)
+    frame = next(frame for i, (_, frame) in enumerate(read_frames(clip, SAMPLE_EVERY_MS)) if i == middle)
     crop = enlarge(sample.faces[middle].permute(1, 2, 0).numpy(), 3)
-    sound = enlarge(mel_image(sample.chunks.numpy()), 1)
-    pictures = [("frame of the clip", frame[:: max(1, frame.shape[0] // 160), :: max(1, frame.shape[0] // 160)])]
-    pictures.append(("face crop", crop))
+    step = max(1, frame.shape[0] // CROP_HEIGHT_PX)
+    shown = [("frame of the clip", frame[::step, ::step]), ("face crop", crop)]
     for block in BLOCKS:
         if f"face.{block}" in kept:
-            pictures.append((f"kept {block}", show_kept(crop, kept[f"face.{block}"][middle].numpy())))
-    pictures.append(("mel-spectrogram", sound))
+            shown.append((f"kept after attention {block}", show_kept(crop, kept[f"face.{block}"][middle].numpy())))
+    return _embedded(shown)
+
+
+def _mel_strip(sample: Sample, kept: dict[str, torch.Tensor]) -> list[dict[str, str]]:
+    """The mel-spectrogram of the utterance and what is kept of it after every attention layer."""
+    sound = mel_image(sample.chunks.numpy())
+    shown = [("mel-spectrogram", sound)]
     for block in BLOCKS:
         if f"mel.{block}" in kept:
-            pictures.append((f"kept {block}", show_kept(sound, mel_sites(kept[f"mel.{block}"].numpy()))))
+            shown.append((f"kept after attention {block}", show_kept(sound, mel_sites(kept[f"mel.{block}"].numpy()))))
+    return _embedded(shown)
+
+
+def _embedded(pictures: Sequence[tuple[str, np.ndarray]]) -> list[dict[str, str]]:
     return [{"caption": caption, "src": data_uri(png(np.ascontiguousarray(image)))} for caption, image in pictures]

@@ -16,7 +16,7 @@ from data_tools.manifest import read_manifest
 from pipeline import metrics, thresholds
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.config import ConfigError, TrainSettings
-from pipeline.engine import Engine, start_fabric
+from pipeline.engine import Engine, resolved_precision, start_fabric
 from pipeline.evaluate import BestModel, load_split, record, task_objective
 from pipeline.facts import DataFacts
 from pipeline.loaders import EpochBatches, ordered_loader, train_loader
@@ -44,6 +44,9 @@ def train(
     """
     # Before any data is read: a misspelt setting should not cost minutes.
     models.config_of(str(model_settings["name"]), {k: v for k, v in model_settings.items() if k != "name"})
+    # As it is on this machine, so that the run folder says what was used and a resumed run goes on in it.
+    precision = resolved_precision(settings.precision, settings.device)
+    settings = TrainSettings(**{**settings.model_dump(), "precision": precision})
     fabric = start_fabric(settings.device, settings.precision)
     train_split, valid_split = load_split(settings.data, "train"), load_split(settings.data, "valid")
     facts = DataFacts.of(settings.data, train_split, valid_split)

@@ -45,7 +45,7 @@ class Chain:
             ReorganizeSettings.checked(load_config("datasets", dataset) | values, "test"), QUIET
         )
         self.preprocessed = preprocess(PreprocessSettings(data=self.data, workers=2), QUIET)
-        settings = {"data": self.data, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "monitor": "loss"}
+        settings = {"data": self.data, "epochs": 2, "batch_size": 4, "learning_rate": 1e-3, "monitor": "loss", "precision": "32-true"}
         self.runs = []
         for name, own in (("fe2e", {}), ("mesm", {"top_p": 0.5})):
             out = folder / "runs" / name

@@ -37,7 +37,7 @@ class Listener(Reporter):
 
 def settings_for(data, out, **changes):
     values = {"data": data, "out": out, "epochs": 4, "patience": 9, "batch_size": 3, "learning_rate": 1e-3}
-    return TrainSettings(**(values | {"device": "cpu"} | changes))
+    return TrainSettings(**(values | {"device": "cpu", "precision": "32-true"} | changes))
 
 
 def curve(run):

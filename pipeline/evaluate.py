@@ -36,13 +36,14 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
 
     Raises:
         ConfigError: no such run, it isn't finished, CUDA asked for where there is none, other emotions in the data.
-        DataError: the data folder is missing or not preprocessed as the run's was, or the split has no utterances.
+        DataError: the data folder is missing or not preprocessed as the run's was, or the split has no utterances or
+            some that the run was trained on.
     """
     run = RunDir.existing(settings.run)
     run.read_thresholds()  # refuses an unfinished run before anything is loaded
     facts = run.facts()
     data = settings.data or Path(facts.folder)
-    dataset = load_split(data, settings.split)
+    dataset = load_unseen(run, data, settings.split)
     if dataset.emotions != facts.emotions:
         raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {settings.run} knows {facts.emotions}")
     if (found := preprocessing_of(data)) != facts.preprocessing:
@@ -69,6 +70,27 @@ def load_split(data: Path, split: str) -> UtteranceDataset:
         raise DataError(
             f"no utterances in the split {split!r} of {data} (the manifest has: {found}{rejected}); make other splits "
             "with `pipeline reorganize --split ...`"
+        )
+    return dataset
+
+
+def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
+    """`load_split`, without an utterance that `run` was trained on unless the split is `train` itself.
+
+    The splits of a data folder can be other ones than when the run was trained.
+
+    Raises:
+        DataError: as `load_split`, or the run was trained on some of the utterances; names a few.
+    """
+    dataset = load_split(data, split)
+    trained_on = run.learned_from()["train"]
+    known = [name for name in dataset.table["utterance_id"] if name in trained_on]
+    if split != "train" and known:
+        protocol = run.facts().dataset.get("split", "not stated")
+        raise DataError(
+            f"{run.path} was trained on {len(known)} of the {len(dataset)} utterances in {split!r} of {data}, "
+            f"e.g. {', '.join(known[:3])}: the splits are others than in training (then: {protocol}), and these scores "
+            "would be too good; make the folder as it was with `pipeline reorganize --split ...`, or train again on it"
         )
     return dataset
 
@@ -105,7 +127,11 @@ def _bce(facts: DataFacts, device: torch.device) -> MultiLabelBCE:
 
 
 def record(run: RunDir, data: Path, split: str, found: Pass, reporter: Reporter) -> dict[str, Any]:
-    """Write what `found` says about one split into metrics.json and predictions.parquet; returns the split's part."""
+    """Write what `found` says about one split into metrics.json and predictions.parquet; returns the split's part.
+
+    `tuned_on` there counts the utterances that the best epoch and the thresholds were chosen by: all of valid, and in
+    another split none, unless the splits have changed since training.
+    """
     facts = run.facts()
     dataset = read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {}
     chosen = read_json(run.thresholds)
@@ -116,6 +142,7 @@ def record(run: RunDir, data: Path, split: str, found: Pass, reporter: Reporter)
         "split_protocol": str(dataset.get("split", "not stated by the data folder")),
         "dataset": dataset_name(data),
         "utterances": len(found.ids),
+        "tuned_on": 0 if split == "train" else len(run.learned_from()["valid"].intersection(found.ids)),
         "notice": notice_of(dataset),
         "thresholds": chosen,
         "metrics": _metrics(facts, split, found, scores, predicted),
@@ -179,6 +206,10 @@ def format_split(report: Mapping[str, Any]) -> str:
     """For a person: the split and how it was made, then a line a protocol with each metric and its baseline."""
     head = f"{report['dataset']} {report['split']}, split {report['split_protocol']}, {report['utterances']} utterances"
     lines = [head + (f" [{report['notice']}]" if report["notice"] else "")]
+    if report["tuned_on"] and report["split"] != "valid":
+        lines.append(
+            f"  not a test: the epoch and the thresholds were chosen on {report['tuned_on']} of these utterances"
+        )
     for protocol, entries in report["metrics"].items():
         found = [f"{name} {_number(e['value'])} (baseline {_number(e['baseline'])})" for name, e in entries.items()]
         lines.append(f"  {protocol}: {', '.join(found)}")

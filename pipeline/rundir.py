@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -36,6 +36,11 @@ class RunDir:
     def data(self) -> Path:
         """`DataFacts`."""
         return self.path / "data.json"
+
+    @property
+    def splits(self) -> Path:
+        """Split -> ids of the utterances that the run learned from (train) and was chosen by (valid)."""
+        return self.path / "splits.json"
 
     @property
     def environment(self) -> Path:
@@ -94,6 +99,17 @@ class RunDir:
         """What the run knows of its data."""
         return DataFacts(**read_json(self.data))
 
+    def learned_from(self) -> dict[str, set[str]]:
+        """The ids of the utterances of `train` and of `valid` that the run was made with.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        values = read_json(self.splits)
+        if set(values) != {"train", "valid"}:
+            raise DataError(f"{self.splits} has {sorted(values)}, expected train and valid; restore it or train again")
+        return {split: set(ids) for split, ids in values.items()}
+
     def read_preprocessing(self) -> dict[str, Any]:
         """The settings of stage 2 that the run's data was made with: `{"faces": {...}, "mel": {...}}`."""
         preprocessing = self.facts().preprocessing
@@ -121,9 +137,17 @@ class RunDir:
         values = read_yaml(self.settings)
         return TrainSettings.checked(values["train"], str(self.settings)), values["model"]
 
-    def write_start(self, settings: TrainSettings, model_settings: Mapping[str, Any], facts: DataFacts) -> None:
+    def write_start(
+        self,
+        settings: TrainSettings,
+        model_settings: Mapping[str, Any],
+        facts: DataFacts,
+        train_ids: Sequence[str],
+        valid_ids: Sequence[str],
+    ) -> None:
         """Write what is known before the first epoch; settings.yaml last."""
         write_json(self.data, asdict(facts))
+        write_json(self.splits, {"train": list(train_ids), "valid": list(valid_ids)})
         values = {"train": settings.model_dump(mode="json"), "model": dict(model_settings)}
         write_text(self.settings, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
 
@@ -171,7 +195,8 @@ def default_path(model: str, data: Path, now: datetime) -> Path:
 def _is_used(path: Path) -> bool:
     """Whether more is in the folder than a start leaves that was killed before it wrote settings.yaml."""
     names = {found.name for found in path.iterdir()} if path.is_dir() else set()
-    return any(not name.startswith(".") and name != RunDir(path).data.name for name in names)
+    started = {RunDir(path).data.name, RunDir(path).splits.name}
+    return any(not name.startswith(".") and name not in started for name in names)
 
 
 def new_run(path: Path) -> RunDir:

@@ -17,7 +17,7 @@ from pipeline import metrics, thresholds
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.config import ConfigError, TrainSettings
 from pipeline.engine import Engine, resolved_precision, start_fabric
-from pipeline.evaluate import BestModel, load_split, record, task_objective
+from pipeline.evaluate import BestModel, load_split, load_unseen, record, task_objective
 from pipeline.facts import DataFacts
 from pipeline.loaders import EpochBatches, ordered_loader, train_loader
 from pipeline.loop import Pass, Update, run_epoch
@@ -55,7 +55,7 @@ def train(
     model = models.build(**{**model_settings, "outputs": len(facts.emotions)})
     optimizer = build_optimizer(model, model.text_parameters(), settings)
     with folder_lock(run.path):
-        _start(run, settings, model_settings, facts)
+        _start(run, settings, model_settings, facts, train_split, valid_split)
         engine = Engine(fabric, model, optimizer)
         progress = _take_up(run, engine)
         run.note_environment(fabric.device, progress.epoch + 1)
@@ -79,7 +79,14 @@ def _notice(facts: DataFacts) -> str:
     return f" [{facts.notice}]" if facts.notice else ""
 
 
-def _start(run: RunDir, settings: TrainSettings, model_settings: Mapping[str, Any], facts: DataFacts) -> None:
+def _start(
+    run: RunDir,
+    settings: TrainSettings,
+    model_settings: Mapping[str, Any],
+    facts: DataFacts,
+    train_split: UtteranceDataset,
+    valid_split: UtteranceDataset,
+) -> None:
     """Put the run folder in order before the first epoch of this start."""
     run.sweep()
     before = run.facts() if run.settings.is_file() else facts
@@ -88,7 +95,8 @@ def _start(run: RunDir, settings: TrainSettings, model_settings: Mapping[str, An
             f"{settings.data} has other utterances, labels or preprocessing than when {run.path} was started; "
             "give the old data folder, or start a new run"
         )
-    run.write_start(settings.model_copy(update={"out": run.path}), model_settings, facts)
+    train_ids, valid_ids = (split.table["utterance_id"].tolist() for split in (train_split, valid_split))
+    run.write_start(settings.model_copy(update={"out": run.path}), model_settings, facts, train_ids, valid_ids)
 
 
 def _take_up(run: RunDir, engine: Engine) -> Progress:
@@ -183,7 +191,7 @@ def _finish(run: RunDir, settings: TrainSettings, valid_split: UtteranceDataset,
     run.write_thresholds(chosen, "valid", thresholds.DEFINITION)
     reports = {"valid": record(run, settings.data, "valid", validated, reporter)}
     if (read_manifest(settings.data)["split"] == "test").any():
-        tested = best.score(load_split(settings.data, "test"), reporter, "test")
+        tested = best.score(load_unseen(run, settings.data, "test"), reporter, "test")
         reports["test"] = record(run, settings.data, "test", tested, reporter)
     return reports
 

@@ -12,7 +12,7 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import write_json
 from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
-from pipeline.evaluate import evaluate, format_split
+from pipeline.evaluate import BestModel, evaluate, format_split
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.thresholds import choose
@@ -154,6 +154,52 @@ def test_other_data_goes_into_files_of_its_own(run, tmp_path, corpus_writer):
     assert (run / "metrics.json").read_bytes() == before
     assert json.loads((run / "metrics-elsewhere.json").read_text())["splits"] == {"test": report}
     assert len(pd.read_parquet(run / "predictions-elsewhere.parquet")) == 4
+
+
+def moved(corpus, **splits):
+    """The corpus with utterances put into other splits."""
+    path = corpus / "utterances.parquet"
+    table = pd.read_parquet(path)
+    table["split"] = table["utterance_id"].map(splits).fillna(table["split"])
+    table.to_parquet(path)
+    return corpus
+
+
+def test_a_split_with_utterances_that_were_trained_on_is_refused(run, toy_corpus, tmp_path):
+    before = [(run / name).read_bytes() for name in ("metrics.json", "predictions.parquet")]
+    data = tmp_path / "data"
+    shutil.copytree(toy_corpus, data)
+    moved(data, train_03="test", train_05="test", train_06="valid", test_01="train")
+    with pytest.raises(DataError, match=r"trained on 2 of the 6 .*'test'.*train_03, train_05.*session:5.*train again"):
+        evaluate(settings_for(run, data=data), QUIET)
+    with pytest.raises(DataError, match=r"trained on 1 of the 7 .*'valid'.*train_06"):
+        evaluate(settings_for(run, data=data, split="valid"), QUIET)
+    assert [(run / name).read_bytes() for name in ("metrics.json", "predictions.parquet")] == before
+    assert not list(run.glob("metrics-*"))
+    assert evaluate(settings_for(run, data=data, split="train"), QUIET)["utterances"] == 6
+
+
+def test_training_refuses_a_test_split_that_changed_meanwhile(corpus_writer, tmp_path, monkeypatch):
+    data = corpus_writer(tmp_path / "data", {"train": 6, "valid": 3, "test": 3})
+    real = BestModel.load
+    monkeypatch.setattr(BestModel, "load", lambda *args: (moved(data, train_01="test"), real(*args))[1])
+    settings = TrainSettings(data=data, out=tmp_path / "run", epochs=1, device="cpu")
+    with pytest.raises(DataError, match=r"trained on 1 of the 4 .*'test'.*train_01"):
+        train(settings, MODEL, QUIET)
+    assert list(json.loads((tmp_path / "run" / "metrics.json").read_text())["splits"]) == ["valid"]
+
+
+def test_a_test_split_with_utterances_of_valid_says_so(run, trained, toy_corpus, tmp_path):
+    reports = trained[1]["splits"]
+    assert (reports["valid"]["tuned_on"], reports["test"]["tuned_on"]) == (6, 0)
+    assert not any("not a test" in format_split(report) for report in reports.values())
+    data = tmp_path / "data"
+    shutil.copytree(toy_corpus, data)
+    moved(data, valid_01="test", valid_04="test")
+    report = evaluate(settings_for(run, data=data), QUIET)
+    assert (report["utterances"], report["tuned_on"]) == (7, 2)
+    line = "  not a test: the epoch and the thresholds were chosen on 2 of these utterances"
+    assert format_split(report).split("\n")[1] == line
 
 
 def test_what_cannot_be_evaluated_says_why(run, tmp_path, corpus_writer):

@@ -22,7 +22,7 @@ def facts_of(data):
 @pytest.fixture
 def started(tmp_path, toy_corpus):
     settings = TrainSettings(data=toy_corpus, out=tmp_path / "run", epochs=3)
-    RunDir(tmp_path / "run").write_start(settings, MODEL, facts_of(toy_corpus))
+    RunDir(tmp_path / "run").write_start(settings, MODEL, facts_of(toy_corpus), ["a", "b"], ["c"])
     return settings
 
 
@@ -34,7 +34,7 @@ def test_the_facts_are_counted_from_the_manifest(toy_corpus):
     assert facts.pos_weight == {"ang": pytest.approx(5 / 3), "hap": pytest.approx(5 / 3), "sad": 3.0}
     assert facts.notice == STANDIN_NOTICE == "stand-in data: scores say nothing about people"
     assert replace(facts, dataset={"standin": False}).notice is None
-    assert facts.preprocessing == {"faces": {"size_px": 48}, "mel": {"n_fft": 1024}}
+    assert facts.preprocessing == {"faces": {"margin_px": 2}, "mel": {"n_fft": 1024}}
 
 
 def test_the_fingerprint_follows_ids_and_labels(tmp_path, toy_corpus, corpus_writer):
@@ -50,7 +50,8 @@ def test_settings_and_facts_are_read_back_as_they_were(started):
     run = RunDir.existing(started.out)
     assert run.read_settings() == (started, MODEL)
     assert run.facts() == facts_of(started.data)
-    assert run.read_preprocessing() == {"faces": {"size_px": 48}, "mel": {"n_fft": 1024}}
+    assert run.learned_from() == {"train": {"a", "b"}, "valid": {"c"}}
+    assert run.read_preprocessing() == {"faces": {"margin_px": 2}, "mel": {"n_fft": 1024}}
 
 
 def test_a_data_folder_without_description_goes_by_its_folder(tmp_path, toy_corpus):
@@ -98,15 +99,15 @@ def test_nothing_to_resume(tmp_path, started):
 
 
 def test_a_start_that_was_killed_at_once_can_be_begun_or_resumed(tmp_path, started):
-    """Only a lock, data.json or a half-written file are there."""
+    """Only a lock, data.json, splits.json or a half-written file are there."""
     folder = tmp_path / "killed"
     folder.mkdir()
-    for name in (".lock", "data.json", ".settings.12.tmp.yaml"):
+    for name in (".lock", "data.json", "splits.json", ".settings.12.tmp.yaml"):
         (folder / name).touch()
     assert new_run(folder).path == folder
     run = resumed_run(folder, started, MODEL)
     run.sweep()
-    assert sorted(path.name for path in folder.iterdir()) == [".lock", "data.json"]
+    assert sorted(path.name for path in folder.iterdir()) == [".lock", "data.json", "splits.json"]
 
 
 def test_what_is_not_a_run_or_not_finished_says_what_to_do(tmp_path, started):

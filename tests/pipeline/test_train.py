@@ -78,6 +78,7 @@ def test_the_run_folder_holds_exactly_these_files(finished):
     assert found - events - {".lock"} == {
         "settings.yaml",
         "data.json",
+        "splits.json",
         "environment.json",
         "log.csv",
         "model.safetensors",

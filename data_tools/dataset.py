@@ -1,11 +1,12 @@
 """The samples that every model trains on: manifest and store put together, and packed into batches."""
 
-import math
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -13,8 +14,8 @@ from torch.utils.data import Dataset
 from data_tools import mel
 from data_tools.batch import Batch
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, emotions_of, read_manifest, read_rejects
-from data_tools.store import DialogueStore, Features, store_path
+from data_tools.manifest import LABEL_PREFIX, emotions_of, read_manifest
+from data_tools.store import STORE_FILE, STORE_FOLDER, DialogueStore, Features, store_path
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 
@@ -62,7 +63,7 @@ class UtteranceDataset(Dataset[Sample]):
         table: the manifest's rows of these utterances.
 
     Raises:
-        DataError: no manifest, an unknown split, or utterances that are in neither the store nor the rejects.
+        DataError: no manifest, an unknown split, an unfinished store, or one that lacks an utterance.
     """
 
     def __init__(self, data_dir: str | Path, split: str | None = None) -> None:
@@ -74,21 +75,36 @@ class UtteranceDataset(Dataset[Sample]):
             if split not in known:
                 raise DataError(f"split {split!r} is not in {self.data_dir}; it has {', '.join(known) or 'none'}")
             table = table[table["split"] == split]
-        rejected = {r.utterance_id for r in read_rejects(self.data_dir) if r.stage == "preprocess"}
-        kept = table[~table["utterance_id"].isin(rejected)].reset_index(drop=True)
+        self._stores: dict[str, DialogueStore] = {}
+        kept = table[self._stored(table)].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
         self.table = kept
         self._labels = torch.tensor(kept[[LABEL_PREFIX + name for name in self.emotions]].to_numpy(np.float32))
-        self._stores: dict[str, DialogueStore] = {}
-        self._check_store()
 
-    def _check_store(self) -> None:
-        absent = [path for d in self.table["dialogue_id"].unique() if not (path := self._path(d)).is_file()]
-        if absent:
-            raise DataError(
-                f"{len(absent)} dialogues are not preprocessed, e.g. {absent[0]}; "
-                f"run `pipeline preprocess --data {self.data_dir}`"
-            )
+    def _stored(self, table: pd.DataFrame) -> list[bool]:
+        """For each row whether its features are there; those that preprocessing rejected are not."""
+        fingerprints = self._fingerprints()
+        for dialogue_id in table["dialogue_id"].unique():
+            store = self._store(dialogue_id)
+            if store.fingerprint != fingerprints.get(dialogue_id):
+                raise self._unfinished(f"{self._path(dialogue_id)} is not of the run that {STORE_FILE} speaks of")
+        found = []
+        for dialogue_id, utterance_id in table[["dialogue_id", "utterance_id"]].itertuples(index=False):
+            store = self._stores[dialogue_id]
+            if utterance_id not in store and utterance_id not in store.rejected:
+                raise self._unfinished(f"{utterance_id!r} is not in {self._path(dialogue_id)}")
+            found.append(utterance_id in store)
+        return found
+
+    def _fingerprints(self) -> dict[str, str]:
+        path = self.data_dir / STORE_FOLDER / STORE_FILE
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8"))["fingerprints"])
+        except (OSError, ValueError, KeyError):
+            raise self._unfinished(f"{path} is not there, or damaged") from None
+
+    def _unfinished(self, why: str) -> DataError:
+        return DataError(f"{why}: preprocessing has not finished; run `pipeline preprocess --data {self.data_dir}`")
 
     def _path(self, dialogue_id: str) -> Path:
         return store_path(self.data_dir, dialogue_id)
@@ -107,22 +123,8 @@ class UtteranceDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         row = self.table.iloc[index]
-        try:
-            features = self._store(row["dialogue_id"])[row["utterance_id"]]
-        except KeyError:
-            raise DataError(
-                f"{row['utterance_id']!r} is not in {self._path(row['dialogue_id'])}; "
-                f"run `pipeline preprocess --data {self.data_dir}` again"
-            ) from None
+        features = self._store(row["dialogue_id"])[row["utterance_id"]]
         return to_sample(features, row["utterance_id"], row["text"], self._labels[index], float(row["sentiment"]))
-
-    def sizes(self) -> list[tuple[int, int]]:
-        """Faces and chunks of every utterance, in order, without reading them: what a batch will cost."""
-        found = []
-        for dialogue_id, utterance_id in self.table[["dialogue_id", "utterance_id"]].itertuples(index=False):
-            faces, rows = self._store(dialogue_id).sizes(utterance_id)
-            found.append((faces, math.ceil(rows / mel.CHUNK_FRAMES)))
-        return found
 
 
 def collate(samples: Sequence[Sample], tokenize: Tokenize) -> Batch:

@@ -154,8 +154,8 @@ def crop_faces(
 ) -> FaceCrops:
     """One face a frame of one utterance; the centre of the frame, with score 0, where none is found.
 
-    Frames are taken `batch_frames` at a time and only the small crops of all candidates are kept until the path is
-    chosen, so memory doesn't grow with the length of the video or the size of its picture.
+    Frames are taken `batch_frames` at a time, and until the path is chosen only the crops of all candidates are kept,
+    7 KiB each: memory doesn't grow with the size of the picture, and with the length by little.
 
     frames: (H, W, 3) uint8 RGB each, in time order; there may be none.
     """

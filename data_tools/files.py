@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from data_tools.errors import DataError
 
@@ -27,14 +28,20 @@ def atomic_path(target: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(target)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {target}: {error.strerror or error}; check permissions and free space"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        # safetensors reports a full disk as an error of its own.
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot write {target}: {reason}; check permissions and free space") from error
     finally:
         # After the rename nothing is there; after a failure the half-written file must go.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what `atomic_path` left behind in `folder` when its process was killed; hold the folder's lock."""
+    for leftover in folder.glob(".*.tmp*"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_text(target: Path, text: str) -> None:

@@ -126,17 +126,26 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
     """
     path = data_dir / UTTERANCES_FILE
     if not path.is_file():
-        raise DataError(
-            f"no manifest: looked for {path}; make it with `pipeline reorganize --dataset iemocap --out {data_dir}`"
-        )
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); delete it and run `pipeline reorganize` again") from error
+        raise DataError(f"no manifest: looked for {path}; make it with `{_command(data_dir)}`")
+    table = _read_table(path)
     missing = [name for name in _COLUMNS_BEFORE_LABELS + _COLUMNS_AFTER_LABELS if name not in table.columns]
     if missing or not emotions_of(table):
         raise DataError(f"{path} lacks the columns {missing or ['label_*']}; run `pipeline reorganize` again")
     return table
+
+
+def _command(data_dir: Path) -> str:
+    from data_tools.corpora import CORPORA  # the readers import this file
+
+    dataset = data_dir.name if data_dir.name in CORPORA else next(iter(CORPORA))
+    return f"pipeline reorganize --dataset {dataset} --out {data_dir}"
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise DataError(f"{path} cannot be read ({error}); delete it and run `pipeline reorganize` again") from error
 
 
 def emotions_of(table: pd.DataFrame) -> list[str]:
@@ -154,11 +163,15 @@ def write_rejects(data_dir: Path, rejects: Iterable[Reject]) -> None:
 
 
 def read_rejects(data_dir: Path) -> list[Reject]:
-    """The rejects of a data folder; none where the file does not exist."""
+    """The rejects of a data folder; none where the file does not exist.
+
+    Raises:
+        DataError: the file is damaged.
+    """
     path = data_dir / REJECTS_FILE
     if not path.is_file():
         return []
-    table = pd.read_parquet(path)
+    table = _read_table(path)
     return [
         Reject(None if pd.isna(row.utterance_id) else row.utterance_id, row.source, row.stage, row.reason, row.detail)
         for row in table.itertuples(index=False)

@@ -15,6 +15,8 @@ from data_tools.errors import DataError
 from data_tools.files import atomic_path
 
 STORE_FOLDER = "store"
+# Written last: without it the store is unfinished. Holds the settings and the fingerprint of every dialogue.
+STORE_FILE = "store.json"
 # Raised when the meaning of the stored tensors changes, so that an old store is made anew instead of misread.
 STORE_VERSION = 1
 
@@ -116,6 +118,7 @@ class DialogueStore:
                 f"{path} has store version {header.get('version')}, this program reads {STORE_VERSION}; "
                 "run `pipeline preprocess` again"
             )
+        self.fingerprint: str = header["fingerprint"]
         self.utterance_ids: list[str] = header["utterance_ids"]
         self.rejected: dict[str, tuple[str, str]] = {
             name: (reason, detail) for name, (reason, detail) in header["rejected"].items()
@@ -123,6 +126,9 @@ class DialogueStore:
         self._position = {utterance_id: i for i, utterance_id in enumerate(self.utterance_ids)}
         self._faces = self._file.get_tensor("face_offsets").tolist()
         self._mels = self._file.get_tensor("mel_offsets").tolist()
+
+    def __contains__(self, utterance_id: str) -> bool:
+        return utterance_id in self._position
 
     def __getitem__(self, utterance_id: str) -> Features:
         i = self._position[utterance_id]
@@ -134,8 +140,3 @@ class DialogueStore:
     def face_scores(self) -> Tensor:
         """(F,) float32 of all utterances of the dialogue."""
         return self._file.get_tensor("face_score")
-
-    def sizes(self, utterance_id: str) -> tuple[int, int]:
-        """Faces and log-mel rows of one utterance, without reading them."""
-        i = self._position[utterance_id]
-        return self._faces[i + 1] - self._faces[i], self._mels[i + 1] - self._mels[i]

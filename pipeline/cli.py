@@ -15,6 +15,8 @@ from pipeline.config import (
     PreprocessSettings,
     ReorganizeSettings,
     TrainSettings,
+    available_cores,
+    config_names,
     load_config,
     parse_assignments,
 )
@@ -27,6 +29,8 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+
+INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core.")]
@@ -41,12 +45,14 @@ def main() -> None:
     """Run the command line. Exit status: 0 success, 1 the work failed, 2 bad usage, 130 interrupted."""
     try:
         app()
+    except SystemExit as stopped:
+        if stopped.code == INTERRUPTED:  # typer makes this of Ctrl-C, without a word
+            sys.stderr.write("interrupted; what was finished is kept: start the same command again (train: --resume)\n")
+        raise
     except ConfigError as error:
         _fail(error, 2)
     except DataError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on where this one stopped", 130)
     except ValueError as error:
         # Only here: importing it brings torch, which no process of `reorganize` needs.
         from models.errors import ModelError
@@ -77,17 +83,21 @@ def _given(**flags: Any) -> dict[str, Any]:
 def standin(
     dataset: Annotated[str, typer.Option(help="iemocap or mosei.")],
     out: Annotated[Path, typer.Option(help="The folder to write the release into.")],
-    utterances: Annotated[int, typer.Option(help="How many utterances of the task's classes.")] = 240,
-    seed: int = 0,
-    noise: Annotated[float | None, typer.Option(help="Chance that a modality shows another emotion.")] = None,
+    utterances: Annotated[int, typer.Option(min=6, help="How many utterances of the task's classes.")] = 240,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    noise: Annotated[float | None, typer.Option(help="Chance in [0, 1) that a modality misleads.")] = None,
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Write a stand-in release in the real on-disk layout; no score on it means anything about people."""
+    if dataset not in config_names("datasets"):
+        raise ConfigError(f"--dataset is {dataset!r}; known: {', '.join(config_names('datasets'))}")
+    if noise is not None and not 0 <= noise < 1:
+        raise ConfigError(f"--noise is {noise}: give a chance in [0, 1)")
     from data_tools.standin import write_standin
 
     reporter = Reporter()
-    options = _given(noise=noise, workers=workers)
+    options = _given(noise=noise) | {"workers": workers or available_cores()}
     result = write_standin(dataset, out, utterances=utterances, seed=seed, track=reporter.track, **options)
     reporter.say(
         f"stand-in {dataset}: {utterances} utterances in {result['folder']}; no score on it means anything about people"
@@ -121,14 +131,14 @@ def reorganize(
 def preprocess(
     data: Data = Path("data/iemocap"),
     workers: Workers = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Stage 2: a face for every sampled frame and log-mel for the sound, kept in data/<name>/store."""
     from pipeline.preprocess import preprocess as run
 
-    values = parse_assignments(settings or []) | {"data": data, "device": device} | _given(workers=workers)
+    values = {"data": data} | parse_assignments(settings or []) | _given(device=device, workers=workers)
     _print(run(PreprocessSettings.checked(values, "flags"), Reporter()), as_json)
 
 
@@ -162,11 +172,14 @@ def _model_config(
     if (model is None) == (config is None):
         raise ConfigError("give either --model NAME or --config NAME, for example --model mesm")
     values = load_config("models", config or model or "")
-    train_values, model_values = dict(values.get("train") or {}), dict(values.get("model") or {})
     if unknown := set(values) - {"train", "model"}:
         raise ConfigError(f"config {config or model!r} has unknown sections {sorted(unknown)}; known: model, train")
+    train_values, model_values = values.get("train") or {}, values.get("model") or {}
+    if not isinstance(train_values, dict) or not isinstance(model_values, dict) or "name" not in model_values:
+        raise ConfigError(f"config {config or model!r}: expected mappings `model`, with a name, and `train`")
     for key, value in parse_assignments(assignments or []).items():
-        (train_values if key in TrainSettings.model_fields else model_values)[key] = value
+        section = train_values if key in TrainSettings.model_fields else model_values
+        section[key] = value
     return train_values, model_values | _given(**flags)
 
 
@@ -225,6 +238,8 @@ def flops(
     from pipeline.flops import flops as count
     from pipeline.flops import format_flops
 
+    if unused := set(parse_assignments(settings or [])) & set(TrainSettings.model_fields):
+        raise ConfigError(f"--set {', '.join(sorted(unused))}: a setting of training, which changes no count here")
     _, model_values = _model_config(model, config, settings, top_p=top_p, modalities=modalities)
     _print(count(model_values.pop("name"), model_values), as_json, format_flops)
 

@@ -26,7 +26,7 @@ class Settings(BaseModel):
             ConfigError: names every unknown key, wrong type and value out of range, with what was given.
         """
         try:
-            return cls(**values)
+            return cls.model_validate(dict(values))
         except ValidationError as error:
             raise ConfigError("\n".join([f"settings from {origin}:", *map(_problem, error.errors())])) from None
 
@@ -38,7 +38,8 @@ def _problem(error: Any) -> str:
     return f"  {name} is {error['input']!r}: {error['msg']}"
 
 
-def _workers() -> int:
+def available_cores() -> int:
+    """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -49,9 +50,13 @@ class ReorganizeSettings(Settings):
     root: Path = Field(description="the raw release; found a few levels up or down from here")
     out: Path
     emotions: tuple[str, ...] = Field(min_length=1, description="label order")
-    split: str = "random"
-    seed: int = 0
-    workers: int = Field(default_factory=_workers, ge=1)
+    split: str = Field(
+        "random",
+        pattern=r"^(random|random:utterance|session:\w+|speaker:\w+|lists:.+)$",
+        description="random, random:utterance, session:K, speaker:ID or lists:FOLDER",
+    )
+    seed: int = Field(0, ge=0)
+    workers: int = Field(default_factory=available_cores, ge=1)
     max_reject_share: float = Field(0.2, ge=0, le=1, description="a larger share of broken utterances is a failure")
     min_duration_s: float = Field(0.1, gt=0)
     max_duration_s: float = Field(600.0, gt=0)
@@ -62,8 +67,7 @@ class FaceSettings(Settings):
     """Which faces are cut out; part of the store's fingerprint."""
 
     sample_every_ms: int = Field(500, gt=0)
-    size_px: int = Field(48, gt=0)
-    margin_px: int = Field(2, ge=0, description="added round the detected box, in pixels of the crop")
+    margin_px: int = Field(2, ge=0, le=24, description="added to the detected box's side, of the crop's 48 pixels")
     min_face_px: int = Field(40, ge=12, description="faces in IEMOCAP are 60-100 px; 20 finds more and costs double")
     batch_frames: int = Field(16, ge=1, description="frames in one detector pass")
 
@@ -71,15 +75,14 @@ class FaceSettings(Settings):
 class MelSettings(Settings):
     """How sound becomes chunks; part of the store's fingerprint. See data_tools/mel.py for the constants."""
 
-    n_fft: int = Field(1024, ge=400, description="the paper's 400 leaves 4 of 128 filters empty")
-    n_mels: Literal[128] = 128
+    n_fft: int = Field(1024, ge=400, le=16_384, description="the paper's 400 leaves 4 of 128 filters empty")
 
 
 class PreprocessSettings(Settings):
     """Stage 2."""
 
     data: Path
-    workers: int = Field(default_factory=_workers, ge=1)
+    workers: int = Field(default_factory=available_cores, ge=1)
     device: Literal["cpu", "cuda"] = "cpu"
     faces: FaceSettings = FaceSettings()
     mel: MelSettings = MelSettings()

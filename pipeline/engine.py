@@ -1,5 +1,6 @@
 """Device and precision by Lightning Fabric, and how our frozen records pass through it."""
 
+import logging
 from typing import Any
 
 import torch
@@ -11,6 +12,10 @@ from data_tools.batch import Batch
 from models.base import Model
 from models.output import Output
 from pipeline.config import ConfigError
+
+# Lightning logs which precision it uses, to whatever standard error was when it was imported.
+logging.getLogger("lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 def start_fabric(device: str = "auto", precision: str = "32-true") -> Fabric:

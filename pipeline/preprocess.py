@@ -15,10 +15,18 @@ import torch
 from data_tools import mel
 from data_tools.errors import DataError
 from data_tools.faces import FaceDetector, crop_faces
-from data_tools.files import folder_lock, write_json
+from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import Reject, read_manifest, read_rejects, write_rejects
 from data_tools.media import read_audio, read_frames
-from data_tools.store import STORE_FOLDER, DialogueStore, Features, read_fingerprint, store_path, write_dialogue
+from data_tools.store import (
+    STORE_FILE,
+    STORE_FOLDER,
+    DialogueStore,
+    Features,
+    read_fingerprint,
+    store_path,
+    write_dialogue,
+)
 from pipeline.config import ConfigError, FaceSettings, MelSettings, PreprocessSettings
 from pipeline.progress import Reporter
 from pipeline.workers import Died, run_tasks
@@ -37,6 +45,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Done:
+    fingerprint: str
     reused: bool
     utterances: int
     faces: int
@@ -66,6 +75,8 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     totals: Counter[str] = Counter()
     rejects: list[Reject] = []
     with folder_lock(settings.data):
+        _start(settings.data, {task.dialogue_id for task in tasks})
+        fingerprints: dict[str, str] = {}
         results = run_tasks(_preprocess_dialogue, tasks, workers, preload=__name__)
         for task, result in reporter.track(results, len(tasks), "preprocess", "dialogues"):
             if isinstance(result, Died):
@@ -73,6 +84,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
                 rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in task.clips]
                 continue
             rejects += result.rejects
+            fingerprints[task.dialogue_id] = result.fingerprint
             totals["dialogues_kept"] += result.reused
             totals["dialogues_done"] += not result.reused
             for name in ("utterances", "faces", "faces_found"):
@@ -81,9 +93,19 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         if len(table) and len(rejects) == len(table):
             raise DataError(f"all {len(table)} clips in {settings.data} are broken, e.g. {rejects[0].detail}")
         summary = _summary(totals, rejects)
-        write_json(settings.data / STORE_FOLDER / "store.json", summary | {"settings": _what_matters(settings)})
+        about = {"settings": _what_matters(settings), "fingerprints": dict(sorted(fingerprints.items()))}
+        write_json(settings.data / STORE_FOLDER / STORE_FILE, summary | about)
     _say(summary, len(table), reporter)
     return summary
+
+
+def _start(data: Path, dialogues: set[str]) -> None:
+    """Put the store in order: without store.json it counts as unfinished, until this run has ended well."""
+    store = data / STORE_FOLDER
+    for path in [store / STORE_FILE, *(p for p in store.glob("*.safetensors") if p.stem not in dialogues)]:
+        path.unlink(missing_ok=True)
+    sweep(data)
+    sweep(store)
 
 
 def _summary(totals: Counter[str], rejects: list[Reject]) -> dict[str, Any]:
@@ -123,7 +145,7 @@ def _preprocess_dialogue(task: _Task) -> _Done:
     clips = {utterance_id: clip for utterance_id, clip, _ in task.clips}
     rejects = [Reject(name, clips[name], STAGE, reason, detail) for name, (reason, detail) in store.rejected.items()]
     scores = store.face_scores()
-    return _Done(reused, len(store.utterance_ids), len(scores), int((scores > 0).sum()), rejects)
+    return _Done(fingerprint, reused, len(store.utterance_ids), len(scores), int((scores > 0).sum()), rejects)
 
 
 def _write_dialogue(task: _Task, path: Path, fingerprint: str) -> None:
@@ -167,7 +189,7 @@ def extract_features(
             times.append(time_s)
             yield frame
 
-    cut = crop_faces(frames(), detector, faces.size_px, faces.margin_px, faces.batch_frames)
+    cut = crop_faces(frames(), detector, margin_px=faces.margin_px, batch_frames=faces.batch_frames)
     waveform = read_audio(audio, mel.RATE_HZ) if audio else np.zeros(0, np.float32)
     return Features(
         faces=torch.from_numpy(cut.crops),

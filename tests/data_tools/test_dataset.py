@@ -6,7 +6,8 @@ import torch
 from data_tools import mel
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
-from data_tools.manifest import Clip, Reject, write_manifest, write_rejects
+from data_tools.files import write_json
+from data_tools.manifest import Clip, write_manifest
 from data_tools.store import Features, store_path, write_dialogue
 
 
@@ -36,9 +37,9 @@ def data_dir(tmp_path):
         clip("d2_gone", ang=0.0, sad=1.0),
     ]
     write_manifest(tmp_path, clips, ["ang", "sad"])
-    write_rejects(tmp_path, [Reject("d2_gone", "c.mp4", "preprocess", "clip:unreadable", "broken")])
     write_dialogue(store_path(tmp_path, "d1"), {"d1_a": features(2, 40), "d1_b": features(1, 32)}, "f")
-    write_dialogue(store_path(tmp_path, "d2"), {"d2_c": features(0, 0)}, "f")
+    write_dialogue(store_path(tmp_path, "d2"), {"d2_c": features(0, 0)}, "f", {"d2_gone": ("clip:unreadable", "why")})
+    write_json(tmp_path / "store" / "store.json", {"fingerprints": {"d1": "f", "d2": "f"}})
     return tmp_path
 
 
@@ -57,7 +58,6 @@ def test_samples_have_the_stated_shapes(data_dir):
     assert (sample.chunks.shape, sample.chunks.dtype) == ((2, 1, 128, 32), torch.float32)
     assert data[1].sentiment == -2.0
     assert data[2].faces.shape == (0, 3, 48, 48)
-    assert data.sizes() == [(2, 2), (1, 1), (0, 0)]
 
 
 def test_a_split_is_a_part(data_dir):
@@ -80,15 +80,29 @@ def test_a_batch_is_packed_in_order(data_dir):
 
 def test_missing_store_names_the_command(data_dir):
     store_path(data_dir, "d2").unlink()
-    with pytest.raises(DataError, match="pipeline preprocess --data"):
+    with pytest.raises(DataError, match="d2.*pipeline preprocess"):
         UtteranceDataset(data_dir)
     UtteranceDataset(data_dir, "test")  # needs only d1
 
 
 def test_an_utterance_that_the_store_lacks_is_named(data_dir):
     write_dialogue(store_path(data_dir, "d1"), {"d1_a": features(1, 1)}, "f")
-    with pytest.raises(DataError, match="'d1_b'"):
-        UtteranceDataset(data_dir)[1]
+    with pytest.raises(DataError, match="'d1_b' is not in .*pipeline preprocess --data"):
+        UtteranceDataset(data_dir)
+
+
+def test_a_store_of_two_runs_is_refused(data_dir):
+    write_dialogue(store_path(data_dir, "d2"), {"d2_c": features(1, 1)}, "of other settings")
+    with pytest.raises(DataError, match=r"d2\.safetensors is not of the run"):
+        UtteranceDataset(data_dir)
+
+
+@pytest.mark.parametrize("content", [None, "{", "{}"])
+def test_an_unfinished_store_is_refused(data_dir, content):
+    path = data_dir / "store" / "store.json"
+    path.unlink() if content is None else path.write_text(content)
+    with pytest.raises(DataError, match="preprocessing has not finished; run `pipeline preprocess --data"):
+        UtteranceDataset(data_dir)
 
 
 def test_it_travels_to_a_worker(data_dir):

@@ -44,8 +44,9 @@ def write_corpus(folder, sizes, labels=None, standin=True, emotions=EMOTIONS):
         write_dialogue(store_path(folder, f"dialogue_{split}"), features, "made by a test")
     write_manifest(folder, clips, emotions)
     write_json(folder / "dataset.json", {"dataset": "toy", "split": "session:5", "standin": standin})
-    settings = {"faces": {"size_px": 48}, "mel": {"n_fft": 1024}}
-    write_json(folder / "store" / "store.json", {"settings": settings})
+    settings = {"faces": {"margin_px": 2}, "mel": {"n_fft": 1024}}
+    fingerprints = {f"dialogue_{split}": "made by a test" for split in {clip.split for clip in clips}}
+    write_json(folder / "store" / "store.json", {"settings": settings, "fingerprints": fingerprints})
     return folder
 
 

@@ -51,6 +51,13 @@ def test_help_has_an_example_of_the_command(run, command):
         (["reorganize", "--dataset", "iemocat"], ["'iemocat'", "iemocap", "mosei"]),
         (["reorganize", "--dataset", "iemocap", "--set", "crf=99"], ["crf is 99"]),
         (["preprocess", "--device", "tpu"], ["device is 'tpu'"]),
+        (["preprocess", "--set", "device=tpu"], ["device is 'tpu'"]),
+        (["preprocess", "--set", "faces={margin_px: 60}"], ["faces.margin_px is 60"]),
+        (["reorganize", "--dataset", "iemocap", "--split", "sesion:5"], ["sesion:5"]),
+        (["flops", "--model", "mesm", "--set", "epochs=3"], ["epochs"]),
+        (["standin", "--dataset", "iemocap", "--out", "x", "--utterances", "1"], ["--utterances", "6"]),
+        (["standin", "--dataset", "meld", "--out", "x"], ["'meld'", "iemocap, mosei"]),
+        (["standin", "--dataset", "mosei", "--out", "x", "--noise", "1"], ["--noise is 1"]),
     ],
 )
 def test_bad_usage_exits_2_and_names_it(run, arguments, parts):
@@ -68,7 +75,6 @@ def test_bad_usage_exits_2_and_names_it(run, arguments, parts):
         (["preprocess"], ["data/iemocap", "pipeline reorganize --dataset iemocap"]),
         (["stats"], ["data/iemocap", "pipeline reorganize"]),
         (["train", "--model", "mesm", "--top-p", "0.5"], ["data/iemocap", "pipeline reorganize"]),
-        (["standin", "--dataset", "iemocap", "--out", "x", "--utterances", "1"], ["utterances", "1"]),
     ],
 )
 def test_what_is_missing_is_named_with_the_command_that_makes_it(run, arguments, parts):
@@ -80,12 +86,32 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(run, arguments,
 
 
 def test_a_missing_run_is_named(run):
-    status, _, err = run("evaluate", "--run", "runs/none")
-    assert status in (1, 2)
-    assert "runs/none" in err
-    status, _, err = run("predict", "--run", "runs/none", "film.mp4")
-    assert status in (1, 2)
-    assert "runs/none" in err
+    for arguments in (["evaluate", "--run", "runs/none"], ["predict", "--run", "runs/none", "film.mp4"]):
+        status, _, err = run(*arguments)
+        assert status == 2
+        assert "runs/none" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [("train: [1, 2]\nmodel: {name: mesm}", "mappings"), ("model: hello", "mappings"), ("model: {}", "with a name"),
+     ("model: {name: mesm}\nextra: {}", "extra"), ("1: 2", "unknown sections")],
+)  # fmt: skip
+def test_a_bad_model_file_is_bad_usage(run, tmp_path, text, part):
+    (tmp_path / "own.yaml").write_text(text)
+    status, _, err = run("train", "--config", "own.yaml")
+    assert status == 2
+    assert part in err
+
+
+def test_ctrl_c_says_that_finished_work_is_kept(run, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pipeline.stats.stats", interrupted)
+    status, _, err = run("stats")
+    assert status == 130
+    assert "kept" in err
 
 
 def test_json_is_json(run):

@@ -29,8 +29,8 @@ def test_every_problem_is_named_at_once():
 
 
 def test_nested_settings_are_checked_too():
-    with pytest.raises(ConfigError, match=r"faces\.size_px is -1"):
-        PreprocessSettings.checked({"data": "d", "faces": {"size_px": -1}}, "flags")
+    with pytest.raises(ConfigError, match=r"faces\.margin_px is -1"):
+        PreprocessSettings.checked({"data": "d", "faces": {"margin_px": -1}}, "flags")
 
 
 def test_settings_are_read_only():

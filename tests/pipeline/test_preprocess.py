@@ -110,6 +110,22 @@ def test_what_is_done_is_kept_and_a_new_setting_does_it_again(tmp_path):
     assert path.stat().st_mtime_ns != before
 
 
+def test_a_full_disk_is_an_error_with_a_sentence(tmp_path):
+    make_data(tmp_path, dialogues=1, utterances=1)
+    code = f"""
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+import sys; sys.argv = ["pipeline", "preprocess", "--data", {str(tmp_path)!r}, "--workers", "1"]
+from pipeline.cli import main; main()
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "free space" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert [path.name for path in (tmp_path / "store").iterdir()] == []
+
+
 def test_broken_clips_are_rejects_with_a_reason(tmp_path):
     make_data(tmp_path)
     (tmp_path / "clips/d0/d0_u1.mp4").write_bytes(b"not a video")
@@ -154,5 +170,9 @@ def test_killed_and_started_again_gives_the_same_bytes(done, tmp_path):
     finally:
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
+    if len(stored(tmp_path)) < len(stored(folder)):
+        with pytest.raises(DataError, match="pipeline preprocess"):  # half a store is not taken for a whole one
+            UtteranceDataset(tmp_path)
+    (tmp_path / "store" / ".left.1.tmp.safetensors").write_bytes(b"half")
     preprocess(settings(tmp_path), QUIET)
     assert stored(tmp_path) == stored(folder)

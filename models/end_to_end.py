@@ -10,6 +10,7 @@ from data_tools.batch import Batch
 from models.base import Model, ModelSettings
 from models.errors import ModelError
 from models.layers.sequence import SequenceEncoder
+from models.layers.sparse_map import Count
 from models.layers.text import TextEncoder
 from models.layers.tower import Tower, TowerResult
 from models.output import Output
@@ -67,7 +68,7 @@ class EndToEndModel(Model):
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:
         """keep_maps: fill `kept` with the sites that each sparse stage computed, e.g. `face.1` (F, 24, 24) bool."""
         scores: dict[str, Tensor] = {}
-        computed: dict[str, float] = {}
+        computed: dict[str, Count] = {}
         kept: dict[str, Tensor] = {}
         state = None
         if self.text is not None:
@@ -87,7 +88,7 @@ class EndToEndModel(Model):
                 if keep_maps and stage.kept is not None:
                     kept[f"{name}.{i}"] = stage.kept
         logits = torch.stack([self.fusion[name] * score.float() for name, score in scores.items()]).sum(0)
-        tensors = {name: torch.tensor(value, dtype=torch.float64) for name, value in computed.items()}
+        tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
         return Output(logits, computed=tensors, kept=kept)
 
     def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor | None:  # noqa: ARG002

@@ -1,10 +1,13 @@
 """The engines that can compute a submanifold convolution, behind one function each.
 
 An engine takes rows (N, C), a kernel (O, C, 3, 3) and the N sites, and returns rows (N, O) and the multiply-adds that
-it really did. All agree with a dense convolution of the zero-filled map, read at the active sites.
+its forward pass did: for `torch` the rows of zeros that half precision on a CPU adds are counted too, for spconv the
+pairs of active sites, without what its tiles leave unused. All agree with a dense convolution of the zero-filled
+map, read at the active sites.
 """
 
 import importlib
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -16,24 +19,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers.pairs import PairConvolution
-from models.layers.sparse_map import Sites, SparseMap
+from models.layers.pairs import PairConvolution, multiplied_rows
+from models.layers.sparse_map import Count, Sites, SparseMap
 
 BackendName = Literal["auto", "torch", "dense", "spconv", "spconv_triton"]
-Engine = Callable[[Tensor, Tensor, Sites], tuple[Tensor, float]]
+Engine = Callable[[Tensor, Tensor, Sites], tuple[Tensor, Count]]
 
-# Above this share of the dense multiply-adds a dense convolution is faster on a CPU; see `pipeline bench`.
+# Above this share of the dense multiply-adds a dense convolution is faster, as timed on a CPU with two cores.
 DENSE_ABOVE_SHARE = 0.6
+# spconv has no bfloat16.
+_SPCONV_TYPES = (torch.float32, torch.float16)
 _SPCONV_MODULES = {"spconv": "spconv.pytorch", "spconv_triton": "spconv_triton.pytorch"}
 
 
-def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -> tuple[Tensor, float]:
+def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -> tuple[Tensor, Count]:
     """The submanifold convolution by the engine called `backend`; `auto` takes the fastest one that can run here.
 
     rows: (N, C). weight: (O, C, 3, 3). Returns rows (N, O) and the multiply-adds done.
 
     Raises:
-        ModelError: unknown backend, one that is not installed, or spconv for rows that are not on a GPU.
+        ModelError: unknown backend, one that is not installed, or spconv for rows that are not on a GPU or neither
+            float32 nor float16.
     """
     device = rows.device.type
     if torch.is_autocast_enabled(device):
@@ -44,9 +50,9 @@ def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -
 
 def _engine(backend: BackendName, rows: Tensor, sites: Sites) -> Engine:
     if backend == "auto":
-        if rows.is_cuda and find_spec("spconv") is not None:
-            return _by_spconv("spconv")
-        share = sites.n_pairs / max(9 * sites.active.numel(), 1)
+        if rows.is_cuda and rows.dtype in _SPCONV_TYPES and (engine := _usable_spconv()) is not None:
+            return engine
+        share = sites.n_pairs.item() / max(9 * sites.active.numel(), 1)
         return by_dense if share > DENSE_ABOVE_SHARE else by_pairs
     if backend == "torch":
         return by_pairs
@@ -58,23 +64,40 @@ def _engine(backend: BackendName, rows: Tensor, sites: Sites) -> Engine:
                 f"backend is {backend!r} but the model is on {rows.device}: it runs on CUDA only "
                 "(its CPU results are wrong now and then); use backend=torch or auto"
             )
+        if rows.dtype not in _SPCONV_TYPES:
+            raise ModelError(
+                f"backend is {backend!r} but the features are {rows.dtype}: it knows float32 and float16 only; "
+                "use backend=auto or torch, or train in precision 32-true or 16-mixed"
+            )
         return _by_spconv(backend)
     raise ModelError(f"backend is {backend!r}; known: {', '.join(get_args(BackendName))}")
 
 
-def by_pairs(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, float]:
+def by_pairs(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """Products only where output and input site are both active, in plain torch on any device."""
     out = PairConvolution.apply(rows, weight, sites.pairs)
-    return out, sites.n_pairs * weight.shape[0] * weight.shape[1]
+    return out, float(multiplied_rows(rows, sites.pairs) * weight.shape[0] * weight.shape[1])
 
 
-def by_dense(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, float]:
+def by_dense(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """The dense convolution of the zero-filled map, read at the active sites."""
     dense = F.conv2d(SparseMap(rows, sites).dense(), weight, padding=1)
     out = dense.permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
     if len(sites) < sites.active.numel():
         out = out.index_select(0, sites.flat)
-    return out, sites.active.numel() * weight.numel()
+    return out, float(sites.active.numel() * weight.numel())
+
+
+@lru_cache
+def _usable_spconv() -> Engine | None:
+    """spconv where it is installed and can be imported; one that is broken gets a warning."""
+    if find_spec("spconv") is None:
+        return None
+    try:
+        return _by_spconv("spconv")
+    except ModelError as error:
+        warnings.warn(f"spconv is not used: {error}", stacklevel=2)
+        return None
 
 
 @lru_cache
@@ -82,7 +105,8 @@ def _by_spconv(backend: str) -> Engine:
     name = _SPCONV_MODULES[backend]
     try:
         spconv = importlib.import_module(name)
-    except ImportError as error:
+    # A build for another CUDA or torch fails in more ways than ImportError.
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise ModelError(
             f"backend is {backend!r} but {name} cannot be imported ({error}); "
             "run `make install EXTRAS=cuda`, or use backend=torch"
@@ -97,7 +121,10 @@ class _SpconvEngine:
         self.spconv = spconv
         self.layers: dict[tuple[int, int], Any] = {}
 
-    def __call__(self, rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, float]:
+    def __call__(self, rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
+        if len(rows) == 0:
+            # spconv refuses an empty batch; plain torch returns no rows and keeps their gradient's path.
+            return PairConvolution.apply(rows, weight, sites.pairs), sites.n_pairs.double()
         images, height, width = sites.active.shape
         inputs = self.spconv.SparseConvTensor(
             rows.contiguous(), sites.coordinates, [height, width], images, indice_dict=sites.engine_tables
@@ -113,4 +140,6 @@ class _SpconvEngine:
         # Rows and kernel have their type already; spconv's own autocast would make float16 of bfloat16.
         with torch.autocast("cuda", enabled=False):
             out = torch.func.functional_call(layer, {"weight": kernel}, (inputs,))
-        return out.features, sites.n_pairs * out_channels * in_channels
+        # It writes its tables into a copy of the ones it was given.
+        sites.engine_tables.update(out.indice_dict)
+        return out.features, sites.n_pairs.double() * (out_channels * in_channels)

@@ -30,7 +30,7 @@ def _gather(rows: Tensor, index: Tensor | None) -> Tensor:
     There the library compiles a product for every new number of rows, for longer than the product itself takes, and
     the number of pairs is new in every batch.
     """
-    if rows.is_cuda or rows.dtype not in (torch.bfloat16, torch.float16):
+    if not _is_padded(rows):
         return rows if index is None else rows.index_select(0, index)
     count = len(rows) if index is None else len(index)
     padded = rows.new_empty(_round_up(count), rows.shape[1])
@@ -42,10 +42,20 @@ def _gather(rows: Tensor, index: Tensor | None) -> Tensor:
     return padded
 
 
+def _is_padded(rows: Tensor) -> bool:
+    return not rows.is_cuda and rows.dtype in (torch.bfloat16, torch.float16)
+
+
 def _round_up(count: int) -> int:
     """The next multiple of 256, or of a quarter of the power of two below `count`: few numbers, little to spare."""
     step = max(256, 2 ** max(count.bit_length() - 3, 0))
     return -(-count // step) * step
+
+
+def multiplied_rows(rows: Tensor, pairs: tuple[Pairs, ...]) -> int:
+    """How many rows the forward pass multiplies by a kernel element, the zeros that `_gather` adds included."""
+    counts = [len(rows) if element == CENTRE else len(target) for element, (target, _) in enumerate(pairs)]
+    return sum(map(_round_up, counts)) if _is_padded(rows) else sum(counts)
 
 
 def _elements(weight: Tensor) -> list[Tensor]:

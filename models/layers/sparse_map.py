@@ -16,6 +16,9 @@ from torch.nn import functional as F
 KERNEL_OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 CENTRE = 4
 
+# A number of multiply-adds; on a GPU a 0-dim tensor there, where reading it would make the program wait.
+Count = float | Tensor
+
 
 class Pairs(NamedTuple):
     """Active neighbours of one kernel element: output row `target[i]` reads input row `source[i]`."""
@@ -32,7 +35,7 @@ class Sites:
 
     def __init__(self, active: Tensor) -> None:
         self.active = active
-        # For engines that keep their own tables of these sites between two layers.
+        # What an engine made of these sites for itself: it puts its tables here and finds them in the next layer.
         self.engine_tables: dict[str, object] = {}
 
     def __len__(self) -> int:
@@ -66,7 +69,7 @@ class Sites:
     def pairs(self) -> tuple[Pairs, ...]:
         """For each of the nine kernel elements, the pairs of active sites that it joins."""
         height, width = self.active.shape[1:]
-        own = self.row_of[:, 1:-1, 1:-1].reshape(-1)[self.flat]
+        own = torch.arange(len(self), device=self.flat.device)
         found: list[Pairs] = []
         for dy, dx in KERNEL_OFFSETS[:CENTRE]:
             shifted = self.row_of[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
@@ -78,9 +81,16 @@ class Sites:
         return (*found, Pairs(own, own), *opposite)
 
     @cached_property
-    def n_pairs(self) -> int:
-        """Number of (kernel element, output site) combinations whose input site is active."""
-        return sum(len(pairs.target) for pairs in self.pairs)
+    def n_pairs(self) -> Tensor:
+        """() int64 on the sites' device: (kernel element, output site) combinations whose input site is active."""
+        height, width = self.active.shape[1:]
+        border = F.pad(self.active, (1, 1, 1, 1), value=False)
+        # Being neighbours is mutual, so that half of the offsets and the site itself say it all.
+        joined = [
+            (self.active & border[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]).sum()
+            for dy, dx in KERNEL_OFFSETS[:CENTRE]
+        ]
+        return self.active.sum() + 2 * torch.stack(joined).sum()
 
 
 @dataclass(frozen=True)
@@ -93,10 +103,10 @@ class SparseMap:
 
     features: Tensor
     sites: Sites
-    macs: float = 0.0
+    macs: Count = 0.0
 
     @classmethod
-    def from_dense(cls, dense: Tensor, active: Tensor | None = None, macs: float = 0.0) -> "SparseMap":
+    def from_dense(cls, dense: Tensor, active: Tensor | None = None, macs: Count = 0.0) -> "SparseMap":
         """The sites of `dense` (images, D, H, W) where `active` (images, H, W) is True; None takes all of them."""
         images, channels, height, width = dense.shape
         rows = dense.permute(0, 2, 3, 1).reshape(-1, channels)

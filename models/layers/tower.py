@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.layers.sparse_map import Count
 from models.layers.vgg import StageResult, Stem
 
 
@@ -18,7 +19,7 @@ class TowerResult:
     """
 
     features: Tensor
-    macs: dict[str, float]
+    macs: dict[str, Count]
     stages: tuple[StageResult, ...]
 
 
@@ -57,7 +58,7 @@ class Tower(nn.Module):
         last = stages[-1].map
         features = self.project(last.dense().flatten(1))
         linear = sum(layer.weight.numel() for layer in self.project if isinstance(layer, nn.Linear))
-        macs = {
+        macs: dict[str, Count] = {
             "stem": x.macs,
             "stages": last.macs - x.macs,
             "attention": sum(stage.attention_macs for stage in stages),

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from models.layers.attention import AttentionGradient, CrossModalAttention
 from models.layers.backends import BackendName
-from models.layers.sparse_map import SparseMap
+from models.layers.sparse_map import Count, SparseMap
 from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
 
 
@@ -22,7 +22,7 @@ class DenseMap:
     """features: (images, D, H, W), channels_last. macs: multiply-adds done so far to compute them."""
 
     features: Tensor
-    macs: float = 0.0
+    macs: Count = 0.0
 
     def dense(self) -> Tensor:
         """The features."""

@@ -1,11 +1,16 @@
 """Submanifold convolution and sparse pool against the dense masked reference, forward and backward."""
 
+import sys
+from types import SimpleNamespace
+
 import pytest
 import torch
 from reference import masked_convolution, masked_max_pool
+from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers.backends import convolve
+from models.layers import backends
+from models.layers.backends import _SpconvEngine, convolve
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
 
@@ -79,23 +84,140 @@ def test_bfloat16_is_close_whatever_the_number_of_pairs(backend):
         assert (value - reference).abs().max() < 0.02 * reference.abs().max()
 
 
+# Share of the largest value by which results may differ: bfloat16 keeps 8 bits, float16 11, of up to nine sums.
+ROUNDING = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
 @pytest.mark.gpu
+@pytest.mark.parametrize("dtype", ROUNDING, ids=str)
 @pytest.mark.parametrize("backend", ["torch", "dense", "auto", "spconv"])
-@pytest.mark.parametrize("density", [0.4, 1.0, "one", "all but one"])
-def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density):
+@pytest.mark.parametrize("density", [0.4, 1.0, "one", "all but one", 0.0])
+def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density, dtype):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     active, generator = _maps(9, 12, 12, density, seed=3)
     dense = torch.randn(9, 32, 12, 12, generator=generator).cuda().requires_grad_()
     weight = torch.randn(64, 32, 3, 3, generator=generator).cuda().requires_grad_()
+    dense = dense.detach().to(dtype).float().requires_grad_()
+    weight = weight.detach().to(dtype).float().requires_grad_()
     cotangent = torch.randn(9, 64, 12, 12, generator=generator).cuda()
     expected = masked_convolution(dense, weight, active.cuda())
     expected_grads = torch.autograd.grad((expected * cotangent).sum(), (dense, weight))
     sparse = SparseMap.from_dense(dense, active.cuda())
-    rows, _ = convolve(sparse.features, weight, sparse.sites, backend)
-    found = SparseMap(rows, sparse.sites).dense()
+    with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+        if backend == "spconv" and dtype == torch.bfloat16:
+            with pytest.raises(ModelError, match="bfloat16.*float32 and float16 only"):
+                convolve(sparse.features, weight, sparse.sites, backend)
+            return
+        rows, _ = convolve(sparse.features, weight, sparse.sites, backend)
+        # The second layer finds the tables of the first.
+        again, _ = convolve(sparse.features, weight, sparse.sites, backend)
+    assert rows.dtype == dtype
+    assert torch.equal(rows, again)
+    found = SparseMap(rows.float(), sparse.sites).dense()
     grads = torch.autograd.grad((found * cotangent).sum(), (dense, weight))
     for value, reference in zip((found, *grads), (expected, *expected_grads), strict=True):
-        assert (value - reference).abs().max() < 1e-4 * reference.abs().max()
+        assert (value - reference).abs().max() <= ROUNDING[dtype] * reference.abs().max()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("backend", ["torch", "auto", "spconv"])
+@pytest.mark.parametrize("images", [0, 3])
+def test_nothing_to_compute_keeps_the_graph_on_a_gpu(backend, images):
+    dense = torch.randn(images, 4, 6, 6, device="cuda", requires_grad=True)
+    weight = torch.randn(8, 4, 3, 3, device="cuda", requires_grad=True)
+    sparse = SparseMap.from_dense(dense, torch.zeros(images, 6, 6, dtype=torch.bool, device="cuda"))
+    rows, macs = convolve(sparse.features, weight, sparse.sites, backend)
+    assert rows.shape == (0, 8)
+    assert macs == 0
+    rows.sum().backward()
+    assert not weight.grad.any()
+
+
+class _Plain(torch.nn.Module):
+    """Stands for spconv.SubMConv2d: a dense convolution at the sites; makes a table unless it is given one."""
+
+    made = 0
+
+    def __init__(self, inputs, outputs, kernel, padding, bias, indice_key):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(outputs, kernel, kernel, inputs))
+        self.key, self.padding = indice_key, padding
+
+    def forward(self, x):
+        tables = dict(x.indice_dict)  # spconv copies, too
+        if self.key not in tables:
+            type(self).made += 1
+            tables[self.key] = x.indices.long().T
+        at = tables[self.key]
+        dense = x.features.new_zeros(x.batch_size, *x.spatial_shape, x.features.shape[1])
+        dense = dense.index_put(tuple(at), x.features).permute(0, 3, 1, 2)
+        out = F.conv2d(dense, self.weight.permute(0, 3, 1, 2), padding=self.padding).permute(0, 2, 3, 1)
+        return SimpleNamespace(features=out[tuple(at)], indice_dict=tables)
+
+
+def _tensor(features, indices, spatial_shape, batch_size, indice_dict):
+    assert batch_size > 0  # as spconv does
+    return SimpleNamespace(
+        features=features,
+        indices=indices,
+        spatial_shape=spatial_shape,
+        batch_size=batch_size,
+        indice_dict=indice_dict,
+    )
+
+
+def test_the_spconv_engine_hands_over_rows_kernel_and_sites_and_makes_tables_once():
+    engine = _SpconvEngine(SimpleNamespace(SparseConvTensor=_tensor, SubMConv2d=_Plain))
+    active, generator = _maps(3, 7, 5, 0.4, seed=4)
+    dense = torch.randn(3, 6, 7, 5, generator=generator)
+    first, second = (torch.randn(10, n, 3, 3, generator=generator) for n in (6, 10))
+    sparse = SparseMap.from_dense(dense, active)
+    made = _Plain.made
+    rows, macs = engine(sparse.features, first, sparse.sites)
+    rows, more = engine(rows, second, sparse.sites)
+    assert _Plain.made == made + 1
+    expected = masked_convolution(masked_convolution(dense, first, active), second, active)
+    torch.testing.assert_close(SparseMap(rows, sparse.sites).dense(), expected, rtol=1e-4, atol=1e-3)
+    pairs = int(F.conv2d(active.float().unsqueeze(1), torch.ones(1, 1, 3, 3), padding=1)[:, 0][active].sum())
+    assert (macs, more) == (pairs * 60, pairs * 100)
+    assert macs.dtype == torch.float64  # float32 could not add up a batch
+
+
+@pytest.mark.parametrize("images", [0, 3])
+def test_the_spconv_engine_without_a_site_keeps_the_graph(images):
+    engine = _SpconvEngine(SimpleNamespace(SparseConvTensor=_tensor, SubMConv2d=_Plain))
+    weight = torch.randn(8, 4, 3, 3, requires_grad=True)
+    rows, macs = engine(torch.ones(0, 4), weight, Sites(torch.zeros(images, 6, 6, dtype=torch.bool)))
+    assert rows.shape == (0, 8)
+    assert macs == 0
+    rows.sum().backward()
+    assert not weight.grad.any()
+
+
+def test_auto_goes_on_without_a_spconv_that_cannot_be_imported(monkeypatch, tmp_path):
+    (tmp_path / "spconv").mkdir()
+    (tmp_path / "spconv" / "__init__.py").write_text("")
+    (tmp_path / "spconv" / "pytorch.py").write_text("raise OSError('libcudart.so.12: cannot open')")
+    for name in [name for name in sys.modules if name.split(".")[0] == "spconv"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    backends._usable_spconv.cache_clear()
+    try:
+        with pytest.warns(UserWarning, match="spconv is not used: .*libcudart"):
+            assert backends._usable_spconv() is None
+    finally:
+        backends._usable_spconv.cache_clear()
+        for name in [name for name in sys.modules if name.split(".")[0] == "spconv"]:
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 5000])
+def test_rows_of_zeros_that_half_precision_adds_are_counted(count):
+    sites = Sites(torch.ones(count, 1, 1, dtype=torch.bool))
+    rows, weight = torch.ones(count, 2, dtype=torch.bfloat16), torch.ones(3, 2, 3, 3, dtype=torch.bfloat16)
+    _, macs = convolve(rows, weight, sites, "torch")
+    # Lone sites have their own kernel element only.
+    assert macs / 6 == {1: 256, 255: 256, 256: 256, 257: 512, 5000: 5120}[count]
 
 
 def test_gradients_agree_with_finite_differences():

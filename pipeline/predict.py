@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from data_tools.faces import FaceDetector
 from data_tools.media import probe
 from data_tools.store import Features
 from pipeline.config import ConfigError, FaceSettings, MelSettings
+from pipeline.engine import start_fabric
 from pipeline.preprocess import extract_features
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir, read_json
+from pipeline.rundir import RunDir
 
+DEVICES = ("auto", "cpu", "cuda")
 _SRT_TIME = re.compile(r"^\s*\d+:\d\d:\d\d[,.]\d+\s*-->")
 
 
@@ -50,15 +52,13 @@ def predict(
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use --device cpu")
-    place = "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"
-    run_dir = RunDir(run)
-    if not run_dir.thresholds.is_file():
-        raise ConfigError(f"{run} is not a finished run: {run_dir.thresholds} is not there; make one: pipeline train")
-    facts, thresholds = run_dir.facts(), read_json(run_dir.thresholds)["thresholds"]
-    faces = FaceSettings.checked(facts.preprocessing.get("faces", {}), str(run_dir.data))
-    mel_settings = MelSettings.checked(facts.preprocessing.get("mel", {}), str(run_dir.data))
+    if device not in DEVICES:
+        raise ConfigError(f"device is {device!r}; known: {', '.join(DEVICES)}")
+    place = start_fabric(device).device.type
+    run_dir = RunDir.existing(run)
+    thresholds, preprocessing = run_dir.read_thresholds(), run_dir.read_preprocessing()
+    faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
+    mel_settings = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
     model = models.load(run).to(place).eval()
     tokenize = models.tokenizer_for(model)
     detector = FaceDetector(place, faces.min_face_px)
@@ -81,7 +81,7 @@ def predict(
         answers.append(Prediction(str(path), by_name, predicted, absent))
     return {
         "run": str(run),
-        "notice": facts.notice,
+        "notice": run_dir.facts().notice,
         "thresholds": thresholds,
         "files": [vars(answer) for answer in answers],
     }
@@ -90,20 +90,31 @@ def predict(
 def _features(
     path: Path, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
 ) -> tuple[Features, list[str]]:
-    """The tensors of a file, and what it lacks in words."""
+    """The tensors of a file, and what it lacks in words; a damaged stream counts as absent beside a sound one.
+
+    Raises:
+        DataError: neither picture nor sound can be read.
+    """
     info = probe(path)
-    if not info.has_video and not info.has_audio:
-        raise DataError(f"{path} has neither picture nor sound")
-    features = extract_features(
-        path if info.has_video else None, path if info.has_audio else None, detector, faces, mel_settings
-    )
-    absent = []
-    if not info.has_video:
-        absent.append("no face: the file has no video stream")
-    elif not (features.face_score > 0).any():
-        absent.append(f"no face: none found in {len(features.faces)} sampled frames, the picture's centre stands in")
-    if not info.has_audio:
-        absent.append("no sound: the file has no audio stream")
+    parts: dict[str, Features] = {}
+    why: dict[str, str] = {}
+    for kind, there in (("picture", info.has_video), ("sound", info.has_audio)):
+        try:
+            source = path if there else None
+            video, audio = (source, None) if kind == "picture" else (None, source)
+            parts[kind] = extract_features(video, audio, detector, faces, mel_settings)
+            if not there:
+                why[kind] = "the file has no such stream"
+        except DataError as error:
+            parts[kind] = extract_features(None, None, detector, faces, mel_settings)
+            why[kind] = str(error)
+    if len(why) == len(parts):
+        raise DataError(f"{path} has neither picture nor sound that can be read ({'; '.join(why.values())})")
+    features = replace(parts["picture"], logmel=parts["sound"].logmel)
+    absent = [f"no {kind}: {reason}" for kind, reason in why.items()]
+    if "picture" not in why and not (features.face_score > 0).any():
+        frames = len(features.faces)
+        absent.append(f"no face: none found in {frames} sampled frames, the picture's centre stands in")
     return features, absent
 
 

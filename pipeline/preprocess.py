@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -184,7 +185,7 @@ def extract_features(
     """
     times: list[float] = []
 
-    def frames() -> Any:
+    def frames() -> Iterator[np.ndarray]:
         for time_s, frame in read_frames(video, faces.sample_every_ms) if video else ():
             times.append(time_s)
             yield frame

@@ -130,12 +130,16 @@ def test_predict_says_what_is_absent(chain, tmp_path):
     write_video(tmp_path / "blank.mp4", blank, (64, 64), 10)
     write_wav(tmp_path / "sound.wav", np.zeros(8000, np.float32), 16_000)
     (tmp_path / "broken.mp4").write_bytes(b"nothing")
-    names = ["blank.mp4", "sound.wav", "broken.mp4"]
+    write_wav(tmp_path / "empty.wav", np.zeros(0, np.float32), 16_000)
+    blank = (np.full((64, 64, 3), 40, np.uint8) for _ in range(20))
+    write_video(tmp_path / "mute.mkv", blank, (64, 64), 10, audio=tmp_path / "empty.wav")
+    names = ["blank.mp4", "sound.wav", "broken.mp4", "mute.mkv"]
     result = predict(chain.runs[0].folder, [tmp_path / name for name in names], None, "cpu", QUIET)
-    blank_answer, sound, broken = result["files"]
-    assert [part[:8] for part in blank_answer["absent"]] == ["no face:", "no sound", "no words"]
-    assert [part[:8] for part in sound["absent"]] == ["no face:", "no words"]
-    for answer in (blank_answer, sound):
+    blank_answer, sound, broken, mute = result["files"]
+    assert [part.split(":")[0] for part in blank_answer["absent"]] == ["no sound", "no face", "no words"]
+    assert [part.split(":")[0] for part in sound["absent"]] == ["no picture", "no words"]
+    assert [part.split(":")[0] for part in mute["absent"]] == ["no sound", "no face", "no words"]
+    for answer in (blank_answer, sound, mute):
         assert all(0 < score < 1 for score in answer["scores"].values())
         assert answer["error"] is None
     assert "broken.mp4" in broken["error"]

@@ -139,11 +139,12 @@ def _fit(
             scores = _scores(validated)
             score = _monitored(scores, settings.monitor)
             progress = progress.after(score, validated.loss, lower_is_better=settings.monitor == "loss")
-            # The state first: from it the best weights can be written again, but not the other way round.
+            # The row first: one without its state is dropped when the epoch is done again. The best weights last:
+            # they can be written again from the state.
+            log.add(progress.epoch, trained, validated, scores, learning_rates(engine.optimizer))
             save_state(run.state, engine, progress)
             if progress.best_epoch == progress.epoch:
                 models.save(engine.model, run.path)
-            log.add(progress.epoch, trained, validated, scores, learning_rates(engine.optimizer))
             reporter.say(_epoch_line(label, trained, scores, progress, settings.monitor) + _notice(facts))
     return progress
 
@@ -205,7 +206,8 @@ def _summary(
     scores: Mapping[str, Any],
     facts: DataFacts,
 ) -> dict[str, Any]:
-    rows = TrainLog.read(run.log)
+    # A later row is of an epoch that was broken off, where a resumed run needed no more epochs.
+    rows = [row for row in TrainLog.read(run.log) if int(row["epoch"]) <= progress.epoch]
     seconds = [float(row["train_seconds"]) for row in rows]
     return {
         "run": str(run.path),

@@ -213,7 +213,8 @@ def test_what_cannot_be_evaluated_says_why(run, tmp_path, corpus_writer):
     with pytest.raises(ConfigError, match=r"joy.*the run .* knows.*ang"):
         evaluate(settings_for(run, data=other), QUIET)
     coarse = corpus_writer(tmp_path / "coarse", {"test": 2})
-    write_json(coarse / "store" / "store.json", {"settings": {"mel": {"n_fft": 400}}})
+    store = coarse / "store" / "store.json"
+    write_json(store, json.loads(store.read_text()) | {"settings": {"mel": {"n_fft": 400}}})
     with pytest.raises(DataError, match=r"was preprocessed with.*400.*1024"):
         evaluate(settings_for(run, data=coarse), QUIET)
     (run / "thresholds.json").unlink()

@@ -193,10 +193,16 @@ def test_kill_9_in_the_middle_of_an_epoch_costs_that_epoch_and_nothing_else(tmp_
 
 
 @pytest.mark.parametrize(
-    "broken", ["pipeline.train.models.save", "pipeline.trainlog.TrainLog.add", "pipeline.train.record"]
+    "broken",
+    [
+        "pipeline.trainlog.TrainLog.add",
+        "pipeline.train.save_state",
+        "pipeline.train.models.save",
+        "pipeline.train.record",
+    ],
 )
 def test_a_death_between_two_writings_is_made_good(tmp_path, toy_corpus, finished, monkeypatch, broken):
-    """After the state and before the best weights, before the log, before the metrics."""
+    """Before the log, after it and before the state, after that and before the best weights, before the metrics."""
     run = tmp_path / "run"
 
     def die(*args, **options):
@@ -208,10 +214,31 @@ def test_a_death_between_two_writings_is_made_good(tmp_path, toy_corpus, finishe
     monkeypatch.undo()
     (run / f".model.safetensors.{os.getpid()}.tmp").write_bytes(b"half")
     train(settings_for(toy_corpus, run), MESM, QUIET, resume=True)
-    weights, _ = results(run)
-    expected, _ = results(finished[0])
-    assert weights == expected
+    assert results(run) == results(finished[0])
     assert not list(run.rglob("*.tmp*"))
+
+
+@pytest.mark.parametrize("broken", ["pipeline.trainlog.TrainLog.add", "pipeline.train.save_state"])
+def test_a_death_before_the_state_of_the_only_epoch_is_made_good(tmp_path, toy_corpus, monkeypatch, broken):
+    settings = settings_for(toy_corpus, tmp_path / "run", epochs=1)
+    monkeypatch.setattr(broken, lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(settings, FE2E, QUIET)
+    monkeypatch.undo()
+    summary = train(settings, FE2E, QUIET, resume=True)
+    assert [row["epoch"] for row in curve(tmp_path / "run")] == ["1"]
+    assert summary["step_seconds"] > 0
+
+
+def test_the_row_of_a_broken_off_epoch_counts_for_nothing(tmp_path, toy_corpus, monkeypatch):
+    """Resumed with so few epochs that it is not done again."""
+    run = tmp_path / "run"
+    before = train(settings_for(toy_corpus, run, epochs=1), FE2E, QUIET)
+    monkeypatch.setattr("pipeline.train.save_state", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(settings_for(toy_corpus, run, epochs=2), FE2E, QUIET, resume=True)
+    monkeypatch.undo()
+    assert train(settings_for(toy_corpus, run, epochs=1), FE2E, QUIET, resume=True) == before
 
 
 def test_resuming_a_finished_run_trains_no_more_and_says_the_same(finished):

@@ -79,8 +79,9 @@ def _model_line(row: dict[str, Any]) -> str:
     name = row["model"] + ("" if row["top_p"] is None else f" p {row['top_p']}")
     peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:.2f}"
     work, _, scope = row["work"].partition(", ")
-    # MESM was published, and measured there, at p 0.5.
-    published = PUBLISHED_STEP_S.get((scope, row["model"])) if row["top_p"] in (None, 0.5) else None
+    # MESM was measured there at p 0.5, and all of it on a CPU.
+    comparable = row["device"].startswith("CPU") and row["top_p"] in (None, 0.5)
+    published = PUBLISHED_STEP_S.get((scope, row["model"])) if comparable else None
     share = f"{row['median_s'] / published:.2f}" if published and work == "training step" else ""
     numbers = f"{row['median_s']:.3f} | {row['ratio_to_fe2e']:.2f} | {peak} | {share}"
     return f"| {row['work']} | {row['precision']} | {name} | {numbers} |"

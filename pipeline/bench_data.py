@@ -71,7 +71,7 @@ def bench_data(reporter: Reporter, repeats: int = REPEATS, utterances: int = UTT
 
         processing, detecting = _in_turn(process, bare, repeats)
         trained = train(
-            TrainSettings(data=folder / "data0", out=folder / "run", epochs=1, monitor="loss"),
+            TrainSettings(data=folder / "data0", out=folder / "run", epochs=1, monitor="loss", device="cpu"),
             load_config("models", "mesm")["model"],
             quiet,
         )

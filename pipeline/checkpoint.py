@@ -57,7 +57,11 @@ class Progress:
 
 
 def save_state(path: Path, engine: Engine, progress: Progress) -> None:
-    """Write everything that the next epoch depends on: weights, optimizer, scaling, random numbers, progress."""
+    """Write everything that the next epoch depends on: weights, optimizer, scaling, random numbers, progress.
+
+    Raises:
+        DataError: `path` cannot be written; what was there stays.
+    """
     tensors = {f"model.{name}": value for name, value in engine.model.state_dict().items()}
     optimizer_tensors, groups = _flatten(engine.optimizer)
     random_tensors, random_values = _random_state()

@@ -1,7 +1,7 @@
 """Device and precision by Lightning Fabric, and how our frozen records pass through it."""
 
 import logging
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from lightning.fabric import Fabric
@@ -12,6 +12,8 @@ from data_tools.batch import Batch
 from models.base import Model
 from models.output import Output
 from pipeline.config import ConfigError
+
+T = TypeVar("T")
 
 # Lightning logs which precision it uses, to whatever standard error was when it was imported.
 logging.getLogger("lightning").setLevel(logging.WARNING)
@@ -47,22 +49,28 @@ def resolved_precision(precision: str, device: str) -> str:
     return "bf16-mixed" if native else "32-true"
 
 
-class _Sealed:
-    """Holds a batch so that Fabric hands it on whole: it takes dataclasses apart and refuses frozen ones."""
+class _Sealed(Generic[T]):
+    """Holds a value so that Fabric hands it on as it is.
 
-    def __init__(self, batch: Batch) -> None:
-        self.batch = batch
+    Fabric takes dataclasses apart, refuses frozen ones, and turns every floating tensor that it sees into float32.
+    """
+
+    def __init__(self, value: T) -> None:
+        self.value = value
 
 
 class _Opened(nn.Module):
-    """The model as Fabric sees it: a sealed batch in, the fields of `Output` as a plain dict out."""
+    """The model as Fabric sees it: a sealed batch in, and out what Fabric is to convert, beside all else sealed."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, sealed: _Sealed) -> dict[str, Any]:
-        return dict(vars(self.model(sealed.batch)))
+    def forward(self, sealed: _Sealed[Batch]) -> tuple[dict[str, Any], _Sealed[dict[str, Any]]]:
+        output: Output = self.model(sealed.value)
+        # The counts stay float64: float32 holds whole numbers only up to 2^24.
+        own = {"computed": output.computed, "kept": output.kept}
+        return {"logits": output.logits, "losses": output.losses}, _Sealed(own)
 
 
 class Engine:
@@ -89,7 +97,8 @@ class Engine:
 
     def __call__(self, batch: Batch) -> Output:
         """The model's answer; `batch` is on the device."""
-        return Output(**self._wrapped(_Sealed(batch)))
+        converted, own = self._wrapped(_Sealed(batch))
+        return Output(**converted, **own.value)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` (scaled as the precision needs it)."""

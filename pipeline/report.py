@@ -146,16 +146,16 @@ def _contact_sheet(data: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
         if (dataset.table[LABEL_PREFIX + emotion] >= 0.5).any()
     ]
     loaded = {run.name: models.load(run.folder) for run in runs}
-    drawn = loaded[_sparse(runs).name]
+    drawn = _sparse(runs).name
     return [_sheet_item(data, dataset, index, loaded, drawn) for index in chosen]
 
 
 def _sheet_item(
-    data: Path, dataset: UtteranceDataset, index: int, loaded: dict[str, Any], drawn: Any
+    data: Path, dataset: UtteranceDataset, index: int, loaded: dict[str, Any], drawn: str
 ) -> dict[str, Any]:
     sample, row = dataset[index], dataset.table.iloc[index]
     outputs = {name: _run_model(model, sample) for name, model in loaded.items()}
-    kept = _run_model(drawn, sample).kept
+    kept = outputs[drawn].kept
     return {
         "id": sample.id,
         "label": ", ".join(name for name, value in zip(dataset.emotions, sample.labels, strict=True) if value >= 0.5),

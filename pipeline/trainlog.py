@@ -2,25 +2,33 @@
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 from torch.utils.tensorboard import SummaryWriter
 
+from data_tools.errors import DataError
 from data_tools.files import write_text
 from pipeline.loop import Pass
 from pipeline.rundir import RunDir
 
 
 class TrainLog:
-    """Rows up to `epoch` are kept from an earlier start; later ones belong to an epoch that is done again."""
+    """Rows up to `epoch` are kept from an earlier start; later ones belong to an epoch that is done again.
+
+    Raises:
+        DataError: the log or the events cannot be written, or an earlier log cannot be read.
+    """
 
     def __init__(self, run: RunDir, epoch: int) -> None:
         self.path = run.log
         self.rows = [row for row in self.read(run.log) if int(row["epoch"]) <= epoch]
-        self.writer = SummaryWriter(str(run.events), purge_step=epoch + 1)
+        self.events = run.events
+        with self._writing():
+            self.writer = SummaryWriter(str(run.events), purge_step=epoch + 1)
 
     def __enter__(self) -> Self:
         return self
@@ -28,7 +36,16 @@ class TrainLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.writer.close()
+        with self._writing():
+            self.writer.close()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"cannot write {self.events}: {reason}; check permissions and free space") from error
 
     @staticmethod
     def read(path: Path) -> list[dict[str, str]]:
@@ -36,7 +53,10 @@ class TrainLog:
         if not path.is_file():
             return []
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
+        if not all(str(row.get("epoch")).isdecimal() for row in rows):
+            raise DataError(f"{path} is damaged: a row without the number of its epoch; restore it or train again")
+        return rows
 
     def add(
         self,
@@ -71,7 +91,8 @@ class TrainLog:
         table.writeheader()
         table.writerows(self.rows)
         write_text(self.path, text.getvalue())
-        for name, value in row.items():
-            if value is not None and name != "epoch":
-                self.writer.add_scalar(name, value, epoch)
-        self.writer.flush()
+        with self._writing():
+            for name, value in row.items():
+                if value is not None and name != "epoch":
+                    self.writer.add_scalar(name, value, epoch)
+            self.writer.flush()

@@ -1,4 +1,4 @@
-"""The imports point one way, files stay small, and the documents name what is there."""
+"""The imports point one way, files stay small, and one package alone opens videos."""
 
 import ast
 from pathlib import Path

@@ -1,4 +1,6 @@
 import random
+import resource
+import signal
 
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from safetensors import safe_open
 from torch import nn
 from torch.testing import assert_close
 
+from data_tools.errors import DataError
 from models.errors import ModelError
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.engine import Engine, start_fabric
@@ -104,17 +107,19 @@ def test_a_state_of_another_model_or_a_broken_one_is_refused(tmp_path):
         load_state(path, engine)
 
 
-def test_a_failed_writing_leaves_the_old_state(tmp_path, monkeypatch):
+def test_a_failed_writing_leaves_the_old_state(tmp_path):
+    """No file may grow beyond 4 KiB, which to a writer is what a full disk is."""
     engine, path = engine_of(0), tmp_path / "state.safetensors"
     save_state(path, engine, Progress(epoch=1))
-
-    def full_disk(*args, **options):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("pipeline.checkpoint.save_file", full_disk)
-    with pytest.raises(Exception, match=r"No space left on device.*free space"):
-        save_state(path, engine, Progress(epoch=2))
-    monkeypatch.undo()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot write .*state\.safetensors.*free space"):
+            save_state(path, engine, Progress(epoch=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
     assert load_state(path, engine).epoch == 1
     assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
 

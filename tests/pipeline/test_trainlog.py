@@ -1,6 +1,8 @@
+import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from data_tools.errors import DataError
 from pipeline.loop import Pass
 from pipeline.rundir import RunDir
 from pipeline.trainlog import TrainLog
@@ -36,6 +38,16 @@ def test_tensorboard_shows_the_curve_without_the_epoch_that_was_done_again(tmp_p
     assert {"train_loss", "face.macs", "data_wait_share"} <= set(events.Tags()["scalars"])
     assert "valid_f1" not in events.Tags()["scalars"]
     assert [(event.step, event.value) for event in events.Scalars("train_loss")] == [(1, 4.0), (2, 2.5)]
+
+
+def test_events_that_cannot_be_written_and_a_damaged_log_say_so(tmp_path):
+    run = RunDir(tmp_path)
+    run.events.write_text("a file where the folder should be")
+    with pytest.raises(DataError, match=r"cannot write .*events.*free space"):
+        TrainLog(run, 0)
+    run.log.write_text("epoch,train_loss\nx,1\n")
+    with pytest.raises(DataError, match=r"log\.csv is damaged"):
+        TrainLog.read(run.log)
 
 
 def test_no_log_has_no_rows(tmp_path):

@@ -135,9 +135,8 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
 
 
 def _command(data_dir: Path) -> str:
-    from data_tools.corpora import CORPORA  # the readers import this file
-
-    dataset = data_dir.name if data_dir.name in CORPORA else next(iter(CORPORA))
+    # The default folders are data/<dataset>; of another one the name says nothing.
+    dataset = data_dir.name if data_dir.parent.name == "data" else "iemocap"
     return f"pipeline reorganize --dataset {dataset} --out {data_dir}"
 
 

@@ -3,8 +3,8 @@
 import csv
 import io
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 

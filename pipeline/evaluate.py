@@ -134,9 +134,9 @@ def record(run: RunDir, data: Path, split: str, found: Pass, reporter: Reporter)
     """
     facts = run.facts()
     dataset = read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {}
-    chosen = read_json(run.thresholds)
+    chosen = run.read_thresholds()
     scores = found.logits.sigmoid().numpy()
-    predicted = thresholds.decide(scores, np.array([chosen["thresholds"][name] for name in facts.emotions]))
+    predicted = thresholds.decide(scores, np.array(list(chosen.values())))
     report = {
         "split": split,
         "split_protocol": str(dataset.get("split", "not stated by the data folder")),
@@ -144,7 +144,7 @@ def record(run: RunDir, data: Path, split: str, found: Pass, reporter: Reporter)
         "utterances": len(found.ids),
         "tuned_on": 0 if split == "train" else len(run.learned_from()["valid"].intersection(found.ids)),
         "notice": notice_of(dataset),
-        "thresholds": chosen,
+        "thresholds": read_json(run.thresholds),
         "metrics": _metrics(facts, split, found, scores, predicted),
     }
     _write_metrics(run.metrics(data), split, report)
@@ -189,15 +189,20 @@ def _table(
 
 
 def _write_metrics(path: Path, split: str, report: dict[str, Any]) -> None:
-    before = read_json(path)["splits"] if path.is_file() else {}
+    before = read_json(path).get("splits") if path.is_file() else {}
+    if not isinstance(before, dict):
+        raise DataError(f"{path} is damaged: it has no splits; delete it and evaluate each split again")
     # In name order, so that the file doesn't depend on which split was evaluated first.
     write_json(path, {"splits": dict(sorted((before | {split: report}).items()))})
 
 
 def _write_predictions(path: Path, split: str, table: pd.DataFrame) -> None:
     if path.is_file():
-        before = pd.read_parquet(path)
-        table = pd.concat([before[before["split"] != split], table])
+        try:
+            before = pd.read_parquet(path)
+            table = pd.concat([before[before["split"] != split], table])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is damaged ({error}); delete it and evaluate each split again") from error
     with atomic_path(path) as temporary:
         table.sort_values(["split", "utterance_id"], ignore_index=True).to_parquet(temporary, index=False)
 

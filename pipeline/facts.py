@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
@@ -55,6 +56,19 @@ class DataFacts:
             dataset=read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {},
             preprocessing=preprocessing_of(data),
         )
+
+    @classmethod
+    def read(cls, path: Path) -> "DataFacts":
+        """The facts in a run's data.json.
+
+        Raises:
+            DataError: it cannot be read, or lacks something.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(read_json(path))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+            raise DataError(f"{path} is damaged ({problems}); restore it or train again") from None
 
     @property
     def notice(self) -> str | None:

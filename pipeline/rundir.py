@@ -96,8 +96,8 @@ class RunDir:
         return run
 
     def facts(self) -> DataFacts:
-        """What the run knows of its data."""
-        return DataFacts(**read_json(self.data))
+        """What the run knows of its data. Raises DataError where data.json is damaged."""
+        return DataFacts.read(self.data)
 
     def learned_from(self) -> dict[str, set[str]]:
         """The ids of the utterances of `train` and of `valid` that the run was made with.
@@ -127,14 +127,27 @@ class RunDir:
 
         Raises:
             ConfigError: the run isn't finished.
+            DataError: thresholds.json is damaged.
         """
         if not self.thresholds.is_file():
             raise ConfigError(f"the run {self.path} is not finished: go on with `pipeline train --resume` on it")
-        return dict(read_json(self.thresholds)["thresholds"])
+        found, emotions = read_json(self.thresholds).get("thresholds"), self.facts().emotions
+        if not isinstance(found, dict) or not all(isinstance(found.get(name), int | float) for name in emotions):
+            raise DataError(
+                f"{self.thresholds} is damaged: no number for one of {', '.join(emotions)}; "
+                "`pipeline train --resume` on the run writes it again"
+            )
+        return {name: float(found[name]) for name in emotions}
 
     def read_settings(self) -> tuple[TrainSettings, dict[str, Any]]:
-        """(training settings, model settings) as used, ready for `train(..., resume=True)`."""
+        """(training settings, model settings) as used, ready for `train(..., resume=True)`.
+
+        Raises:
+            ConfigError: settings.yaml is damaged.
+        """
         values = read_yaml(self.settings)
+        if not all(isinstance(values.get(part), dict) for part in ("train", "model")):
+            raise ConfigError(f"{self.settings} is damaged: it needs `train` and `model`; restore it or train again")
         return TrainSettings.checked(values["train"], str(self.settings)), values["model"]
 
     def write_start(
@@ -153,7 +166,9 @@ class RunDir:
 
     def note_environment(self, device: torch.device, from_epoch: int) -> None:
         """Add the versions, the device and the threads of this start to environment.json."""
-        starts = read_json(self.environment)["starts"] if self.environment.is_file() else []
+        starts = read_json(self.environment).get("starts") if self.environment.is_file() else []
+        if not isinstance(starts, list):
+            raise DataError(f"{self.environment} is damaged: it has no list of starts; delete it")
         cuda = device.type == "cuda"
         now = {
             "from_epoch": from_epoch,

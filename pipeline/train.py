@@ -12,7 +12,7 @@ import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
-from data_tools.manifest import read_manifest
+from data_tools.manifest import LABEL_PREFIX, read_manifest
 from pipeline import metrics, thresholds
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.config import ConfigError, TrainSettings
@@ -50,6 +50,7 @@ def train(
     fabric = start_fabric(settings.device, settings.precision)
     train_split, valid_split = load_split(settings.data, "train"), load_split(settings.data, "valid")
     facts = DataFacts.of(settings.data, train_split, valid_split)
+    _check_fit(settings, model_settings, facts, valid_split)
     run = _run_folder(settings, model_settings, resume)
     seed_everything(settings.seed)
     model = models.build(**{**model_settings, "outputs": len(facts.emotions)})
@@ -67,6 +68,26 @@ def train(
             raise
         scores = _finish(run, settings, valid_split, reporter)
         return _summary(run, settings, model_settings, model, progress, scores, facts)
+
+
+def _check_fit(
+    settings: TrainSettings, model_settings: Mapping[str, Any], facts: DataFacts, valid_split: UtteranceDataset
+) -> None:
+    """Refuse what cannot work on this data, before there is a run folder."""
+    outputs, emotions = model_settings.get("outputs"), facts.emotions
+    if outputs is not None and outputs != len(emotions):
+        raise ConfigError(
+            f"outputs is {outputs}, but {settings.data} has {len(emotions)} emotions ({', '.join(emotions)}); leave "
+            "outputs out, it follows from the data"
+        )
+    # What is defined depends on the truth alone, so the truth as the answer shows it.
+    present = valid_split.table[[LABEL_PREFIX + name for name in emotions]].to_numpy("float32") >= PRESENT_FROM
+    per_emotion = metrics.binary_metrics(present, present).get(settings.monitor)
+    if per_emotion is not None and metrics.mean_defined(per_emotion) is None:
+        raise ConfigError(
+            f"monitor is {settings.monitor!r}, which is undefined on valid: no emotion there has positives (for "
+            "weighted_accuracy: and negatives); use --set monitor=loss, or another split"
+        )
 
 
 def _run_folder(settings: TrainSettings, model_settings: Mapping[str, Any], resume: bool) -> RunDir:
@@ -137,7 +158,8 @@ def _fit(
             trained = run_epoch(engine, batches, objective, reporter, label, update)
             validated = run_epoch(engine, valid_batches, objective, reporter, f"{label}, valid")
             scores = _scores(validated)
-            score = _monitored(scores, settings.monitor)
+            score = scores[settings.monitor]
+            assert score is not None, "checked before the first epoch"
             progress = progress.after(score, validated.loss, lower_is_better=settings.monitor == "loss")
             # The row first: one without its state is dropped when the epoch is done again. The best weights last:
             # they can be written again from the state.
@@ -163,16 +185,6 @@ def _scores(validated: Pass) -> dict[str, float | None]:
     predicted = thresholds.decide(validated.logits.sigmoid().numpy(), _choose_thresholds(validated))
     values = metrics.binary_metrics(present, predicted)
     return {"loss": validated.loss} | {name: metrics.mean_defined(per_emotion) for name, per_emotion in values.items()}
-
-
-def _monitored(scores: Mapping[str, float | None], name: str) -> float:
-    score = scores[name]
-    if score is None:
-        raise ConfigError(
-            f"monitor is {name!r}, which is undefined on valid: no emotion there has both positives and negatives; "
-            "use --set monitor=loss, or another split"
-        )
-    return score
 
 
 def _epoch_line(label: str, trained: Pass, scores: Mapping[str, float | None], progress: Progress, monitor: str) -> str:

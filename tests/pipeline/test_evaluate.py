@@ -222,6 +222,13 @@ def test_what_cannot_be_evaluated_says_why(run, tmp_path, corpus_writer):
         evaluate(settings_for(run), QUIET)
 
 
+@pytest.mark.parametrize(("name", "content"), [("metrics.json", "{}"), ("predictions.parquet", "PAR1")])
+def test_damaged_results_are_named(run, name, content):
+    (run / name).write_text(content)
+    with pytest.raises(DataError, match=rf"{name} is damaged.*delete it and evaluate each split again"):
+        evaluate(settings_for(run), QUIET)
+
+
 def test_the_lines_for_a_person_name_split_count_baseline_and_stand_in(trained):
     text = format_split(trained[1]["splits"]["test"])
     first, *rest = text.split("\n")

@@ -116,11 +116,36 @@ def test_what_is_not_a_run_or_not_finished_says_what_to_do(tmp_path, started):
     run = RunDir.existing(started.out)
     with pytest.raises(ConfigError, match=r"not finished.*--resume"):
         run.read_thresholds()
-    run.write_thresholds({"ang": 0.4}, "valid", "by F1")
-    assert run.read_thresholds() == {"ang": 0.4}
+    run.write_thresholds({"sad": 0.6, "ang": 0.4, "hap": 0.5}, "valid", "by F1")
+    assert list(run.read_thresholds().items()) == [("ang", 0.4), ("hap", 0.5), ("sad", 0.6)]
     run.data.write_text("[1]")
     with pytest.raises(DataError, match=r"holds list, expected an object"):
         run.facts()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("data.json", "{}", "data.json is damaged .*folder.*train again"),
+        ("splits.json", "{}", "splits.json has .*expected train and valid.*train again"),
+        ("thresholds.json", "{}", "thresholds.json is damaged.*no number for one of ang, hap, sad.*--resume"),
+        ("thresholds.json", '{"thresholds": {"ang": 0.5, "hap": null}}', "thresholds.json is damaged"),
+        ("settings.yaml", "train: {}", "settings.yaml is damaged: it needs `train` and `model`"),
+        ("environment.json", "{}", "environment.json is damaged.*delete it"),
+    ],
+)
+def test_a_damaged_file_is_named_with_what_helps(started, name, content, expected):
+    run = RunDir(started.out)
+    (run.path / name).write_text(content)
+    readers = {
+        "data.json": run.facts,
+        "splits.json": run.learned_from,
+        "thresholds.json": run.read_thresholds,
+        "settings.yaml": run.read_settings,
+        "environment.json": lambda: run.note_environment(torch.device("cpu"), 1),
+    }
+    with pytest.raises((DataError, ConfigError), match=expected):
+        readers[name]()
 
 
 def test_each_start_adds_its_environment(started):

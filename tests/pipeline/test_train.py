@@ -310,7 +310,33 @@ def test_a_monitor_that_valid_cannot_tell_is_an_error(tmp_path, corpus_writer):
     data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3}, labels=lambda split, i: labels[split])
     with pytest.raises(ConfigError, match=r"monitor is 'f1', which is undefined on valid.*monitor=loss"):
         train(settings_for(data, tmp_path / "run"), FE2E, QUIET)
+    assert not (tmp_path / "run").exists()
     train(settings_for(data, tmp_path / "by loss", epochs=1, monitor="loss"), FE2E, QUIET)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "labels", "defined"),
+    [
+        ("f1", {"ang": 1.0, "hap": 0.0, "sad": 0.0}, True),
+        ("accuracy", {"ang": 0.0, "hap": 0.0, "sad": 0.0}, True),
+        ("weighted_accuracy", {"ang": 1.0, "hap": 0.0, "sad": 0.0}, False),
+    ],
+)
+def test_which_monitor_valid_can_tell(tmp_path, corpus_writer, monitor, labels, defined):
+    data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3}, labels=lambda split, i: labels)
+    settings = settings_for(data, tmp_path / "run", epochs=1, monitor=monitor)
+    if defined:
+        assert train(settings, FE2E, QUIET)["monitor"] == monitor
+    else:
+        with pytest.raises(ConfigError, match=f"monitor is '{monitor}', which is undefined on valid"):
+            train(settings, FE2E, QUIET)
+
+
+def test_as_many_outputs_as_the_data_has_emotions(tmp_path, toy_corpus):
+    with pytest.raises(ConfigError, match=r"outputs is 5, but .*toy has 3 emotions \(ang, hap, sad\); leave"):
+        train(settings_for(toy_corpus, tmp_path / "run"), {**FE2E, "outputs": 5}, QUIET)
+    assert not (tmp_path / "run").exists()
+    assert train(settings_for(toy_corpus, tmp_path / "run", epochs=1), {**FE2E, "outputs": 3}, QUIET)["epochs"] == 1
 
 
 def test_missing_data_says_which_command_makes_it(tmp_path, corpus_writer):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from models.errors import ModelError
 from models.layers.text import TextEncoder, restored
+from models.layers.tokenizers import Tokenizer
 
 WEIGHTS_FILE = "model.safetensors"
 DESCRIPTION_FILE = "model.json"
@@ -30,10 +32,17 @@ class Saved:
     folder: Path
 
     def text_encoder(self, max_tokens: int) -> TextEncoder | None:
-        """The text encoder's architecture and tokenizer, without its weights; None for a model without text."""
+        """The text encoder's architecture and tokenizer, without its weights; None for a model without text.
+
+        Raises:
+            ModelError: one of them cannot be restored.
+        """
         if self.text_config is None:
             return None
-        return restored(self.text_config, self.folder / TOKENIZER_DIR, max_tokens)
+        try:
+            return restored(self.text_config, self.folder / TOKENIZER_DIR, max_tokens)
+        except ModelError as error:
+            raise ModelError(f"{self.folder / DESCRIPTION_FILE} has a text encoder that fails here: {error}") from error
 
 
 def write_model(folder: Path, name: str, settings: dict[str, Any], text: TextEncoder | None, model: nn.Module) -> None:
@@ -52,7 +61,7 @@ def write_model(folder: Path, name: str, settings: dict[str, Any], text: TextEnc
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if text is not None:
-            text.tokenizer.save(folder / TOKENIZER_DIR)
+            _write_tokenizer(text.tokenizer, folder / TOKENIZER_DIR)
         _replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
         lines = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
         _replace(folder / DESCRIPTION_FILE, lambda path: path.write_text(lines, encoding="utf-8"))
@@ -63,6 +72,20 @@ def write_model(folder: Path, name: str, settings: dict[str, Any], text: TextEnc
 def _architecture(text: TextEncoder) -> dict[str, Any]:
     # Where the weights once came from says nothing on another machine.
     return {key: value for key, value in text.config.to_dict().items() if key != "_name_or_path"}
+
+
+def _write_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
+    """A tokenizer decides itself how many files it writes; they are made elsewhere and then put in place one by one."""
+    target.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as made:
+        tokenizer.save(Path(made))
+        files = {path.name: path.read_bytes() for path in sorted(Path(made).iterdir()) if path.is_file()}
+    for name, content in files.items():
+        _replace(target / name, lambda path, content=content: path.write_bytes(content))
+    # Another tokenizer's files would be read in place of this one's.
+    for path in target.iterdir():
+        if path.is_file() and path.name not in files:
+            path.unlink()
 
 
 def _replace(target: Path, write: Any) -> None:
@@ -91,4 +114,10 @@ def read_model(folder: Path) -> Saved:
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise ModelError(f"{folder / DESCRIPTION_FILE} has format {found!r}, this program reads {FORMAT}; train again")
+    for key, kind in (("name", str), ("settings", dict), ("text_encoder", (dict, type(None)))):
+        if key not in description or not isinstance(description[key], kind):
+            raise ModelError(
+                f"{folder / DESCRIPTION_FILE} has {key} = {description.get(key)!r}, which no saved model has; "
+                "copy the folder again or train again"
+            )
     return Saved(description["name"], description["settings"], description["text_encoder"], weights, folder)

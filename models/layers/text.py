@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.errors import ModelError
@@ -28,6 +29,7 @@ class TextEncoder(nn.Module):
             encoder.pooler = None  # type: ignore[assignment]
         self.encoder = encoder
         self.tokenizer = tokenizer
+        self.linear_macs = _linear_macs_of_a_token(encoder)
 
     @property
     def config(self) -> Any:
@@ -45,25 +47,42 @@ class TextEncoder(nn.Module):
         return states[:, 0], self.macs(*tokens.shape)
 
     def macs(self, batch: int, length: int) -> float:
-        """Multiply-adds of the layers for (batch, length) tokens, padding included."""
-        config = self.config
-        size, layers = config.hidden_size, config.num_hidden_layers
-        per_token = layers * (4 * size * size + 2 * size * config.intermediate_size + 2 * length * size)
-        narrow = getattr(config, "embedding_size", size)
-        # ALBERT looks words up in a narrow table and widens them.
-        per_token += narrow * size if narrow != size else 0
-        return float(batch * length * per_token)
+        """Multiply-adds of linear layers and of attention between all tokens, (batch, length) with the padding."""
+        between = self.config.num_hidden_layers * 2 * length * self.size
+        return float(batch * length * (self.linear_macs + between))
+
+
+def _linear_macs_of_a_token(encoder: nn.Module) -> int:
+    """Measured on one token: classes name their sizes differently, and shared layers count as often as they run."""
+    counted = 0
+
+    def count(layer: Any, _: Any, out: Tensor) -> None:
+        nonlocal counted
+        counted += out.numel() * layer.in_features
+
+    hooks = [layer.register_forward_hook(count) for layer in encoder.modules() if isinstance(layer, nn.Linear)]
+    training = encoder.training
+    try:
+        with torch.no_grad():
+            token = torch.zeros(1, 1, dtype=torch.int64)
+            encoder.eval()(input_ids=token, attention_mask=torch.ones_like(token))
+    finally:
+        encoder.train(training)
+        for hook in hooks:
+            hook.remove()
+    return counted
 
 
 def pretrained(name: str, max_tokens: int) -> TextEncoder:
     """The encoder called `name` with its trained weights (random ones for `tiny`), in float32.
 
     Raises:
-        ModelError: no such encoder here or on the hub, no safetensors, or it reads fewer than `max_tokens` tokens.
+        ModelError: no such encoder here or on the hub, no safetensors or damaged ones, not an encoder of text, or it
+            reads fewer than `max_tokens` tokens.
     """
     tokenizer = tokenizer_of(name, max_tokens)
     if name == "tiny":
-        return TextEncoder(_from_config(_tiny_config()), tokenizer)
+        return TextEncoder(_checked(_from_config(_tiny_config()), name, max_tokens), tokenizer)
     from transformers import AutoModel
     from transformers.utils import logging
 
@@ -72,7 +91,18 @@ def pretrained(name: str, max_tokens: int) -> TextEncoder:
         encoder = AutoModel.from_pretrained(_source(name), use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError) as error:
         raise _unknown(name, error) from error
-    return TextEncoder(_checked(encoder, name, max_tokens), tokenizer)
+    except SafetensorError as error:
+        raise ModelError(
+            f"text_encoder is {name!r}: its model.safetensors cannot be read ({error}); copy or fetch it again"
+        ) from error
+    _checked(encoder, name, max_tokens)
+    try:
+        return TextEncoder(encoder, tokenizer)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(
+            f"text_encoder is {name!r}, a {type(encoder).__name__}, which does not encode tokens alone ({error}); "
+            "give an encoder such as BERT, RoBERTa, DistilBERT or ALBERT"
+        ) from error
 
 
 def tokenizer_of(name: str, max_tokens: int) -> Tokenizer:
@@ -95,14 +125,23 @@ def restored(config: dict[str, Any], tokenizer_dir: Path, max_tokens: int) -> Te
     """The encoder that `config` (a Hugging Face configuration as plain values) describes; its weights are random.
 
     For loading a saved model: nothing is looked up by name.
+
+    Raises:
+        ModelError: no readable tokenizer, or no such architecture in the installed version of transformers.
     """
     from transformers import AutoConfig
 
     values = dict(config)
-    return TextEncoder(
-        _from_config(AutoConfig.for_model(values.pop("model_type"), **values)),
-        read_tokenizer(tokenizer_dir, max_tokens),
-    )
+    kind = values.pop("model_type", None)
+    try:
+        encoder = _from_config(AutoConfig.for_model(kind, **values))
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(
+            f"the text encoder's model_type is {kind!r}, which cannot be built ({reason:.200}); "
+            "install the version of transformers that the model was saved with"
+        ) from error
+    return TextEncoder(_checked(encoder, str(kind), max_tokens), read_tokenizer(tokenizer_dir, max_tokens))
 
 
 def _from_config(config: Any) -> nn.Module:
@@ -134,10 +173,19 @@ def _source(name: str) -> str:
 
 
 def _checked(encoder: nn.Module, name: str, max_tokens: int) -> nn.Module:
-    longest = getattr(encoder.config, "max_position_embeddings", max_tokens)
-    if max_tokens > longest:
+    longest = (getattr(encoder.config, "max_position_embeddings", None) or 0) - _positions_before_the_first(encoder)
+    # Encoders with relative positions state none, 0 or -1.
+    if 0 < longest < max_tokens:
         raise ModelError(f"max_tokens is {max_tokens}, but text_encoder {name!r} reads at most {longest} tokens")
     return encoder
+
+
+def _positions_before_the_first(encoder: nn.Module) -> int:
+    """RoBERTa and its kin count positions from the padding's number + 1, so that fewer are left for tokens."""
+    for name, module in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.padding_idx + 1
+    return 0
 
 
 def _unknown(name: str, error: Exception) -> ModelError:

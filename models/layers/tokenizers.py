@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from models.errors import ModelError
+
 HASH_FILE = "hash_tokenizer.json"
 _PAD, _START, _END, _FIRST_WORD = 0, 1, 2, 3
 
@@ -28,6 +30,8 @@ class PretrainedTokenizer:
 
     def __init__(self, tokenizer: Any, max_tokens: int) -> None:
         self.tokenizer = tokenizer
+        # The state of the first token stands for the text, so the first token may not be padding.
+        self.tokenizer.padding_side = "right"
         self.max_tokens = max_tokens
 
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -36,7 +40,11 @@ class PretrainedTokenizer:
         return encoded["input_ids"], encoded["attention_mask"].bool()
 
     def save(self, folder: Path) -> None:
-        """The tokenizer's own files."""
+        """The tokenizer's own files, the same bytes before and after use."""
+        # Each call leaves its limits in the tokenizer, and they would be written too; the next call sets them again.
+        if (backend := getattr(self.tokenizer, "backend_tokenizer", None)) is not None:
+            backend.no_truncation()
+            backend.no_padding()
         self.tokenizer.save_pretrained(folder)
 
 
@@ -67,10 +75,20 @@ class HashTokenizer:
 
 
 def read_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
-    """The tokenizer that `save` wrote."""
-    hashed = folder / HASH_FILE
-    if hashed.is_file():
-        return HashTokenizer(json.loads(hashed.read_text(encoding="utf-8"))["vocabulary"], max_tokens)
-    from transformers import AutoTokenizer
+    """The tokenizer that `save` wrote.
 
-    return PretrainedTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True), max_tokens)
+    Raises:
+        ModelError: none there that can be read.
+    """
+    if not folder.is_dir():
+        raise ModelError(f"{folder} is not there: the saved model needs its tokenizer; copy the whole folder again")
+    hashed = folder / HASH_FILE
+    try:
+        if hashed.is_file():
+            return HashTokenizer(json.loads(hashed.read_text(encoding="utf-8"))["vocabulary"], max_tokens)
+        from transformers import AutoTokenizer
+
+        return PretrainedTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True), max_tokens)
+    except Exception as error:  # the tokenizers library raises bare ones
+        reason = str(error).strip().split("\n")[0]
+        raise ModelError(f"{folder} holds no readable tokenizer ({reason:.200}); copy the folder again") from error

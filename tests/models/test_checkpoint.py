@@ -1,6 +1,7 @@
 """Saving and loading: the same answers, plain files only, clear errors."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -57,6 +58,62 @@ def test_what_cannot_be_loaded_is_named(build_small, tmp_path):
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="holds no readable model"):
         models.load(tmp_path)
+
+
+def _break(folder, change):
+    description = json.loads((folder / "model.json").read_text())
+    change(description)
+    (folder / "model.json").write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda saved: saved.pop("settings"), "model.json has settings = None"),
+        (lambda saved: saved.pop("text_encoder"), "model.json has text_encoder = None"),
+        (lambda saved: saved.update(name=["fe2e"]), r"model.json has name = \['fe2e'\]"),
+        (lambda saved: saved.update(settings=[]), r"model.json has settings = \[\]"),
+        (lambda saved: saved["text_encoder"].update(model_type="berd"), "model.json .*model_type is 'berd'"),
+        (lambda saved: saved["text_encoder"].pop("model_type"), "model.json .*model_type is None"),
+        (lambda saved: saved["text_encoder"].update(hidden_size=33), "model.json .*cannot be built"),
+    ],
+)
+def test_a_damaged_description_is_named(build_small, tmp_path, change, message):
+    models.save(build_small("fe2e"), tmp_path)
+    _break(tmp_path, change)
+    with pytest.raises(ModelError, match=message):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize("encoder", ["tiny", "minilm"])
+def test_a_missing_or_damaged_tokenizer_is_named(build_small, tmp_path, encoder):
+    models.save(build_small("fe2e", text_encoder=encoder), tmp_path)
+    for path in (tmp_path / "tokenizer").iterdir():
+        path.write_text("{")
+    with pytest.raises(ModelError, match="tokenizer holds no readable tokenizer"):
+        models.load(tmp_path)
+    shutil.rmtree(tmp_path / "tokenizer")
+    with pytest.raises(ModelError, match="tokenizer is not there"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize("encoder", ["tiny", "minilm"])
+def test_a_tokenizer_is_the_same_bytes_before_and_after_use_and_loading(build_small, tmp_path, encoder):
+    def written(model, name):
+        models.save(model, tmp_path / name)
+        return {path.name: path.read_bytes() for path in (tmp_path / name / "tokenizer").iterdir()}
+
+    model = build_small("fe2e", text_encoder=encoder, modalities="t")
+    before = written(model, "one")
+    models.tokenizer_for(model)(["some words", "word " * 300])
+    assert written(model, "one") == before
+    assert written(models.load(tmp_path / "one"), "two") == before
+
+
+def test_another_tokenizer_s_files_do_not_stay(build_small, tmp_path):
+    models.save(build_small("fe2e", modalities="t"), tmp_path)
+    models.save(build_small("fe2e", modalities="t", text_encoder="minilm"), tmp_path)
+    assert models.tokenizer_for(models.load(tmp_path))(["yes"])[0][0, 0] == 101  # BERT's [CLS]
 
 
 def test_what_cannot_be_saved_is_named(build_small, tmp_path):

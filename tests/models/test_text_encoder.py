@@ -1,7 +1,13 @@
 """Text encoders and tokenizers: what is packaged, local folders of other classes, limits, what isn't there."""
 
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import models
 from models import ModelError
@@ -80,8 +86,6 @@ def albert_folder(tmp_path):
 def test_a_local_folder_of_another_class_trains_and_survives_saving(albert_folder, make_batch, tmp_path):
     model = models.build("mesm", text_encoder=albert_folder, max_tokens=40, width=8, layers=1)
     tokens, mask = models.tokenizer_for(model)(["good", "bad bad", "other"])
-    from dataclasses import replace
-
     batch = replace(make_batch(), tokens=tokens, token_mask=mask)
     model(batch).logits.sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
@@ -93,14 +97,90 @@ def test_a_local_folder_of_another_class_trains_and_survives_saving(albert_folde
 
 
 def test_multiply_adds_of_shared_layers_are_torch_s_own_count(albert_folder):
-    from torch.utils.flop_counter import FlopCounterMode
-
     encoder = pretrained(
         albert_folder, 40
     ).train()  # without dropout torch runs a fused attention that it does not count
     with FlopCounterMode(display=False) as counter:
         _, macs = encoder(torch.tensor([[2, 4, 5, 3, 0]] * 3), torch.ones(3, 5, dtype=torch.bool))
     assert counter.get_total_flops() == 2 * macs
+
+
+def _saved(folder, encoder, albert_folder):
+    """`encoder` beside the ALBERT's word tokenizer, whose six words every vocabulary here has."""
+    encoder.save_pretrained(folder)
+    for path in Path(albert_folder).glob("*token*"):
+        shutil.copy(path, folder)
+    return str(folder)
+
+
+def _distilbert():
+    from transformers import DistilBertConfig, DistilBertModel
+
+    sizes = {"vocab_size": 6, "dim": 16, "n_layers": 3, "n_heads": 2, "hidden_dim": 24}
+    return DistilBertModel(DistilBertConfig(**sizes, max_position_embeddings=40))
+
+
+def _roberta():
+    from transformers import RobertaConfig, RobertaModel
+
+    sizes = {"vocab_size": 6, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    return RobertaModel(RobertaConfig(**sizes, intermediate_size=24, max_position_embeddings=42, pad_token_id=1))
+
+
+@pytest.mark.parametrize("make", [_distilbert, _roberta])
+def test_other_classes_of_encoders_train_count_and_survive_saving(
+    make, albert_folder, make_batch, tmp_path, build_small
+):
+    folder = _saved(tmp_path / "encoder", make(), albert_folder)
+    model = build_small("mesm", text_encoder=folder, max_tokens=40)
+    tokens, mask = models.tokenizer_for(model)(["good " * 60, "bad bad", "other"])
+    assert tokens.shape == (3, 40)
+    batch = replace(make_batch(), tokens=tokens, token_mask=mask)
+    with FlopCounterMode(display=False) as counter:
+        _, macs = model.text(tokens, mask)
+    assert counter.get_total_flops() == 2 * macs
+    model(batch).logits.sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    models.save(model, tmp_path / "run")
+    assert torch.equal(models.load(tmp_path / "run")(batch).logits, model.eval()(batch).logits)
+    with pytest.raises(ModelError, match="max_tokens is 41, .* at most 40"):
+        pretrained(folder, 41)
+
+
+def test_tiny_has_a_limit_and_relative_positions_have_none(albert_folder, tmp_path):
+    from transformers import DebertaV2Config, DebertaV2Model
+
+    with pytest.raises(ModelError, match="max_tokens is 513, .*'tiny' reads at most 512"):
+        pretrained("tiny", 513)
+    sizes = {"vocab_size": 6, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    relative = {"relative_attention": True, "position_biased_input": False, "max_position_embeddings": 0}
+    config = DebertaV2Config(**sizes, **relative, max_relative_positions=8, intermediate_size=24)
+    folder = _saved(tmp_path / "deberta", DebertaV2Model(config), albert_folder)
+    assert pretrained(folder, 5000).tokenizer.max_tokens == 5000
+
+
+def test_padding_comes_behind_the_text_whatever_the_tokenizer_says(albert_folder):
+    path = Path(albert_folder) / "tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "padding_side": "left"}))
+    tokens, mask = models.tokenizer_for(albert_folder)(["good", "bad bad good"])
+    assert tokens[:, 0].tolist() == [2, 2]
+    assert mask[0].tolist() == [True] * 3 + [False] * 2
+
+
+def test_weights_cut_short_are_named(albert_folder):
+    path = Path(albert_folder) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ModelError, match=r"albert': its model.safetensors cannot be read"):
+        pretrained(albert_folder, 40)
+
+
+def test_a_model_that_is_no_encoder_of_text_is_named(albert_folder, tmp_path):
+    from transformers import T5Config, T5Model
+
+    config = T5Config(vocab_size=6, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
+    folder = _saved(tmp_path / "t5", T5Model(config), albert_folder)
+    with pytest.raises(ModelError, match="a T5Model, which does not encode tokens alone"):
+        pretrained(folder, 40)
 
 
 def test_more_tokens_than_the_encoder_reads_is_an_error(albert_folder):

@@ -1,13 +1,14 @@
 """Independent tasks over processes, in which the death of one worker costs one task and not the run."""
 
 import multiprocessing
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+from data_tools.processes import end_with_parent
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -45,7 +46,7 @@ def run_tasks(
         done: list[int] = []
         running: dict[Future[Result], int] = {}
         position = 0
-        with ProcessPoolExecutor(min(workers, len(left)), context, _end_with_parent) as pool:
+        with ProcessPoolExecutor(min(workers, len(left)), context, end_with_parent) as pool:
             try:
                 while position < len(left) or running:
                     # A short queue: what is not under way when a worker dies needs no second trial.
@@ -63,20 +64,8 @@ def run_tasks(
                 done += running.values()
         left = [task for index, task in enumerate(left) if index not in set(done)]
     for task in suspects:
-        with ProcessPoolExecutor(1, context, _end_with_parent) as pool:
+        with ProcessPoolExecutor(1, context, end_with_parent) as pool:
             try:
                 yield task, pool.submit(function, task).result()
             except BrokenProcessPool:
                 yield task, Died(task)
-
-
-def _end_with_parent() -> None:
-    """Run in a worker: without this, idle workers of a process that was killed would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_exit_after, args=(parent,), daemon=True).start()
-
-
-def _exit_after(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)

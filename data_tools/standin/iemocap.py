@@ -1,5 +1,6 @@
 """The stand-in IEMOCAP on disk: `IEMOCAP_full_release`, laid out as the real one."""
 
+import io
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,8 +131,10 @@ def _write_sentence(sentences: Path, name: str, part: _Spoken, sound: np.ndarray
 
 
 def _write_pcm(path: Path, samples: np.ndarray) -> None:
+    whole = io.BytesIO()
+    soundfile.write(whole, samples, RATE_HZ, subtype="PCM_16", format="WAV")
     with atomic_path(path) as temporary:
-        soundfile.write(temporary, samples, RATE_HZ, subtype="PCM_16", format="WAV")
+        temporary.write_bytes(whole.getvalue())  # libsndfile's own writing would hide the cause of a full disk
 
 
 def _frames(

@@ -10,12 +10,14 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 import cv2
 from filelock import FileLock, Timeout
 
 from data_tools.errors import DataError
 from data_tools.files import write_json, write_text
+from data_tools.processes import end_with_parent
 from data_tools.standin import iemocap, mosei
 from data_tools.standin.record import Made, Truth, write_truths
 
@@ -71,9 +73,11 @@ def write_standin(
             there = _summary_of_existing(folder, settings)
             if there is not None:
                 return {"folder": str(folder), **there}
-            partial = folder.with_name(f".{corpus.FOLDER}.partial")
+            for left in Path(out).glob(f".{corpus.FOLDER}.*partial"):  # by runs that were killed
+                shutil.rmtree(left, ignore_errors=True)
+            # A name of its own: what is still ending of a killed run writes nothing into this one.
+            partial = folder.with_name(f".{corpus.FOLDER}.{uuid4().hex[:12]}.partial")
             try:
-                shutil.rmtree(partial, ignore_errors=True)  # of a run that was killed
                 summary = _write(corpus, partial, settings, workers, track or _untracked)
                 partial.replace(folder)
             finally:
@@ -166,7 +170,7 @@ def _made(corpus: ModuleType, jobs: list[Any], root: Path, seed: int, workers: i
         return
     # A fresh server process: the caller may have threads (a progress bar, torch), which must not be forked.
     context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context, initializer=_start_worker) as pool:
         places = {pool.submit(corpus.make, job, root, seed): place for place, job in enumerate(jobs)}
         try:
             for future in as_completed(places):
@@ -176,7 +180,8 @@ def _made(corpus: ModuleType, jobs: list[Any], root: Path, seed: int, workers: i
             raise
 
 
-def _one_thread() -> None:
+def _start_worker() -> None:
+    end_with_parent()
     cv2.setNumThreads(1)
 
 

@@ -4,8 +4,10 @@ import csv
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -196,8 +198,72 @@ def test_a_failure_half_way_leaves_nothing_and_the_next_run_is_whole(tmp_path, m
         with pytest.raises(DataError, match="No space left"):
             write_standin("mosei", tmp_path, utterances=6, seed=3, workers=1)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
-    (tmp_path / f".{mosei.FOLDER}.partial").mkdir()
-    (tmp_path / f".{mosei.FOLDER}.partial" / "left by a killed run").touch()
+    (tmp_path / f".{mosei.FOLDER}.0a1b.partial").mkdir()
+    (tmp_path / f".{mosei.FOLDER}.0a1b.partial" / "left by a killed run").touch()
     folder = Path(write_standin("mosei", tmp_path, utterances=6, seed=3, workers=1)["folder"])
     assert (folder / "STANDIN.json").is_file()
     assert not (folder / "left by a killed run").exists()
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == [mosei.FOLDER]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from data_tools.standin import release, write_standin
+
+class Told:
+    # Says the id of each worker as it starts, and then lets the real one start.
+    def __call__(self):
+        print(os.getpid(), flush=True)
+        start()
+
+start = release._start_worker
+
+def track(items, total, label, unit):
+    for item in items:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    release._start_worker = Told()
+    write_standin("iemocap", Path(sys.argv[1]), utterances=12, seed=1, workers=2, track=track)
+"""
+
+
+def test_killed_half_way_and_started_again_at_once(standin_iemocap, tmp_path):
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    out = tmp_path / "out"
+    killed = subprocess.run([sys.executable, script, out], stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    workers = [int(line) for line in killed.stdout.split()]
+    assert len(workers) == 2
+    assert len(list(out.glob(".*.partial"))) == 1
+    folder = Path(write_standin("iemocap", out, utterances=12, seed=1, workers=1)["folder"])
+    deadline = time.monotonic() + 60
+    while any(is_running(worker) for worker in workers):
+        assert time.monotonic() < deadline, f"one of the workers {workers} outlives its parent"
+        time.sleep(0.02)
+    assert hashes(folder) == hashes(standin_iemocap.folder)
+
+
+def is_running(process_id):
+    try:
+        return "zombie" not in Path(f"/proc/{process_id}/status").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.parametrize("dataset", ["iemocap", "mosei"])
+def test_a_full_target_is_named_and_leaves_nothing(tmp_path, dataset):
+    """A limit on the size of files stands in for the full disk: both refuse a write half-way."""
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from data_tools.errors import DataError; from data_tools.standin import write_standin\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
+        "try: write_standin(sys.argv[1], Path(sys.argv[2]), utterances=6, workers=1)\n"
+        "except DataError as error: print(error)"
+    )
+    run = subprocess.run([sys.executable, "-c", code, dataset, tmp_path], check=True, capture_output=True, text=True)
+    assert "cannot write" in run.stdout
+    assert "File too large" in run.stdout
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []

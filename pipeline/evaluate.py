@@ -12,7 +12,7 @@ import torch
 import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import atomic_path, write_json
+from data_tools.files import atomic_path, folder_lock, write_json
 from data_tools.manifest import LABEL_PREFIX, read_manifest
 from pipeline import metrics, thresholds
 from pipeline.config import ConfigError, EvaluateSettings
@@ -32,15 +32,22 @@ LOSS_BASELINE = "every score 0.5"
 def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
     """Score a finished run on one split; returns that split's part of metrics.json.
 
-    Other splits that were evaluated before stay in both files.
+    Other splits that were evaluated before stay in both files. Nobody else trains or evaluates the run meanwhile.
 
     Raises:
         ConfigError: no such run, it isn't finished, CUDA asked for where there is none, other emotions in the data.
         DataError: the data folder is missing or not preprocessed as the run's was, or the split has no utterances or
-            some that the run was trained on.
+            some that the run was trained on; another process trains or evaluates the run.
     """
     run = RunDir.existing(settings.run)
     run.read_thresholds()  # refuses an unfinished run before anything is loaded
+    # All the way: a lock for the writing alone would be refused after the work, and a resumed training in between
+    # would leave scores of weights that are gone.
+    with folder_lock(run.path):
+        return _evaluate(run, settings, reporter)
+
+
+def _evaluate(run: RunDir, settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
     facts = run.facts()
     data = settings.data or Path(facts.folder)
     dataset = load_unseen(run, data, settings.split)
@@ -141,6 +148,7 @@ def record(run: RunDir, data: Path, split: str, found: Pass, reporter: Reporter)
         "split": split,
         "split_protocol": str(dataset.get("split", "not stated by the data folder")),
         "dataset": dataset_name(data),
+        "folder": data.as_posix(),
         "utterances": len(found.ids),
         "tuned_on": 0 if split == "train" else len(run.learned_from()["valid"].intersection(found.ids)),
         "notice": notice_of(dataset),

@@ -1,5 +1,6 @@
 """Names and places in runs/<name>/, and what is read back from there."""
 
+import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -73,7 +74,10 @@ class RunDir:
         return self.path / "thresholds.json"
 
     def metrics(self, data: Path) -> Path:
-        """metrics.json, or metrics-<name>.json for another data folder than the run's own."""
+        """metrics.json, or metrics-<data set>-<6 hex digits>.json for another data folder than the run's own.
+
+        The digits follow from the folder's path: two folders of one data set, say with other splits, stay apart.
+        """
         return self.path / f"metrics{self._suffix(data)}.json"
 
     def predictions(self, data: Path) -> Path:
@@ -81,7 +85,10 @@ class RunDir:
         return self.path / f"predictions{self._suffix(data)}.parquet"
 
     def _suffix(self, data: Path) -> str:
-        return "" if data.resolve() == Path(self.facts().folder).resolve() else f"-{dataset_name(data)}"
+        place = data.resolve()
+        if place == Path(self.facts().folder).resolve():
+            return ""
+        return f"-{dataset_name(data)}-{hashlib.sha256(place.as_posix().encode()).hexdigest()[:6]}"
 
     @classmethod
     def existing(cls, path: Path) -> "RunDir":

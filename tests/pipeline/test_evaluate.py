@@ -8,13 +8,15 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import models
+import pipeline.evaluate
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
-from data_tools.files import write_json
+from data_tools.files import folder_lock, write_json
 from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
 from pipeline.evaluate import BestModel, evaluate, format_split
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
+from pipeline.rundir import RunDir
 from pipeline.thresholds import choose
 from pipeline.train import train
 
@@ -152,8 +154,35 @@ def test_other_data_goes_into_files_of_its_own(run, tmp_path, corpus_writer):
     report = evaluate(settings_for(run, data=other), QUIET)
     assert (report["dataset"], report["split_protocol"], report["notice"]) == ("elsewhere", "random", None)
     assert (run / "metrics.json").read_bytes() == before
-    assert json.loads((run / "metrics-elsewhere.json").read_text())["splits"] == {"test": report}
-    assert len(pd.read_parquet(run / "predictions-elsewhere.parquet")) == 4
+    place = RunDir(run)
+    assert json.loads(place.metrics(other).read_text())["splits"] == {"test": report}
+    assert report["folder"] == other.as_posix()
+    assert len(pd.read_parquet(place.predictions(other))) == 4
+
+
+def test_two_at_once_are_refused_before_the_work(run, monkeypatch):
+    before = (run / "metrics.json").read_bytes()
+    monkeypatch.setattr(BestModel, "load", lambda *args: pytest.fail("the work began"))
+    with folder_lock(run), pytest.raises(DataError, match=r"another run is at work in .*wait for it"):
+        evaluate(settings_for(run, split="train"), QUIET)
+    assert (run / "metrics.json").read_bytes() == before
+
+
+def test_the_lock_is_held_until_the_results_are_written(run, monkeypatch):
+    found = []
+
+    def busy(*args):
+        with pytest.raises(DataError, match="another run is at work"):
+            evaluate(settings_for(run, split="valid"), QUIET)
+        found.append(real(*args))
+        return found[0]
+
+    real = pipeline.evaluate.record
+    monkeypatch.setattr(pipeline.evaluate, "record", busy)
+    assert evaluate(settings_for(run, split="train"), QUIET) == found[0]
+    assert list(json.loads((run / "metrics.json").read_text())["splits"]) == ["test", "train", "valid"]
+    with folder_lock(run):
+        pass  # and let go afterwards
 
 
 def moved(corpus, **splits):

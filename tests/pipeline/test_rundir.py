@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -163,5 +164,9 @@ def test_files_of_another_data_folder_carry_its_name(started, tmp_path, corpus_w
     assert run.metrics(started.data).name == "metrics.json"
     other = corpus_writer(tmp_path / "elsewhere", {"test": 3})
     write_json(other / "dataset.json", {"dataset": "mosei"})
-    assert run.metrics(other).name == "metrics-mosei.json"
-    assert run.predictions(other).name == "predictions-mosei.parquet"
+    assert re.fullmatch(r"metrics-mosei-[0-9a-f]{6}\.json", run.metrics(other).name)
+    assert re.fullmatch(r"predictions-mosei-[0-9a-f]{6}\.parquet", run.predictions(other).name)
+    assert run.metrics(tmp_path / "." / "elsewhere") == run.metrics(other)
+    again = corpus_writer(tmp_path / "again", {"test": 3})
+    write_json(again / "dataset.json", {"dataset": "mosei"})
+    assert run.metrics(again) != run.metrics(other)

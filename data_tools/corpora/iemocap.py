@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from data_tools.corpora.release import Release, check_emotions, find_root, read_lines, visible
+from data_tools.corpora.release import Release, check_emotions, find_root, is_file, is_folder, read_lines, visible
 from data_tools.manifest import Utterance
 
 # xxx: the raters had no majority.
@@ -49,14 +49,15 @@ def read_iemocap(root: Path, emotions: Sequence[str]) -> Release:
     check_emotions(emotions, LABEL_CODES, "iemocap")
     looked_for = "Session1/dialog (IEMOCAP_full_release)"
     release = Release(find_root(root, _is_root, looked_for, "iemocap"))
+    seen: set[str] = set()
     for session in sorted(release.root.glob("Session[1-5]")):
         for dialogue in _dialogues(session):
-            _read_dialogue(release, dialogue, emotions)
+            _read_dialogue(release, dialogue, emotions, seen)
     return release
 
 
 def _is_root(folder: Path) -> bool:
-    return any((folder / f"Session{number}" / "dialog").is_dir() for number in range(1, 6))
+    return any(is_folder(folder / f"Session{number}" / "dialog") for number in range(1, 6))
 
 
 def _dialogues(session: Path) -> list[_Dialogue]:
@@ -75,20 +76,33 @@ def _dialogues(session: Path) -> list[_Dialogue]:
     ]
 
 
-def _read_dialogue(release: Release, dialogue: _Dialogue, emotions: Sequence[str]) -> None:
-    turns = _read_labels(release, dialogue.labels)
+def _read_dialogue(release: Release, dialogue: _Dialogue, emotions: Sequence[str], seen: set[str]) -> None:
+    """Every utterance of a dialogue becomes an utterance or one reject. seen: ids so far, of all dialogues."""
+    turns, unreadable = _read_labels(release, dialogue.labels)
     texts = _read_transcript(release, dialogue.transcript)
-    seen: set[str] = set()
     for turn in turns:
         if turn.utterance_id in seen:
-            release.reject(turn.utterance_id, dialogue.labels, "duplicate", "a second label line has the same id")
+            detail = f"a second label line of {turn.utterance_id}: [{turn.start_s} - {turn.end_s}] {turn.code}"
+            release.reject(None, dialogue.labels, "duplicate", detail)
+            continue
+        parts = _ID.fullmatch(turn.utterance_id)
+        if parts and parts["dialogue"] != dialogue.labels.stem:
+            # A line and no utterance: that one is read with its own dialogue.
+            detail = f"{turn.utterance_id!r} is not an id of {dialogue.labels.stem}"
+            release.reject(None, dialogue.labels, "id:unknown", detail)
             continue
         seen.add(turn.utterance_id)
         utterance = _utterance(release, dialogue, turn, texts, emotions)
         if utterance:
             release.utterances.append(utterance)
+    for utterance_id, detail in unreadable:
+        named = None if utterance_id is None or utterance_id in seen else utterance_id
+        release.reject(named, dialogue.labels, "labels:unreadable", detail)
+        seen.update([named] if named else [])
+    # Without any label line the file is damaged or gone, and its turns are lost; otherwise they never had a label.
+    reason = "unlabelled" if turns or unreadable else "no_labels"
     for utterance_id in sorted(set(texts) - seen):
-        release.reject(utterance_id, dialogue.transcript, "unlabelled", f"no line of it in {dialogue.labels.name}")
+        release.reject(utterance_id, dialogue.transcript, reason, f"no line of it in {dialogue.labels.name}")
 
 
 def _utterance(
@@ -97,7 +111,7 @@ def _utterance(
     """The utterance of one label line; None after a reject."""
     parts = _ID.fullmatch(turn.utterance_id)
     wav = dialogue.sentences / f"{turn.utterance_id}.wav"
-    if parts is None or parts["dialogue"] != dialogue.labels.stem:
+    if parts is None:
         problem = dialogue.labels, "id:unknown", f"{turn.utterance_id!r} is not an id of {dialogue.labels.stem}"
     elif turn.code not in emotions:
         problem = dialogue.labels, f"label:{turn.code}", f"the label {turn.code!r} is not in the task's emotions"
@@ -105,9 +119,9 @@ def _utterance(
         problem = dialogue.labels, "interval:invalid", f"[{turn.start_s} - {turn.end_s}] is not an interval in seconds"
     elif turn.utterance_id not in texts:
         problem = dialogue.transcript, "no_transcript", f"no line of it in {dialogue.transcript.name}"
-    elif not wav.is_file():
+    elif not is_file(wav):
         problem = wav, "no_audio", f"there is no {wav.name} in {dialogue.sentences.name}/"
-    elif not dialogue.video.is_file():
+    elif not is_file(dialogue.video):
         problem = dialogue.video, "no_video", f"there is no {dialogue.video.name}"
     else:
         side: Literal["left", "right"] = "left" if parts["speaker"] == parts["marker"] else "right"
@@ -130,10 +144,14 @@ def _utterance(
     return None
 
 
-def _read_labels(release: Release, path: Path) -> list[_Turn]:
-    """Turns of one EmoEvaluation file in the order of time: the file's own order is only almost that."""
+def _read_labels(release: Release, path: Path) -> tuple[list[_Turn], list[tuple[str | None, str]]]:
+    """Turns of one EmoEvaluation file in the order of time (the file's own order is only almost that).
+
+    Then (the id that it names or None, what is wrong) of each label line that cannot be read.
+    """
     lines = _lines(release, path, "no_labels")
-    turns = []
+    turns: list[_Turn] = []
+    unreadable: list[tuple[str | None, str]] = []
     for number, line in enumerate(lines, start=1):
         if not line.lstrip().startswith("["):
             continue  # the header (it begins with %), the raters' own lines (C-, A-) and blank ones
@@ -143,10 +161,10 @@ def _read_labels(release: Release, path: Path) -> list[_Turn]:
         else:
             named = _ID.search(line)
             detail = f"line {number} is not `[start - end] id label [V, A, D]`: {line[:80]!r}"
-            release.reject(named[0] if named else None, path, "labels:unreadable", detail)
+            unreadable.append((named[0] if named and named["dialogue"] == path.stem else None, detail))
     if lines and not turns:
-        release.reject(None, path, "no_labels", f"{path.name} has no label line")
-    return sorted(turns)
+        release.reject(None, path, "no_labels", f"{path.name} has no label line that can be read")
+    return sorted(turns), unreadable
 
 
 def _read_transcript(release: Release, path: Path) -> dict[str, str]:

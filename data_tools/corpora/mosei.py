@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.corpora.mosei_labels import EMOTION_COLUMNS, ClipLabels, read_labels
-from data_tools.corpora.release import Release, check_emotions, find_root, read_lines, visible
+from data_tools.corpora.release import Release, check_emotions, find_root, is_file, read_lines, visible
 from data_tools.errors import DataError
 from data_tools.manifest import Utterance
 
@@ -43,6 +43,7 @@ def read_mosei(root: Path, emotions: Sequence[str]) -> Release:
         find_root(root, lambda folder: _first(folder, _TRANSCRIPTS, ".txt") is not None, looked_for, "mosei")
     )
     labels = read_labels(release, emotions)
+    lost = [reject.source for reject in release.rejects]
     folder = _first(release.root, _TRANSCRIPTS, ".txt")
     if folder is None:
         raise DataError(f"the transcripts of {release.root} went away while they were read")
@@ -51,10 +52,10 @@ def read_mosei(root: Path, emotions: Sequence[str]) -> Release:
         for segment in _read_transcript(release, path):
             utterance_id = f"{video_id}_{segment.clip}"
             if utterance_id in seen:
-                release.reject(utterance_id, path, "duplicate", "a second transcript line has the same clip number")
+                release.reject(None, path, "duplicate", f"a second line of {utterance_id}: {segment.text[:80]!r}")
                 continue
             seen.add(utterance_id)
-            utterance = _utterance(release, path, segment, labels.get(utterance_id))
+            utterance = _utterance(release, path, segment, labels.get(utterance_id), lost)
             if utterance:
                 release.utterances.append(utterance)
                 clamped += segment.start_s < 0
@@ -65,18 +66,22 @@ def read_mosei(root: Path, emotions: Sequence[str]) -> Release:
     return release
 
 
-def _utterance(release: Release, transcript: Path, segment: _Segment, labels: ClipLabels | None) -> Utterance | None:
-    """The utterance of one transcript line; None after a reject."""
+def _utterance(
+    release: Release, transcript: Path, segment: _Segment, labels: ClipLabels | None, lost: Sequence[str]
+) -> Utterance | None:
+    """The utterance of one transcript line; None after a reject. lost: label files that cannot be read."""
     video_id = transcript.stem
     utterance_id = f"{video_id}_{segment.clip}"
     video = _file(release.root, _VIDEOS, f"{video_id}.mp4")
-    if labels is None:
+    if labels is None and lost:
+        problem = transcript, "no_labels", f"no row of this clip, and {lost[0]}, where one may be, cannot be read"
+    elif labels is None:
         problem = transcript, "unlabelled", "no label file has a row of this clip"
     elif labels.problem:
         problem = labels.source, "labels:unreadable", labels.problem
     elif not max(segment.start_s, 0.0) < segment.end_s:
         problem = transcript, "interval:invalid", f"{segment.start_s} to {segment.end_s} is not an interval in seconds"
-    elif not video.is_file():
+    elif not is_file(video):
         problem = video, "no_video", f"there is no {video.name}"
     else:
         wav = _file(release.root, _WAVS, f"{video_id}.wav")
@@ -91,7 +96,7 @@ def _utterance(release: Release, transcript: Path, segment: _Segment, labels: Cl
             labels=labels.emotions,
             sentiment=labels.sentiment,
             source_video=release.relative(video),
-            source_audio=release.relative(wav if wav.is_file() else video),
+            source_audio=release.relative(wav if is_file(wav) else video),
         )
     release.reject(utterance_id, *problem)
     return None
@@ -141,6 +146,4 @@ def _first(root: Path, folders: Sequence[str], suffix: str) -> Path | None:
 
 def _file(root: Path, folders: Sequence[str], name: str) -> Path:
     """`name` in the first of `folders` that has it; in the first folder where none has."""
-    return next(
-        (root / folder / name for folder in folders if (root / folder / name).is_file()), root / folders[0] / name
-    )
+    return next((root / folder / name for folder in folders if is_file(root / folder / name)), root / folders[0] / name)

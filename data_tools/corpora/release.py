@@ -33,11 +33,12 @@ class Release:
     @property
     def is_standin(self) -> bool:
         """Whether a program made this release: no score on it means anything about people."""
-        return any((folder / STANDIN_FILE).is_file() for folder in (self.root, self.root.parent))
+        return any(is_file(folder / STANDIN_FILE) for folder in (self.root, self.root.parent))
 
     def reject(self, utterance_id: str | None, source: Path, reason: str, detail: str) -> None:
         """Record that an utterance, or with None a file or line of `source`, is not used, and why."""
-        self.rejects.append(Reject(utterance_id, self.relative(source), STAGE, reason, detail))
+        named = None if utterance_id is None else printable(utterance_id)
+        self.rejects.append(Reject(named, printable(self.relative(source)), STAGE, reason, printable(detail)))
 
     def relative(self, path: Path) -> str:
         """`path` as the manifest names it: relative to the root, with forward slashes."""
@@ -45,9 +46,9 @@ class Release:
 
 
 def find_root(start: Path, is_root: Callable[[Path], bool], looked_for: str, dataset: str) -> Path:
-    """The folder that holds the release: `start`, or up to two levels below or above it.
+    """The folder that holds the release: `start`, or up to two levels below or above it, as people unpack too deep.
 
-    People unpack one level too deep or rename the folder, so where `start` does not exist its neighbours are tried.
+    A `start` that does not exist is never replaced by another folder: that could be another release.
 
     Raises:
         DataError: nothing found, or two candidates on the same level; says what was looked for and where.
@@ -55,6 +56,12 @@ def find_root(start: Path, is_root: Callable[[Path], bool], looked_for: str, dat
     start = Path(start).absolute()
     if start.is_file():
         raise DataError(f"{start} is a file; give the folder that holds {looked_for} (unpack archives first)")
+    if not start.exists():
+        beside = [str(folder) for folder in _folders(start.parent) if is_root(folder)]
+        hint = f" ({', '.join(beside)} beside it would do)" if beside else ""
+        raise DataError(
+            f"no {dataset} release: {start} does not exist{hint}; it should hold {looked_for}; {_ways_out(dataset)}"
+        )
     for level in _candidates(start):
         found = [folder for folder in level if is_root(folder)]
         if len(found) > 1:
@@ -62,19 +69,48 @@ def find_root(start: Path, is_root: Callable[[Path], bool], looked_for: str, dat
             raise DataError(f"several {dataset} releases lie at {start}: {names}; name one of them with --root")
         if found:
             return found[0]
-    missing = "" if start.exists() else ", which does not exist"
     raise DataError(
-        f"no {dataset} release: looked for {looked_for} in {start}{missing}, and {_LEVELS} levels below and above it; "
-        f"give its place with --root, or make a stand-in with `pipeline standin --dataset {dataset} --out raw`"
+        f"no {dataset} release: looked for {looked_for} in {start}, and {_LEVELS} levels below and above it; "
+        f"{_ways_out(dataset)}"
     )
 
 
+def _ways_out(dataset: str) -> str:
+    return f"give its place with --root, or make a stand-in with `pipeline standin --dataset {dataset} --out raw`"
+
+
+def printable(text: str) -> str:
+    """`text` with bytes of a file name that are not UTF-8 written as \\xff: no file of ours could hold them."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder; one that may not be looked at (lost+found) counts as not there."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a file; one that may not be looked at counts as not there."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
 def visible(folder: Path, suffix: str) -> dict[str, Path]:
-    """Files of `folder` by stem, sorted, without macOS's `._*` and other hidden files; empty where it is missing."""
-    if not folder.is_dir():
+    """Files of `folder` by stem, sorted, without macOS's `._*` and other hidden files.
+
+    Empty where the folder is missing or may not be read.
+    """
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError:
         return {}
-    found = (p for p in sorted(folder.iterdir()) if p.suffix.lower() == suffix and not p.name.startswith("."))
-    return {path.stem: path for path in found if not path.is_dir()}
+    found = (path for path in paths if path.suffix.lower() == suffix and not path.name.startswith("."))
+    return {path.stem: path for path in found if not is_folder(path)}
 
 
 def read_lines(path: Path) -> list[str]:
@@ -101,12 +137,10 @@ def _candidates(start: Path) -> Iterator[list[Path]]:
         below = [child for folder in below for child in _folders(folder)]
     for parent in start.parents[:_LEVELS]:
         yield [parent]
-    if not start.exists():
-        yield _folders(start.parent)
 
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith("."))
+        return sorted(child for child in folder.iterdir() if is_folder(child) and not child.name.startswith("."))
     except OSError:
         return []

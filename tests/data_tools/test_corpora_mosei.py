@@ -1,12 +1,14 @@
 """The CMU-MOSEI reader on hand-made trees whose answers are counted by hand."""
 
 import csv
+import os
 from collections import Counter
 
 import pytest
 
 from data_tools.corpora import read_release
 from data_tools.errors import DataError
+from data_tools.manifest import read_rejects, write_rejects
 
 SIX = ["anger", "disgust", "fear", "happy", "sad", "surprise"]
 COLUMNS = ["HITId", "Input.VIDEO_ID", "Input.CLIP", "WorkerId", "Answer.anger", "Answer.disgust", "Answer.fear",
@@ -100,7 +102,7 @@ def test_labels_without_text_and_text_without_labels(tmp_path):
     release = read_release("mosei", tmp_path, SIX)
     assert [u.utterance_id for u in release.utterances] == ["v_0"]
     assert reasons(release) == {
-        ("v_1", "unlabelled"): 1, ("v_1", "duplicate"): 1, ("w_0", "unlabelled"): 1,
+        ("v_1", "unlabelled"): 1, (None, "duplicate"): 1, ("w_0", "unlabelled"): 1,
         ("v_7", "no_transcript"): 1, ("gone_0", "no_transcript"): 1,
     }  # fmt: skip
 
@@ -141,7 +143,7 @@ def test_missing_video_and_missing_wav(tmp_path):
 
 
 def test_label_files_that_cannot_be_used(tmp_path):
-    make(tmp_path, {"v": "v___0___0___5___A.\n"})
+    make(tmp_path, {"v": "v___0___0___5___A.\nv___1___5___6___B.\n"})
     with pytest.raises(DataError, match=r"no labels: looked for \*.csv in .*Labels"):
         read_release("mosei", tmp_path, SIX)
     write_csv(tmp_path, "other.csv", [["1", "2"]], ["a", "b"])
@@ -153,8 +155,11 @@ def test_label_files_that_cannot_be_used(tmp_path):
     release = read_release("mosei", tmp_path, SIX)
     assert [u.utterance_id for u in release.utterances] == ["v_0"]
     assert [(r.utterance_id, r.reason, r.source) for r in release.rejects] == [
-        (None, "labels:unreadable", "Labels/empty.csv")
+        (None, "labels:unreadable", "Labels/empty.csv"),
+        ("v_1", "no_labels", f"{ORIGINAL[0]}/v.txt"),
     ]
+    (tmp_path / "Labels" / "empty.csv").unlink()
+    assert reasons(read_release("mosei", tmp_path, SIX)) == {("v_1", "unlabelled"): 1}
     assert any("other.csv is not used" in note for note in release.notes)
 
 
@@ -168,3 +173,15 @@ def test_empty_and_hidden_transcripts_and_unknown_emotions(tmp_path):
         read_release("mosei", tmp_path, ["happiness"])
     with pytest.raises(DataError, match="pipeline standin --dataset mosei"):
         read_release("mosei", tmp_path / "Labels" / "a" / "b" / "c", SIX)
+
+
+def test_a_file_name_that_is_not_utf8_is_a_reject_that_can_be_written(tmp_path):
+    make(tmp_path, {"v": "v___0___0___5___A.\n"})
+    (tmp_path / ORIGINAL[0] / os.fsdecode(b"w\xff.txt")).write_text("w___0___0___5___A.\n")
+    write_csv(tmp_path, "a.csv", [row("v", "0", *"000000")])
+    release = read_release("mosei", tmp_path, SIX)
+    assert [u.utterance_id for u in release.utterances] == ["v_0"]
+    write_rejects(tmp_path, release.rejects)
+    (reject,) = read_rejects(tmp_path)
+    assert (reject.utterance_id, reject.source) == (None, f"{ORIGINAL[0]}/w\\xff.txt")
+    assert "w\\xff___clip" in reject.detail

@@ -103,13 +103,13 @@ def load_state(path: Path, engine: Engine) -> Progress:
             raise ModelError(f"{path} has version {header['version']}, this program reads {STATE_VERSION}; start anew")
         engine.model.load_state_dict(_below("model.", tensors))
         _unflatten(engine.optimizer, _below("optimizer.", tensors), header["groups"])
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
+        engine.load_scaler_state(header["scaler"])
+        _restore_random_state(_below("random.", tensors), header["random"])
+        return Progress(**header["progress"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, ModelError):
             raise
         raise ModelError(f"{path} does not fit this run ({error}); start anew with another --out") from error
-    engine.load_scaler_state(header["scaler"])
-    _restore_random_state(_below("random.", tensors), header["random"])
-    return Progress(**header["progress"])
 
 
 def seed_everything(seed: int) -> None:

@@ -102,7 +102,11 @@ def test_a_state_of_another_model_or_a_broken_one_is_refused(tmp_path):
     save_state(path, engine, Progress())
     with pytest.raises(ModelError, match=r"(?s)does not fit this run.*start anew"):
         load_state(path, engine_of(0, width=4))
-    path.write_bytes(path.read_bytes()[:100])
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"best_epoch", b"best_epocH"))
+    with pytest.raises(ModelError, match=r"state\.safetensors does not fit"):
+        load_state(path, engine)
+    path.write_bytes(whole[:100])
     with pytest.raises(ModelError, match=r"state\.safetensors does not fit"):
         load_state(path, engine)
 

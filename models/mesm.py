@@ -1,14 +1,13 @@
 """MESM, the multimodal end-to-end sparse model of Dai et al. 2021 (section 4.3).
 
 FE2E whose stages are cross-modal sparse blocks: attention with the text as query over the sites of each map, top-p,
-and a submanifold VGG block on what was kept. With `top_p` 1 and the same weights it is FE2E.
+and a submanifold VGG block on what was kept. With `top_p` 1 and the same weights it is FE2E, gradients
+included.
 
 Where this differs from the code that the authors released: the attention learns (`attention_gradient:
 straight_through`; `none` is their constant mask), features and coordinates stay in one order, p = 1 works, the
 transformer has positions, and sparse batch norm has the momentum of the dense one.
 """
-
-from typing import Literal
 
 import torch
 from pydantic import Field
@@ -47,7 +46,7 @@ class MESM(EndToEndModel):
 
         super().__init__(config, text, make_stage)
         self.constant_query = nn.Parameter(torch.randn(query_size)) if text is None else None
-        self.attention_gradient: Literal["straight_through", "none"] = config.attention_gradient
+        self.attention_learns = config.attention_gradient == "straight_through" and config.top_p < 1
 
     def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor:
         """(images, Q): the text state of the utterance that each image belongs to, or the learnt constant."""
@@ -57,8 +56,11 @@ class MESM(EndToEndModel):
         return state.repeat_interleave(counts, dim=0, output_size=images)
 
     def parameters_without_gradient(self) -> list[str]:
-        """With `attention_gradient: none` every parameter of the attention, as in the published code; else none."""
-        if self.attention_gradient == "straight_through":
+        """Every parameter of the attention where its mask is a constant, else none.
+
+        That is with `attention_gradient: none`, as in the published code, and with `top_p` 1, which selects nothing.
+        """
+        if self.attention_learns:
             return []
         of_towers = [name for name, _ in self.towers.named_parameters(prefix="towers") if ".attention." in name]
         return of_towers + ["constant_query"] * (self.constant_query is not None)

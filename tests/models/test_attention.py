@@ -86,7 +86,41 @@ def test_none_gives_the_attention_no_gradient():
     assert all(parameter.grad is None for parameter in layer.parameters())
 
 
-def test_p_1_keeps_everything():
+def test_features_get_the_gradient_of_the_constant_mask_and_the_query_its_own():
     x, query = _input()
-    kept, _, _ = _layer(p=1.0)(x, query)
+    grads = {}
+    for gradient in ("straight_through", "none"):
+        features, asked = x.features.clone().requires_grad_(), query.clone().requires_grad_()
+        kept, _, _ = _layer(gradient=gradient)(SparseMap(features, x.sites), asked)
+        (kept.features**2).sum().backward()
+        grads[gradient] = features.grad
+        assert (asked.grad is None) is (gradient == "none")
+    assert torch.equal(grads["straight_through"], grads["none"])
+
+
+def test_an_image_that_kept_all_its_sites_teaches_nothing():
+    active = torch.zeros(2, 5, 4, dtype=torch.bool)
+    active[0, :2] = True
+    active[1, 0, :3] = True
+    generator = torch.Generator().manual_seed(5)
+    dense, query = torch.randn(2, 6, 5, 4, generator=generator), torch.randn(2, 7, generator=generator)
+    dense[1] = 1.0  # three equal sites: two of them hold 2/3 of the mass, so p takes the third one too
+    x = SparseMap.from_dense(dense, active)
+    kept, _, _ = _layer(p=0.8)(x, query.requires_grad_())
+    assert kept.sites.active[0].sum() < 8
+    assert torch.equal(kept.sites.active[1], active[1])
+    (kept.features * torch.randn(kept.features.shape, generator=generator)).sum().backward()
+    assert query.grad[0].abs().max() > 0
+    assert not query.grad[1].any()
+
+
+@pytest.mark.parametrize("gradient", ["straight_through", "none"])
+def test_p_1_keeps_everything_and_learns_nothing(gradient):
+    x, query = _input()
+    layer = _layer(p=1.0, gradient=gradient)
+    kept, weights, _ = layer(SparseMap(x.features.requires_grad_(), x.sites), query.requires_grad_())
     assert torch.equal(kept.features, x.features)
+    assert not weights.requires_grad
+    kept.features.sum().backward()
+    assert query.grad is None
+    assert all(parameter.grad is None for parameter in layer.parameters())

@@ -14,11 +14,11 @@ BOTH = ["fe2e", "mesm"]
 
 @pytest.mark.parametrize("modalities", ["tav", "va"])
 @pytest.mark.parametrize("backend", ["auto", "torch"])
+@pytest.mark.parametrize("gradient", ["straight_through", "none"])
 @pytest.mark.parametrize("train", [False, True])
-def test_keeping_every_site_is_the_dense_network(build_small, tiny_batch, train, backend, modalities):
+def test_keeping_every_site_is_the_dense_network(build_small, tiny_batch, train, gradient, backend, modalities):
     dense = build_small("fe2e", modalities=modalities)
-    # A constant mask, since a learning one sends gradient of its own into the query and the map.
-    sparse = build_small("mesm", top_p=1.0, attention_gradient="none", backend=backend, modalities=modalities)
+    sparse = build_small("mesm", top_p=1.0, attention_gradient=gradient, backend=backend, modalities=modalities)
     missing, unexpected = sparse.load_state_dict(dense.state_dict(), strict=False)
     assert not unexpected
     assert set(missing) == set(sparse.parameters_without_gradient())
@@ -29,6 +29,7 @@ def test_keeping_every_site_is_the_dense_network(build_small, tiny_batch, train,
         F.binary_cross_entropy_with_logits(outputs[-1], tiny_batch.labels).backward()
     torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
     sparse_grads = {name: parameter.grad for name, parameter in sparse.named_parameters()}
+    assert {name for name, grad in sparse_grads.items() if grad is None} == set(sparse.parameters_without_gradient())
     sparse_buffers = dict(sparse.named_buffers())
     for name, parameter in dense.named_parameters():
         torch.testing.assert_close(sparse_grads[name], parameter.grad, rtol=1e-3, atol=1e-5)

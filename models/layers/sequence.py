@@ -15,8 +15,10 @@ class SequenceEncoder(nn.Module):
     def __init__(self, size: int, layers: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.cls = nn.Parameter(torch.randn(size) * 0.02)
-        layer = nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, batch_first=True)
-        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+        made = [nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, batch_first=True) for _ in range(layers)]
+        self.encoder = nn.TransformerEncoder(made[0], layers, enable_nested_tensor=False)
+        # It fills itself with copies of one layer, which would all start from the same weights.
+        self.encoder.layers = nn.ModuleList(made)
 
     def forward(self, frames: Tensor, counts: Tensor) -> tuple[Tensor, float]:
         """frames: (F, D), utterance after utterance. counts: (B,) int64, sums to F.

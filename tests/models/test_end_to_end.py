@@ -181,6 +181,12 @@ def test_fusion_starts_equal_and_positive_and_weighs_the_scores(build_small, tin
         torch.testing.assert_close(model(tiny_batch).logits, 2.0 * model.heads["text"](state))
 
 
+def test_no_two_parameters_start_from_the_same_random_weights(build_small):
+    model = build_small("mesm")
+    drawn = [value for _, value in model.named_parameters() if value.ndim > 1]
+    assert len({tuple(value.flatten()[:6].tolist()) for value in drawn}) == len(drawn)
+
+
 def test_two_seeded_runs_match_bit_for_bit(build_small, tiny_batch):
     def run():
         model = build_small("mesm")

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.bench_models import bench_models
+from pipeline.bench_models import _Case, _Run, bench_models
+from pipeline.flops import random_batch
 from pipeline.progress import Reporter
 
 
@@ -14,8 +15,18 @@ def test_rows_of_every_work_and_model_with_their_ratio():
         for work in ("forward", "training step")
         for model, top_p in (("fe2e", None), ("mesm", 0.3))
     ]
+    assert all(0 < row["min_s"] <= row["median_s"] for row in rows)
     for base, sparse in zip(rows[::2], rows[1::2], strict=True):
         assert base["ratio_to_fe2e"] == 1
         assert sparse["ratio_to_fe2e"] == pytest.approx(sparse["median_s"] / base["median_s"], rel=0.1)
         # A process that has torch loaded holds far more than 50 MB; the forward rows share that process.
         assert (base["peak_bytes"] or 0) > 50e6 or base["work"].startswith("forward")
+
+
+def test_a_forward_is_in_evaluation_mode_and_a_step_in_training_mode():
+    run = _Run(_Case("towers only", 0.5, "32-true", "cpu", 8), random_batch(2, 1, 1, 4))
+    before = {name: value.clone() for name, value in run.model.named_buffers()}
+    run.do("forward")
+    assert all(value.equal(before[name]) for name, value in run.model.named_buffers())
+    run.do("training step")
+    assert not all(value.equal(before[name]) for name, value in run.model.named_buffers())

@@ -22,7 +22,7 @@ from data_tools.media import (
     seekable_sound,
     write_wav,
 )
-from data_tools.receipts import Dialogue, DialogueResult, Made, clear, write_receipt
+from data_tools.receipts import Dialogue, DialogueResult, Made, begin, write_receipt
 
 
 class _UnusableError(Exception):
@@ -42,7 +42,7 @@ def make_clips(dialogue: Dialogue) -> DialogueResult:
     Raises:
         DataError: the target cannot be written. Whatever is wrong with the sources becomes a reject.
     """
-    clear(dialogue.folder)
+    begin(dialogue)
     result = DialogueResult()
     _cut(dialogue, _write_wavs(dialogue, result), result)
     write_receipt(dialogue, result)

@@ -12,7 +12,7 @@ from data_tools.manifest import Reject, Utterance
 CLIPS_FOLDER = "clips"
 
 _RECEIPT = "receipt.json"
-_OURS = {".mp4", ".wav", ".json"}
+_OURS = {".mp4", ".wav"}
 # Raise it when the same settings begin to give other clips: all of them are then made again.
 _VERSION = 1
 
@@ -78,6 +78,20 @@ class DialogueResult:
     notes: list[str] = field(default_factory=list)
 
 
+def begin(dialogue: Dialogue) -> None:
+    """Delete what earlier runs made of `dialogue`, and say with an unfinished receipt what this one is about to make.
+
+    So a folder in which a run was killed is known as ours, down to the name of every file.
+
+    Raises:
+        DataError: the folder cannot be written to.
+    """
+    names = {path.name for u in dialogue.utterances for path in (dialogue.clip(u), dialogue.wav(u))}
+    # First the receipt: from here on it holds for nothing, whenever this run ends.
+    write_json(dialogue.folder / _RECEIPT, {"files": dict.fromkeys(sorted(names | _recorded(dialogue.folder)))})
+    _delete_recorded(dialogue.folder)
+
+
 def write_receipt(dialogue: Dialogue, result: DialogueResult) -> None:
     """Say that `dialogue` is done; its clips must be in their places by now.
 
@@ -115,28 +129,45 @@ def read_receipt(dialogue: Dialogue) -> DialogueResult | None:
         return None  # no receipt, a broken one, or one from another version: the work is done again
 
 
-def clear(folder: Path) -> None:
-    """Delete a dialogue's receipt first, then its clips and whatever a killed run has left half-written.
+def clear_others(data_dir: Path, dialogue_ids: set[str]) -> None:
+    """Delete the clips of dialogues that are not in the data set any more (other emotions, another release).
+
+    Only files that a receipt names, and what killed runs left half-written beside them: all else is someone else's.
 
     Raises:
         DataError: the folder cannot be written to.
     """
-    try:
-        (folder / _RECEIPT).unlink(missing_ok=True)
-        for path in sorted(folder.glob("*")):
-            if path.suffix in _OURS and path.is_file():
-                path.unlink()
-    except OSError as error:
-        raise DataError(f"cannot clear {folder}: {error.strerror or error}; check permissions") from error
-
-
-def clear_others(data_dir: Path, dialogue_ids: set[str]) -> None:
-    """Delete the clips of dialogues that are not in the data set any more (other emotions, another release)."""
     for folder in sorted((data_dir / CLIPS_FOLDER).glob("*")):
-        if folder.is_dir() and folder.name not in dialogue_ids:
-            clear(folder)
-            if not any(folder.iterdir()):
-                folder.rmdir()
+        if folder.name not in dialogue_ids and (folder / _RECEIPT).is_file() and not folder.is_symlink():
+            _delete_recorded(folder)
+            try:
+                (folder / _RECEIPT).unlink()
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+            except OSError as error:
+                raise _cannot_clear(folder, error) from error
+
+
+def _delete_recorded(folder: Path) -> None:
+    try:
+        for path in [folder / name for name in sorted(_recorded(folder))] + sorted(folder.glob(".*.tmp.*")):
+            if path.suffix in _OURS or path.name.startswith(f".{Path(_RECEIPT).stem}."):
+                path.unlink(missing_ok=True)
+    except OSError as error:
+        raise _cannot_clear(folder, error) from error
+
+
+def _recorded(folder: Path) -> set[str]:
+    """The names of files that the receipt in `folder` says are ours; none where there is no receipt of ours."""
+    try:
+        files = json.loads((folder / _RECEIPT).read_text(encoding="utf-8"))["files"]
+        return {name for name in files if Path(name).name == name and Path(name).suffix in _OURS}
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
+def _cannot_clear(folder: Path, error: OSError) -> DataError:
+    return DataError(f"cannot clear {folder}: {error.strerror or error}; check permissions")
 
 
 def _fingerprint(dialogue: Dialogue) -> str:

@@ -1,5 +1,6 @@
 """Stage 1: a raw release -> one clip per utterance, a manifest, and a reason for everything that was left out."""
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -8,7 +9,7 @@ from typing import Any
 
 from data_tools.clips import make_clips
 from data_tools.corpora import Release, read_release
-from data_tools.corpora.release import STAGE
+from data_tools.corpora.release import STAGE, printable
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
 from data_tools.manifest import (
@@ -43,17 +44,21 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     Returns the counts that dataset.json holds too. A line for a person about each goes to the reporter.
 
     Raises:
-        DataError: no release, an impossible split, another run at work in the folder, nothing can be written, nothing
-            is left, or more than `max_reject_share` of the utterances are broken (everything is written before that).
+        DataError: no release, an impossible split, another run at work in the folder, another data set in it, nothing
+            can be written, nothing is left, or more than `max_reject_share` of the utterances are broken. Where the
+            release's names and texts show that already, nothing is touched: the sources may be gone for a moment
+            only. Where it shows while cutting, everything that could be made is written before that.
     """
     release = read_release(settings.dataset, settings.root, settings.emotions)
     out = settings.out.absolute()
     if out == release.root or release.root in out.parents:
         raise DataError(f"--out {settings.out} lies inside the release {release.root}; nothing is written there")
+    reporter.say(f"reading {release.root}")
     split = assign_splits(release.utterances, settings.split, settings.seed)
     wanted = [utterance for utterance in release.utterances if utterance.utterance_id in split.by_id]
+    _check_share(len(wanted), release.rejects + split.rejects, settings, f"nothing in {settings.out} was touched")
     with folder_lock(out):
-        clear_others(out, {utterance.dialogue_id for utterance in wanted})
+        _check_owner(out, settings.dataset)
         results = _cut_all(_dialogues(release.root, out, wanted, settings), settings.workers, reporter)
         clips = _rows(wanted, results, split)
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
@@ -62,12 +67,41 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
         kept = {clip.utterance_id for clip in clips}
         later = [r for r in read_rejects(out) if r.stage != STAGE and r.utterance_id in kept]
         write_rejects(out, rejects + later)
-        write_json(out / DATASET_FILE, summary)
-        write_manifest(out, clips, settings.emotions)
+        if clips:
+            write_json(out / DATASET_FILE, summary)
+            write_manifest(out, clips, settings.emotions)
+            # Last, when no manifest names them any more. Those whose sources are broken may be wanted again soon.
+            broken = {_dialogue_of(reject) for reject in rejects if _is_broken(reject)}
+            clear_others(out, {utterance.dialogue_id for utterance in wanted} | broken)
+        else:
+            (out / UTTERANCES_FILE).unlink(missing_ok=True)
     for line in _lines(summary):
         reporter.say(line)
-    _check_share(summary, settings)
+    written = "what could be made is written, and rejects.parquet there names each file and cause"
+    _check_share(len(clips), rejects, settings, f"{settings.out}: {written}")
     return summary
+
+
+def _check_owner(out: Path, dataset: str) -> None:
+    """Raise DataError where another data set lies in `out`: its clips would be deleted."""
+    path = out / DATASET_FILE
+    if not path.exists():
+        return
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["dataset"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{path} is not one that reorganize wrote; choose another --out, or delete it") from None
+    if found != dataset:
+        raise DataError(f"{out} holds the data set {found!r}, not {dataset!r}; choose another --out, or delete it")
+
+
+def _is_broken(reject: Reject) -> bool:
+    return reject.utterance_id is not None and not reject.reason.startswith(_NOT_BROKEN)
+
+
+def _dialogue_of(reject: Reject) -> str:
+    """In both corpora an utterance's id is that of its dialogue, `_` and a number."""
+    return (reject.utterance_id or "").rpartition("_")[0]
 
 
 def _dialogues(root: Path, out: Path, utterances: Sequence[Utterance], settings: ReorganizeSettings) -> list[Dialogue]:
@@ -145,7 +179,7 @@ def _summary(
     kind, _, folder = settings.split.partition(":")
     return {
         "dataset": settings.dataset,
-        "source": release.root.name,
+        "source": printable(release.root.name),
         "standin": release.is_standin,
         "emotions": list(settings.emotions),
         "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
@@ -155,7 +189,7 @@ def _summary(
         "labelled": kept + rejected - reasons["unlabelled"],
         "kept": kept,
         "rejected": rejected,
-        "broken": sum(count for reason, count in reasons.items() if not reason.startswith(_NOT_BROKEN)),
+        "broken": sum(_is_broken(reject) for reject in rejects),
         "reasons": dict(sorted(reasons.items())),
         "unused_files_and_lines": dict(sorted(files.items())),
         "splits": {name: _counts([c for c in clips if c.split == name], settings.emotions) for name in SPLITS},
@@ -205,16 +239,18 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"note: {note}"
 
 
-def _check_share(summary: Mapping[str, Any], settings: ReorganizeSettings) -> None:
-    kept, broken = summary["kept"], summary["broken"]
-    reasons = ", ".join(f"{reason} {count}" for reason, count in summary["reasons"].items()) or "none found"
-    where = f"rejects.parquet in {settings.out} names each file and cause"
+def _check_share(kept: int, rejects: Sequence[Reject], settings: ReorganizeSettings, state: str) -> None:
+    """Raise DataError where too few of the utterances are usable. state: what is in the data folder now."""
+    reasons = Counter(reject.reason for reject in rejects if reject.utterance_id is not None)
+    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "none found"
+    broken = [reject for reject in rejects if _is_broken(reject)]
+    example = f"; e.g. {broken[0].utterance_id}: {broken[0].detail} ({broken[0].source})" if broken else ""
     if not kept:
-        raise DataError(f"no utterance of {settings.root} is left ({reasons}); {where}")
-    share = broken / (kept + broken)
+        raise DataError(f"no utterance of {settings.root} is left ({counts}){example}. {state}")
+    share = len(broken) / (kept + len(broken))
     if share > settings.max_reject_share:
         raise DataError(
-            f"{broken} of {kept + broken} utterances ({share:.0%}) are broken, more than max_reject_share "
-            f"{settings.max_reject_share:.0%} ({reasons}); {where}. What could be made is written: mend the sources "
-            f"and run again, or accept it with --set max_reject_share={min(1.0, share + 0.01):.2f}"
+            f"{len(broken)} of {kept + len(broken)} utterances ({share:.0%}) are broken, more than max_reject_share "
+            f"{settings.max_reject_share:.0%} ({counts}){example}. {state}: mend the sources and run again, or accept "
+            f"it with --set max_reject_share={min(1.0, share + 0.01):.2f}"
         )

@@ -1,6 +1,7 @@
 """Stage 1 on small releases made here; every frame carries its number, so every clip can be checked exactly."""
 
 import hashlib
+import json
 import signal
 import subprocess
 import sys
@@ -241,9 +242,10 @@ def test_killed_in_the_middle_of_a_clip_and_started_again(release, done, tmp_pat
     killed = subprocess.run([sys.executable, "-c", KILLED, release, out, str(clips)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (out / "utterances.parquet").exists()
-    assert len(list(out.rglob("receipt.json"))) == clips // 3
+    finished = [path.parent for path in out.rglob("receipt.json") if "made" in json.loads(path.read_text())]
+    assert len(finished) == clips // 3
     assert any(".tmp." in path.name for path in out.rglob("*.mp4"))
-    complete = [path for path in out.rglob("*.mp4") if (path.parent / "receipt.json").exists()]
+    complete = [path for path in out.rglob("*.mp4") if path.parent in finished]
     made_at = {path: path.stat().st_mtime_ns for path in complete}
     run(release, out)
     assert tree(out) == tree(done)
@@ -331,6 +333,100 @@ def test_too_many_broken_is_a_failure_after_everything_is_written(own_release, t
         avi.write_bytes(b"")
     with pytest.raises(DataError, match=r"no utterance of .* is left"):
         run(own_release, tmp_path / "out", max_reject_share=1.0)
+    assert not (tmp_path / "out" / "utterances.parquet").exists()
+
+
+@pytest.mark.parametrize("gone", ["avi", "sentences", "EmoEvaluation"])
+def test_sources_that_are_away_for_a_moment_cost_nothing_that_is_done(own_release, tmp_path, gone):
+    out = tmp_path / "out"
+    run(own_release, out)
+    before, made_at = tree(out), times(out)
+    places = sorted(own_release.rglob(gone))
+    assert len(places) == 3
+    for place in places:
+        place.rename(place.with_name("away"))
+    with pytest.raises(DataError, match=rf"no utterance of .* is left .*e\.g\. Ses0.*nothing in {out} was touched"):
+        run(own_release, out)
+    places[0].with_name("away").rename(places[0])
+    with pytest.raises(DataError, match=r"are broken, more than max_reject_share 20%.*was touched"):
+        run(own_release, out)
+    assert tree(out) == before
+    for place in places[1:]:
+        place.with_name("away").rename(place)
+    run(own_release, out)
+    assert (tree(out), times(out)) == (before, made_at)
+
+
+def test_clips_of_a_dialogue_wait_while_its_video_is_away(own_release, tmp_path):
+    out = tmp_path / "out"
+    run(own_release, out)
+    before = tree(out)
+    avi = next(own_release.rglob("Ses01F_impro01.avi"))
+    kept = avi.rename(avi.with_suffix(".away"))
+    run(own_release, out, max_reject_share=0.5)
+    assert len(read_manifest(out)) == KEPT - 3
+    clips = {path: made for path, made in tree(out).items() if path.startswith("clips/")}
+    assert clips == {path: made for path, made in before.items() if path.startswith("clips/")}
+    kept.rename(avi)
+    run(own_release, out)
+    assert tree(out) == before
+
+
+def test_a_killed_runs_dialogue_that_is_not_wanted_any_more_goes_away(release, tmp_path):
+    out, lists = tmp_path / "out", tmp_path / "lists"
+    subprocess.run([sys.executable, "-c", KILLED, release, out, "4"], check=False)
+    assert len(list(out.glob("clips/*/*.mp4"))) > 3
+    lists.mkdir()
+    wanted = max(out.glob("clips/*"), key=lambda folder: "made" in json.loads((folder / "receipt.json").read_text()))
+    for split, name in (("train", wanted.name), ("valid", "none"), ("test", "nobody")):
+        (lists / f"{split}.txt").write_text(name)
+    run(release, out, split=f"lists:{lists}")
+    assert [path.name for path in (out / "clips").iterdir()] == [wanted.name]
+    assert not list(out.rglob("*.tmp.*"))
+
+
+def test_files_of_others_are_never_deleted(release, done, tmp_path):
+    """A folder of home videos, a folder of ours with a note in it, a receipt that names a file outside, a link."""
+    out = tmp_path / "out"
+    run(release, out, emotions=("xxx",), split="random:utterance")
+    foreign = [out / "clips" / "holidays" / name for name in ("beach.mp4", "sea.wav", "notes.json", ".x.tmp.mp4")]
+    foreign += [out / "clips" / DIALOGUES[0] / "mine.wav", out / "clips" / "gone" / "mine.mp4", out / "film.mp4"]
+    foreign += [tmp_path / "elsewhere" / name for name in ("a.mp4", "receipt.json")]
+    for path in foreign:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"files": {"a.mp4": 1}}))
+    (out / "clips" / "link").symlink_to(tmp_path / "elsewhere")
+    (out / "clips" / "gone" / "receipt.json").write_text(json.dumps({"files": {"../../film.mp4": 1}}))
+    run(release, out)
+    assert all(path.is_file() for path in foreign)
+    names = {str(path.relative_to(out)) for path in foreign if out in path.parents}
+    assert {name: made for name, made in tree(out).items() if name not in names} == tree(done)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"dataset": "mosei"}', "holds the data set 'mosei', not 'iemocap'"), ("{}", "not one that reorganize wrote")],
+)
+def test_the_folder_of_another_data_set_is_refused(release, tmp_path, content, message):
+    (tmp_path / "dataset.json").write_text(content)
+    (tmp_path / "utterances.parquet").write_text("of that one")
+    with pytest.raises(DataError, match=message):
+        run(release, tmp_path)
+    assert (tmp_path / "dataset.json").read_text() == content
+    assert (tmp_path / "utterances.parquet").read_text() == "of that one"
+    assert not (tmp_path / "clips").exists()
+
+
+def test_the_release_that_is_read_is_named(release, tmp_path):
+    said = []
+
+    class Listening(Reporter):
+        def say(self, text):
+            said.append(text)
+
+    values = load_config("datasets", "iemocap") | {"root": release.parent, "out": tmp_path / "out", "workers": 1}
+    reorganize(ReorganizeSettings.checked(values, "test"), Listening(quiet=True))
+    assert said[0] == f"reading {release}"
 
 
 def test_a_dead_worker_costs_its_own_dialogue_and_the_next_run_tries_again(release, done, tmp_path, monkeypatch):

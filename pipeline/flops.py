@@ -1,5 +1,6 @@
-"""Multiply-adds of a model by part, counted on an input of stated size, beside the figures of the paper."""
+"""Multiply-adds of a model by part, counted on an input of stated size or by a run, beside the figures of the paper."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -7,6 +8,9 @@ import torch
 import models
 from data_tools.batch import Batch
 from models.base import Model
+from models.fe2e import FE2EConfig
+from pipeline.config import ConfigError
+from pipeline.rundir import RunDir
 
 # A mean utterance of IEMOCAP: 4.5 s at two faces a second and 400 ms a chunk, and its words as tokens.
 MEAN_FACES, MEAN_CHUNKS, MEAN_TOKENS = 9, 12, 20
@@ -14,6 +18,7 @@ MEAN_UTTERANCE_S = 4.5
 
 # Dai et al. 2021, Tables 3 and 4: FLOPs x 1e9 for one sample, by model and top_p.
 PAPER = {"FE2E": 8.65e9, "MESM, top_p 0.7": 5.18e9, "MESM, top_p 0.5": 4.34e9}
+PAPER_RATIOS = {"top_p 0.7": 0.60, "top_p 0.5": 0.50}
 PAPER_NOTE = (
     "The paper's figures are for a sample of unstated size and do not agree with these: no whole number of faces and "
     "chunks gives 8.65e9 with the towers that it describes (4 faces and 8 chunks come to 8.649e9 only if bias, batch "
@@ -38,6 +43,7 @@ def flops(
     Dense parts are exact. What MESM's sparse parts do depends on which sites its attention keeps: they are counted
     on seeded random faces and mels, with the weights of `trained` or else with new ones. `per_face` and `per_chunk`
     are means over the input. Where backend `auto` takes a dense convolution, a dense one is counted.
+    `convolutions`: of the utterance; for a sparse model also `of_fe2e`, their share of FE2E's on the same input.
 
     Raises:
         ModelError: unknown model or setting, or the text encoder cannot be read.
@@ -50,21 +56,56 @@ def flops(
     counted = {part: computed[f"{part}.macs"] for part in ("face", "mel", "text") if f"{part}.macs" in computed}
     shares = {key: value for key, value in computed.items() if ".share." in key}
     config = model.config.model_dump()
+    per_face, per_chunk = _per_image(computed, "face", faces), _per_image(computed, "mel", chunks)
+    convolutions = {"macs": _convolutions(per_face, faces) + _convolutions(per_chunk, chunks)}
+    if "top_p" in config and convolutions["macs"]:
+        convolutions["of_fe2e"] = convolutions["macs"] / _dense_convolutions(config, faces, chunks)
     return {
         "model": name,
         "settings": config,
         "unit": "multiply-adds",
         "input": _described(faces, chunks, tokens, shares, config.get("backend", ""), trained is not None),
         "utterance": {**counted, "total": sum(counted.values())},
-        "per_face": _per_image(computed, "face", faces),
-        "per_chunk": _per_image(computed, "mel", chunks),
+        "per_face": per_face,
+        "per_chunk": per_chunk,
+        "convolutions": convolutions,
         "sequence": {part: computed[f"{part}.macs.sequence"] for part in counted if part != "text"},
         "per_token": counted["text"] / tokens if "text" in counted and tokens else 0.0,
         "share_of_sites": shares,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "parameters_by_part": _parameters(model),
-        "paper": {"flops": PAPER, "note": PAPER_NOTE},
+        "paper": {"flops": PAPER, "of_fe2e": PAPER_RATIOS, "note": PAPER_NOTE},
     }
+
+
+def flops_of_run(run_dir: Path) -> dict[str, Any]:
+    """`flops` of the model that a run kept, with what the run itself counted under "run".
+
+    "run": {"folder", "epoch": the last one in log.csv, "per_utterance": mean multiply-adds of the forward passes of
+    that epoch's training on the run's own data, by part and "total"; "share_of_sites": means over its batches}.
+
+    Raises:
+        ConfigError: not a run, or no epoch of it is finished.
+        ModelError: its model cannot be read.
+    """
+    # Brings TensorBoard, which counting a new model doesn't need.
+    from pipeline.trainlog import TrainLog
+
+    run = RunDir.existing(run_dir)
+    rows = TrainLog.read(run.log)
+    if not rows:
+        raise ConfigError(f"{run.log} has no finished epoch; go on with `pipeline train --resume` on it")
+    model = models.load(run_dir)
+    (name,) = (name for name, (_, kind) in models.REGISTRY.items() if type(model) is kind)
+    last = rows[-1]
+    done = {part: float(last[f"{part}.macs"]) for part in ("face", "mel", "text") if last.get(f"{part}.macs")}
+    counted = {
+        "folder": str(run_dir),
+        "epoch": int(last["epoch"]),
+        "per_utterance": {**done, "total": sum(done.values())},
+        "share_of_sites": {key: float(value) for key, value in last.items() if ".share." in key},
+    }
+    return flops(name, {}, trained=model) | {"run": counted}
 
 
 def random_batch(utterances: int, faces: int, chunks: int, tokens: int, seed: int = 0) -> Batch:
@@ -102,6 +143,18 @@ def _per_image(computed: dict[str, float], part: str, images: int) -> dict[str, 
     return {**means, "convolutions": means["stem"] + means["stages"], "total": sum(means.values())}
 
 
+def _convolutions(per_image: dict[str, float], images: int) -> float:
+    return images * per_image.get("convolutions", 0.0)
+
+
+def _dense_convolutions(config: dict[str, Any], faces: int, chunks: int) -> float:
+    """Of FE2E's towers, with the sizes in `config`, on the same input."""
+    towers = "".join(letter for letter in config["modalities"] if letter in "av")
+    same = {key: value for key, value in config.items() if key in FE2EConfig.model_fields}
+    macs: float = flops("fe2e", same | {"modalities": towers}, faces, chunks)["convolutions"]["macs"]
+    return macs
+
+
 def _parameters(model: Model) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name, parameter in model.named_parameters():
@@ -125,10 +178,31 @@ def format_flops(summary: dict[str, Any]) -> str:
         lines.append(f"{'one token':<10} {summary['per_token'] / 1e6:>9.2f}M")
     parts = ", ".join(f"{name} {value / 1e9:.3f}G" for name, value in summary["utterance"].items() if name != "total")
     lines.append(f"{'utterance':<10} {summary['utterance']['total'] / 1e9:>9.3f}G   {parts}")
-    if any(share < 1 for share in summary["share_of_sites"].values()):
-        shares = ", ".join(f"{key.replace('.share', '')} {v:.0%}" for key, v in summary["share_of_sites"].items())
-        lines.append(f"sites computed: {shares}")
+    lines += _sites_line(summary["share_of_sites"])
+    convolutions = summary["convolutions"]
+    if "of_fe2e" in convolutions:
+        ratios = ", ".join(f"{ratio:.2f} at {name}" for name, ratio in summary["paper"]["of_fe2e"].items())
+        lines.append(
+            f"convolutions {convolutions['macs'] / 1e9:.3f}G, {convolutions['of_fe2e']:.2f} of FE2E's on this input "
+            f"(the paper's totals: {ratios})"
+        )
+    if "run" in summary:
+        lines += ["", *_run_lines(summary["run"])]
     by_part = ", ".join(f"{name} {count:,}" for name, count in summary["parameters_by_part"].items())
     lines += ["", f"parameters {summary['parameters']:,}   {by_part}", ""]
     paper = ", ".join(f"{name} {value / 1e9:.2f}G" for name, value in summary["paper"]["flops"].items())
     return "\n".join([*lines, f"paper: {paper}. {summary['paper']['note']}"])
+
+
+def _sites_line(shares: dict[str, float]) -> list[str]:
+    if not any(share < 1 for share in shares.values()):
+        return []
+    listed = ", ".join(f"{key.replace('.share', '')} {share:.0%}" for key, share in shares.items())
+    return [f"sites computed: {listed}"]
+
+
+def _run_lines(run: dict[str, Any]) -> list[str]:
+    done = run["per_utterance"]
+    parts = ", ".join(f"{name} {value / 1e9:.3f}G" for name, value in done.items() if name != "total")
+    title = f"{run['folder']}, training pass of epoch {run['epoch']}, a mean utterance of its own data, forward:"
+    return [title, f"{'utterance':<10} {done['total'] / 1e9:>9.3f}G   {parts}", *_sites_line(run["share_of_sites"])]

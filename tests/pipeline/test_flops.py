@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+import models
 from models import ModelError
-from pipeline.flops import PAPER, flops, format_flops
+from pipeline.config import ConfigError
+from pipeline.flops import PAPER, flops, flops_of_run, format_flops
 
 TINY_TEXT = {"text_encoder": "tiny"}
 
@@ -109,6 +111,48 @@ def test_the_text_says_what_was_counted_and_what_the_paper_says(dense, sparse):
     assert "do not agree" in text
     assert "backend 'torch' on seeded random input with untrained attention" in format_flops(sparse)
     json.dumps(sparse, allow_nan=False)
+
+
+def test_convolutions_are_compared_with_those_of_the_dense_model(dense, sparse):
+    assert dense["convolutions"] == {"macs": pytest.approx(9 * 478.20e6 + 12 * 837.03e6, rel=1e-5)}
+    macs = 9 * sparse["per_face"]["convolutions"] + 12 * sparse["per_chunk"]["convolutions"]
+    assert sparse["convolutions"] == {
+        "macs": pytest.approx(macs),
+        "of_fe2e": pytest.approx(macs / dense["convolutions"]["macs"]),
+    }
+    everything = flops("mesm", {**TINY_TEXT, "top_p": 1, "width": 8}, faces=1, chunks=1)
+    assert everything["convolutions"]["of_fe2e"] == 1
+    share = sparse["convolutions"]["of_fe2e"]
+    assert f"{share:.2f} of FE2E's on this input (the paper's totals: 0.60 at top_p 0.7, 0.50 at" in format_flops(
+        sparse
+    )
+
+
+def test_what_a_run_counted_stands_beside(tmp_path):
+    model = models.build("mesm", **TINY_TEXT, width=8, layers=1, top_p=0.3).eval()
+    with pytest.raises(ConfigError, match="no run at"):
+        flops_of_run(tmp_path)
+    (tmp_path / "settings.yaml").write_text("train: {}")
+    with pytest.raises(ConfigError, match="no finished epoch"):
+        flops_of_run(tmp_path)
+    columns = "epoch,train_loss,face.macs,mel.macs,text.macs,face.macs.stem,face.share.1,mel.share.1\n"
+    rows = "0,0.5,7e9,7e9,7e9,7e9,1.0,1.0\n1,0.4,2e9,3.5e9,1e9,1.5e9,0.25,0.5\n"
+    (tmp_path / "log.csv").write_text(columns + rows)
+    models.save(model, tmp_path)
+    summary = flops_of_run(tmp_path)
+    assert summary["run"] == {
+        "folder": str(tmp_path),
+        "epoch": 1,
+        "per_utterance": {"face": 2e9, "mel": 3.5e9, "text": 1e9, "total": 6.5e9},
+        "share_of_sites": {"face.share.1": 0.25, "mel.share.1": 0.5},
+    }
+    assert {key: value for key, value in summary.items() if key != "run"} == flops("mesm", {}, trained=model)
+    text = format_flops(summary)
+    assert "with trained attention" in text
+    assert "training pass of epoch 1" in text
+    assert "6.500G   face 2.000G, mel 3.500G, text 1.000G" in text
+    assert "sites computed: face.1 25%, mel.1 50%" in text
+    json.dumps(summary, allow_nan=False)
 
 
 def test_absent_modalities_and_empty_inputs_are_left_out():

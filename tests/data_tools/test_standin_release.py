@@ -207,7 +207,7 @@ def test_a_failure_half_way_leaves_nothing_and_the_next_run_is_whole(tmp_path, m
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from data_tools.standin import release, write_standin
 
@@ -221,6 +221,8 @@ start = release._start_worker
 
 def track(items, total, label, unit):
     for item in items:
+        while len(Path(sys.argv[2]).read_text().splitlines()) < 2:
+            time.sleep(0.02)  # until both workers are there
         os.kill(os.getpid(), signal.SIGKILL)
 
 if __name__ == "__main__":
@@ -233,9 +235,11 @@ def test_killed_half_way_and_started_again_at_once(standin_iemocap, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)
     out = tmp_path / "out"
-    killed = subprocess.run([sys.executable, script, out], stdout=subprocess.PIPE, text=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
-    workers = [int(line) for line in killed.stdout.split()]
+    # A file and no pipe: reading that to its end would wait for the workers too.
+    with (tmp_path / "said").open("w") as said:
+        killed = subprocess.Popen([sys.executable, script, out, tmp_path / "said"], stdout=said)
+        assert killed.wait() == -signal.SIGKILL
+    workers = [int(line) for line in (tmp_path / "said").read_text().split()]
     assert len(workers) == 2
     assert len(list(out.glob(".*.partial"))) == 1
     folder = Path(write_standin("iemocap", out, utterances=12, seed=1, workers=1)["folder"])

@@ -75,7 +75,7 @@ def bench_models(
     chunks: int = 96,
     tokens: int = 50,
     top_p: tuple[float, ...] = TOP_P,
-    repeats: int = 7,
+    repeats: int = 5,
     precision: Precision = "32-true",
     device: str = "cpu",
     scopes: tuple[str, ...] = tuple(SCOPES),

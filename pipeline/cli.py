@@ -231,12 +231,19 @@ def flops(
     config: Config = None,
     top_p: TopP = None,
     modalities: Modalities = None,
+    run: Annotated[Path | None, typer.Option(help="A run folder: also what its training really multiplied.")] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Multiply-adds by part and parameters, beside the figures of the paper."""
     from pipeline.flops import flops as count
-    from pipeline.flops import format_flops
+    from pipeline.flops import flops_of_run, format_flops
+
+    if run is not None:
+        if any(value is not None for value in (model, config, top_p, modalities, settings)):
+            raise ConfigError("--run says which model it is: leave the other flags out")
+        _print(flops_of_run(run), as_json, format_flops)
+        return
 
     if unused := set(parse_assignments(settings or [])) & set(TrainSettings.model_fields):
         raise ConfigError(f"--set {', '.join(sorted(unused))}: a setting of training, which changes no count here")

@@ -21,6 +21,7 @@ from pipeline.config import (
     load_config,
 )
 from pipeline.evaluate import evaluate
+from pipeline.flops import flops_of_run
 from pipeline.predict import failed, format_predictions, predict, read_transcript
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
@@ -158,6 +159,14 @@ def test_a_saved_model_is_the_trained_one(chain):
     for i in range(2):
         expected = scores.loc[data[i].id, [f"score_{name}" for name in data.emotions]].to_numpy(float)
         np.testing.assert_allclose(logits[i].sigmoid().numpy(), expected, atol=1e-4)
+
+
+def test_flops_of_a_run_are_those_of_its_log(chain):
+    folder = chain.runs[1].folder
+    last = pd.read_csv(folder / "log.csv").iloc[-1]
+    counted = flops_of_run(folder)["run"]["per_utterance"]
+    assert counted["face"] == pytest.approx(last["face.macs"])
+    assert counted["mel"] == pytest.approx(last["mel.macs"])
 
 
 def test_the_page_shows_both_models_and_says_stand_in(chain, tmp_path):

@@ -14,8 +14,8 @@ from torch.utils.data import Dataset
 from data_tools import mel
 from data_tools.batch import Batch
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, emotions_of, read_manifest
-from data_tools.store import STORE_FILE, STORE_FOLDER, DialogueStore, Features, store_path
+from data_tools.manifest import LABEL_PREFIX, STORE_FILE, STORE_FOLDER, emotions_of, read_manifest
+from data_tools.store import DialogueStore, Features, store_path
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 

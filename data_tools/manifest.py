@@ -13,6 +13,9 @@ from data_tools.files import atomic_path
 
 UTTERANCES_FILE = "utterances.parquet"
 REJECTS_FILE = "rejects.parquet"
+# Written last by stage 2: without it the store is unfinished. Holds the settings and every dialogue's fingerprint.
+STORE_FOLDER = "store"
+STORE_FILE = "store.json"
 LABEL_PREFIX = "label_"
 
 

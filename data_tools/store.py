@@ -13,10 +13,8 @@ from torch import Tensor
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
+from data_tools.manifest import STORE_FOLDER
 
-STORE_FOLDER = "store"
-# Written last: without it the store is unfinished. Holds the settings and the fingerprint of every dialogue.
-STORE_FILE = "store.json"
 # Raised when the meaning of the stored tensors changes, so that an old store is made anew instead of misread.
 STORE_VERSION = 1
 

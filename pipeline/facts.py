@@ -13,8 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX
-from data_tools.store import STORE_FOLDER
+from data_tools.manifest import LABEL_PREFIX, STORE_FOLDER
 from pipeline.losses import PRESENT_FROM, positive_weights
 
 STANDIN_NOTICE = "stand-in data: scores say nothing about people"

@@ -17,11 +17,9 @@ from data_tools import mel
 from data_tools.errors import DataError
 from data_tools.faces import FaceDetector, crop_faces
 from data_tools.files import folder_lock, sweep, write_json
-from data_tools.manifest import Reject, read_manifest, read_rejects, write_rejects
+from data_tools.manifest import STORE_FILE, STORE_FOLDER, Reject, read_manifest, read_rejects, write_rejects
 from data_tools.media import read_audio, read_frames
 from data_tools.store import (
-    STORE_FILE,
-    STORE_FOLDER,
     DialogueStore,
     Features,
     read_fingerprint,

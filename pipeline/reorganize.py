@@ -13,6 +13,8 @@ from data_tools.corpora.release import STAGE, printable
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
 from data_tools.manifest import (
+    STORE_FILE,
+    STORE_FOLDER,
     UTTERANCES_FILE,
     Clip,
     Reject,
@@ -129,6 +131,8 @@ def _cut_all(dialogues: Sequence[Dialogue], workers: int, reporter: Reporter) ->
     if todo:
         # From here on the old manifest would name clips that are being replaced.
         (todo[0].data_dir / UTTERANCES_FILE).unlink(missing_ok=True)
+        # And the old features would be of clips that are gone; preprocess keeps those that still fit.
+        (todo[0].data_dir / STORE_FOLDER / STORE_FILE).unlink(missing_ok=True)
     finished = run_tasks(make_clips, todo, workers, preload="data_tools.clips")
     for dialogue, result in reporter.track(finished, len(todo), "reorganize", "dialogues"):
         results[dialogue.folder.name] = _died(dialogue) if isinstance(result, Died) else result

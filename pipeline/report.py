@@ -77,7 +77,18 @@ def _summary(data: Path, runs: Sequence[Run]) -> str:
     counts = UtteranceDataset(data).table["split"].value_counts()
     splits = ", ".join(f"{counts[name]} {name}" for name in ("train", "valid", "test") if name in counts)
     epochs = "; ".join(f"{run.name}: {run.summary['epochs']} epochs, best {run.summary['best_epoch']}" for run in runs)
-    return f"{counts.sum()} utterances ({splits}). {epochs}."
+    return f"{counts.sum()} utterances ({splits}). {epochs}.{_single_label(runs)}"
+
+
+def _single_label(runs: Sequence[Run]) -> str:
+    """How often the highest-scoring emotion is the true one, where every utterance has exactly one."""
+    found = {run.name: run.summary["splits"][SPLIT]["metrics"].get("single_label") for run in runs}
+    if not all(found.values()):
+        return ""
+    entries = {name: metrics["accuracy"] for name, metrics in found.items()}
+    shown = ", ".join(f"{name} {entry['value']:.3f}" for name, entry in entries.items())
+    baseline = next(iter(entries.values()))["baseline"]
+    return f" The highest-scoring emotion is the true one: {shown}; the most frequent one of train: {baseline:.3f}."
 
 
 def _definitions(report: dict[str, Any]) -> str:

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram
 
-RATE_HZ = 16_000
+from data_tools.media import AUDIO_RATE_HZ
+
+RATE_HZ = AUDIO_RATE_HZ  # 16 kHz, at which the clips' sound is kept
 WINDOW_MS = 25
 HOP_MS = 12.5
 N_MELS = 128

@@ -46,7 +46,7 @@ def train(
     models.config_of(str(model_settings["name"]), {k: v for k, v in model_settings.items() if k != "name"})
     # As it is on this machine, so that the run folder says what was used and a resumed run goes on in it.
     precision = resolved_precision(settings.precision, settings.device)
-    settings = TrainSettings(**{**settings.model_dump(), "precision": precision})
+    settings = settings.model_copy(update={"precision": precision})
     fabric = start_fabric(settings.device, settings.precision)
     train_split, valid_split = load_split(settings.data, "train"), load_split(settings.data, "valid")
     facts = DataFacts.of(settings.data, train_split, valid_split)

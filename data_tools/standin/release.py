@@ -15,13 +15,13 @@ from uuid import uuid4
 import cv2
 from filelock import FileLock, Timeout
 
+from data_tools.corpora.release import STANDIN_FILE
 from data_tools.errors import DataError
 from data_tools.files import write_json, write_text
 from data_tools.processes import end_with_parent
 from data_tools.standin import iemocap, mosei
 from data_tools.standin.record import Made, Truth, write_truths
 
-SETTINGS_FILE = "STANDIN.json"
 _VERSION = 1  # a part of the settings: raise it when the same settings give other bytes
 _MOST_UTTERANCES = 100_000  # beyond it a dialogue of IEMOCAP would need turns of four digits
 _CORPORA: dict[str, ModuleType] = {"iemocap": iemocap, "mosei": mosei}
@@ -128,7 +128,7 @@ def _summary_of_existing(folder: Path, settings: dict[str, Any]) -> dict[str, An
     if not folder.exists():
         return None
     try:
-        summary = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
+        summary = json.loads((folder / STANDIN_FILE).read_text(encoding="utf-8"))
         found = summary["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{folder} is there and is no stand-in; it is left alone: choose another --out") from None
@@ -158,7 +158,7 @@ def _write(corpus: ModuleType, root: Path, settings: dict[str, Any], workers: in
         "video_s": round(sum(part.seconds for part in made), 3),
         "is": "a stand-in; no score on it means anything about people",
     }
-    write_json(root / SETTINGS_FILE, summary)
+    write_json(root / STANDIN_FILE, summary)
     return summary
 
 

@@ -1,5 +1,7 @@
-"""The clips of one source video: wavs, then mp4s in a single decoding pass, then a receipt that says it is done."""
+"""The clips of one dialogue: wavs, then mp4s in a single pass over each video, then a receipt that says it is done."""
 
+import math
+from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,9 +36,9 @@ class _UnusableError(Exception):
 
 
 def make_clips(dialogue: Dialogue) -> DialogueResult:
-    """Cut all utterances of one video into clips/<dialogue>/; the receipt is written last.
+    """Cut all utterances of a dialogue into clips/<dialogue>/; the receipt is written last.
 
-    Each utterance gets a wav (16 kHz mono 16-bit PCM) of exactly its interval, or its own sentence wav whole, and
+    Each utterance gets a wav (16 kHz mono 16-bit PCM) of exactly its interval, or its own sound file whole, and
     an mp4 of its frames with that sound.
 
     Raises:
@@ -44,7 +46,11 @@ def make_clips(dialogue: Dialogue) -> DialogueResult:
     """
     begin(dialogue)
     result = DialogueResult()
-    _cut(dialogue, _write_wavs(dialogue, result), result)
+    videos: dict[str, list[Utterance]] = defaultdict(list)
+    for utterance in _write_wavs(dialogue, result):
+        videos[utterance.source_video].append(utterance)
+    for name, utterances in videos.items():
+        _cut(dialogue, dialogue.root / name, utterances, result)
     write_receipt(dialogue, result)
     return result
 
@@ -56,11 +62,13 @@ def _write_wavs(dialogue: Dialogue, result: DialogueResult) -> list[Utterance]:
         sounds = _Sounds(dialogue, opened)
         for utterance in dialogue.utterances:
             try:
-                _check_duration(dialogue, utterance)
+                if math.isfinite(utterance.end_s):
+                    _check_duration(dialogue, utterance.end_s - utterance.start_s)
                 if utterance.audio_is_cut:
-                    samples = _sentence(dialogue.root / utterance.source_audio, utterance)
+                    samples = _whole(dialogue.root / utterance.source_audio, utterance)
                 else:
                     samples = sounds.interval(utterance)
+                _check_duration(dialogue, len(samples) / AUDIO_RATE_HZ)
                 write_wav(dialogue.wav(utterance), samples)
                 usable.append(utterance)
             except _UnusableError as problem:
@@ -68,11 +76,11 @@ def _write_wavs(dialogue: Dialogue, result: DialogueResult) -> list[Utterance]:
     return usable
 
 
-def _cut(dialogue: Dialogue, utterances: list[Utterance], result: DialogueResult) -> None:
-    """Write the pictures; an utterance whose picture fails loses its wav too."""
-    boxes = _boxes(dialogue, utterances, result) if utterances else {}
+def _cut(dialogue: Dialogue, video: Path, utterances: list[Utterance], result: DialogueResult) -> None:
+    """Write the pictures out of one video; an utterance whose picture fails loses its wav too."""
+    boxes = _boxes(video, utterances, result)
     cuts = [Cut(u.start_s, u.end_s, dialogue.clip(u), boxes.get(u.half or ""), dialogue.wav(u)) for u in utterances]
-    for utterance, outcome in zip(utterances, cut_video(dialogue.video, cuts, dialogue.settings.crf), strict=True):
+    for utterance, outcome in zip(utterances, cut_video(video, cuts, dialogue.settings.crf), strict=True):
         if outcome.failure:
             dialogue.wav(utterance).unlink(missing_ok=True)
             _reject(dialogue, result, utterance, (utterance.source_video, outcome.failure, outcome.detail))
@@ -80,15 +88,13 @@ def _cut(dialogue: Dialogue, utterances: list[Utterance], result: DialogueResult
             result.made.append(Made(utterance.utterance_id, outcome.end_s, outcome.fps))
 
 
-def _boxes(
-    dialogue: Dialogue, utterances: list[Utterance], result: DialogueResult
-) -> dict[str, tuple[int, int, int, int]]:
+def _boxes(video: Path, utterances: list[Utterance], result: DialogueResult) -> dict[str, tuple[int, int, int, int]]:
     """The region of each half that is asked for, from the video's first frame."""
     halves = sorted({utterance.half for utterance in utterances if utterance.half})
     if not halves:
         return {}
     try:
-        _, frame = next(read_frames(dialogue.video, every_ms=1000))
+        _, frame = next(read_frames(video, every_ms=1000))
     except DataError:
         return {}  # cutting fails for the same reason, and reports it for each utterance
     boxes: dict[str, tuple[int, int, int, int]] = {}
@@ -99,8 +105,8 @@ def _boxes(
     return boxes
 
 
-def _check_duration(dialogue: Dialogue, utterance: Utterance) -> None:
-    settings, duration_s = dialogue.settings, utterance.end_s - utterance.start_s
+def _check_duration(dialogue: Dialogue, duration_s: float) -> None:
+    settings = dialogue.settings
     if duration_s < settings.min_duration_s:
         raise _UnusableError(
             "interval:short", f"it lasts {duration_s:.3f} s; min_duration_s is {settings.min_duration_s}"
@@ -111,17 +117,24 @@ def _check_duration(dialogue: Dialogue, utterance: Utterance) -> None:
         )
 
 
-def _sentence(wav: Path, utterance: Utterance) -> np.ndarray:
-    """The whole of a file that holds this utterance alone; one of another length is damaged or another sentence."""
+def _whole(file: Path, utterance: Utterance) -> np.ndarray:
+    """All sound of a file that holds this utterance alone; one of another length is damaged or another utterance."""
     try:
-        samples = read_audio(wav)
+        samples = read_audio(file)
     except DataError as error:
         raise _UnusableError("audio:unreadable", str(error)) from error
-    found_s, expected_s = len(samples) / AUDIO_RATE_HZ, utterance.end_s - utterance.start_s
-    if abs(found_s - expected_s) > END_SLACK_S:
+    found_s, interval_s, stated_s = (
+        len(samples) / AUDIO_RATE_HZ,
+        utterance.end_s - utterance.start_s,
+        utterance.stated_s,
+    )
+    if math.isfinite(interval_s) and abs(found_s - interval_s) > END_SLACK_S:
         raise _UnusableError(
-            "audio:length", f"{wav.name} lasts {found_s:.2f} s, the label's interval {expected_s:.2f} s"
+            "audio:length", f"{file.name} lasts {found_s:.2f} s, the label's interval {interval_s:.2f} s"
         )
+    # A clip that was cut by others seldom fits its label to the frame; one of another sentence is far off.
+    if stated_s is not None and abs(found_s - stated_s) > END_SLACK_S + stated_s:
+        raise _UnusableError("clip:length", f"{file.name} lasts {found_s:.2f} s, the release says {stated_s:.2f} s")
     return samples
 
 
@@ -136,23 +149,25 @@ class _Sounds:
         """The sound of one utterance, (S,) float32."""
         name = utterance.source_audio
         if name not in self.files:
-            self.files[name] = self._open(self.dialogue.root / name)
+            self.files[name] = self._open(name, utterance.source_video)
         file = self.files[name]
         if isinstance(file, _UnusableError):
             raise file
         path, duration_s = file
-        if utterance.start_s >= duration_s or utterance.end_s > duration_s + END_SLACK_S:
+        end_s = duration_s if math.isinf(utterance.end_s) else utterance.end_s
+        if utterance.start_s >= duration_s or end_s > duration_s + END_SLACK_S:
             raise _UnusableError(
                 "interval:outside", f"the interval ends after the sound, which lasts {duration_s:.2f} s"
             )
         try:
-            return read_audio(path, AUDIO_RATE_HZ, utterance.start_s, utterance.end_s)
+            return read_audio(path, AUDIO_RATE_HZ, utterance.start_s, end_s)
         except DataError as error:
             raise _UnusableError("audio:unreadable", str(error)) from error
 
-    def _open(self, source: Path) -> tuple[Path, float] | _UnusableError:
+    def _open(self, name: str, video: str) -> tuple[Path, float] | _UnusableError:
+        source = self.dialogue.root / name
         try:
-            if source == self.dialogue.video and not has_audio(source):
+            if name == video and not has_audio(source):
                 return _UnusableError("no_audio", f"there is no wav, and {source.name} has no sound track")
             temporary = self.dialogue.folder / f".{source.stem}.sound.tmp.wav"
             path = self.opened.enter_context(seekable_sound(source, temporary))
@@ -160,7 +175,7 @@ class _Sounds:
         except ClipError:
             raise
         except DataError as error:
-            kind = "video" if source == self.dialogue.video else "audio"
+            kind = "video" if name == video else "audio"
             return _UnusableError(f"{kind}:unreadable", str(error))
 
 

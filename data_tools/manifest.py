@@ -1,7 +1,7 @@
 """The records between the stages: one utterance, one reject, and their Parquet files."""
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,12 +23,14 @@ LABEL_PREFIX = "label_"
 class Utterance:
     """One labelled utterance of a raw release, as its reader found it; no media has been opened yet.
 
-    start_s, end_s: seconds in the source video.
-    labels: emotion -> value in [0, 1], in the label order of the data set.
+    start_s, end_s: seconds in the source video; `end_s` is infinite for "to the end of the file".
+    labels: emotion -> value in [0, 1], in the label order of the data set; empty where only sentiment is labelled.
     sentiment: None where the corpus has none.
     source_video, source_audio: paths relative to the release root, with forward slashes.
     audio_is_cut: the audio file holds this utterance alone, so it is taken whole (IEMOCAP's sentence wavs).
     half: which half of the picture shows the speaker; None for the whole picture.
+    fold: the split that the release itself states; empty where it states none.
+    stated_s: seconds that the release says the file lasts; one that is far from it is another recording.
     """
 
     utterance_id: str
@@ -44,6 +46,8 @@ class Utterance:
     source_audio: str
     audio_is_cut: bool = False
     half: Literal["left", "right"] | None = None
+    fold: Literal["", "train", "valid", "test"] = ""
+    stated_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,10 @@ class Reject:
 
 @dataclass(frozen=True)
 class Clip:
-    """One row of the manifest: an utterance whose clip is on disk. Paths are relative to the data folder."""
+    """One row of the manifest: an utterance whose clip is on disk. Paths are relative to the data folder.
+
+    no_face_share: share of the sampled frames without a face, in [0, 1]; None until stage 2 has looked for them.
+    """
 
     utterance_id: str
     dialogue_id: str
@@ -80,6 +87,7 @@ class Clip:
     source_video: str
     source_audio: str
     fps: float
+    no_face_share: float | None = None
 
 
 _COLUMNS_BEFORE_LABELS = [
@@ -94,7 +102,7 @@ _COLUMNS_BEFORE_LABELS = [
     "clip",
     "wav",
 ]
-_COLUMNS_AFTER_LABELS = ["sentiment", "source_video", "source_audio", "fps"]
+_COLUMNS_AFTER_LABELS = ["sentiment", "source_video", "source_audio", "fps", "no_face_share"]
 
 
 def write_manifest(data_dir: Path, clips: Sequence[Clip], emotions: Sequence[str]) -> None:
@@ -116,9 +124,25 @@ def write_manifest(data_dir: Path, clips: Sequence[Clip], emotions: Sequence[str
     columns["sentiment"] = pd.Series([row.sentiment for row in rows], dtype="float32")
     for name in ("source_video", "source_audio"):
         columns[name] = pd.Series([getattr(row, name) for row in rows], dtype="str")
-    columns["fps"] = pd.Series([row.fps for row in rows], dtype="float32")
+    for name in ("fps", "no_face_share"):
+        columns[name] = pd.Series([getattr(row, name) for row in rows], dtype="float32")
+    _write_table(data_dir, pd.DataFrame(columns))
+
+
+def write_no_face_shares(data_dir: Path, shares: Mapping[str, float]) -> None:
+    """Put the share of frames without a face, by utterance id, into the manifest; the others have none then.
+
+    Raises:
+        DataError: as `read_manifest`.
+    """
+    table = read_manifest(data_dir)
+    table["no_face_share"] = table["utterance_id"].map(shares).astype("float32")
+    _write_table(data_dir, table)
+
+
+def _write_table(data_dir: Path, table: pd.DataFrame) -> None:
     with atomic_path(data_dir / UTTERANCES_FILE) as temporary:
-        pd.DataFrame(columns).to_parquet(temporary, index=False)
+        table.to_parquet(temporary, index=False)
 
 
 def read_manifest(data_dir: Path) -> pd.DataFrame:
@@ -132,8 +156,10 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
         raise DataError(f"no manifest: looked for {path}; make it with `{_command(data_dir)}`")
     table = _read_table(path)
     missing = [name for name in _COLUMNS_BEFORE_LABELS + _COLUMNS_AFTER_LABELS if name not in table.columns]
-    if missing or not emotions_of(table):
-        raise DataError(f"{path} lacks the columns {missing or ['label_*']}; run `pipeline reorganize` again")
+    if missing:
+        raise DataError(f"{path} lacks the columns {missing}; run `pipeline reorganize` again")
+    if not emotions_of(table) and table["sentiment"].isna().all():
+        raise DataError(f"{path} has neither a label_<emotion> column nor a sentiment; run `pipeline reorganize` again")
     return table
 
 

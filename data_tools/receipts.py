@@ -14,7 +14,7 @@ CLIPS_FOLDER = "clips"
 _RECEIPT = "receipt.json"
 _OURS = {".mp4", ".wav"}
 # Raise it when the same settings begin to give other clips: all of them are then made again.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ClipSettings:
 
 @dataclass(frozen=True)
 class Dialogue:
-    """One source video of the release at `root`, and the utterances to cut out of it into `data_dir`."""
+    """A dialogue of the release at `root`, and the utterances to cut out of its videos into `data_dir`."""
 
     root: Path
     data_dir: Path
@@ -39,11 +39,6 @@ class Dialogue:
     def folder(self) -> Path:
         """Where the clips go: clips/<dialogue>."""
         return self.data_dir / CLIPS_FOLDER / self.utterances[0].dialogue_id
-
-    @property
-    def video(self) -> Path:
-        """The source of the pictures."""
-        return self.root / self.utterances[0].source_video
 
     @property
     def sources(self) -> list[Path]:
@@ -129,16 +124,19 @@ def read_receipt(dialogue: Dialogue) -> DialogueResult | None:
         return None  # no receipt, a broken one, or one from another version: the work is done again
 
 
-def clear_others(data_dir: Path, dialogue_ids: set[str]) -> None:
+def clear_others(data_dir: Path, dialogue_ids: set[str], spared: set[str]) -> None:
     """Delete the clips of dialogues that are not in the data set any more (other emotions, another release).
 
+    spared: utterances whose clips stay, with their whole dialogue: their sources are broken, maybe for a moment only.
     Only files that a receipt names, and what killed runs left half-written beside them: all else is someone else's.
 
     Raises:
         DataError: the folder cannot be written to.
     """
     for folder in sorted((data_dir / CLIPS_FOLDER).glob("*")):
-        if folder.name not in dialogue_ids and (folder / _RECEIPT).is_file() and not folder.is_symlink():
+        if folder.name in dialogue_ids or not (folder / _RECEIPT).is_file() or folder.is_symlink():
+            continue
+        if not any(Path(name).stem in spared for name in _recorded(folder)):
             _delete_recorded(folder)
             try:
                 (folder / _RECEIPT).unlink()
@@ -171,7 +169,8 @@ def _cannot_clear(folder: Path, error: OSError) -> DataError:
 
 
 def _fingerprint(dialogue: Dialogue) -> str:
-    cuts = [(u.utterance_id, u.start_s, u.end_s, u.source_audio, u.audio_is_cut, u.half) for u in dialogue.utterances]
+    wanted = ("utterance_id", "start_s", "end_s", "source_video", "source_audio", "audio_is_cut", "half", "stated_s")
+    cuts = [[getattr(utterance, name) for name in wanted] for utterance in dialogue.utterances]
     sizes = [path.stat().st_size if path.is_file() else None for path in dialogue.sources]
-    everything = [_VERSION, asdict(dialogue.settings), str(dialogue.utterances[0].source_video), cuts, sizes]
+    everything = [_VERSION, asdict(dialogue.settings), cuts, sizes]
     return blake2b(json.dumps(everything).encode(), digest_size=16).hexdigest()

@@ -15,7 +15,7 @@ from data_tools.manifest import Reject, Utterance
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
-SPECS = "random, random:utterance, session:K, speaker:ID, lists:FOLDER"
+SPECS = "random, random:utterance, release, session:K, speaker:ID, lists:FOLDER"
 
 _RANDOM_SHARES: dict[Split, float] = {"train": 0.7, "valid": 0.1, "test": 0.2}
 _VALID_OF_REST: dict[Split, float] = {"train": 0.8, "valid": 0.2}
@@ -50,18 +50,22 @@ def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int) -> Spli
     spec:
         random: 70/10/20 % of the utterances, whole dialogues at a time, so that no dialogue is shared.
         random:utterance: 70/10/20 % of single utterances, as in the MESM paper; dialogues and speakers are shared.
+        release: the split that the release itself states for each utterance.
         session:K: test is session K; valid is 20 % of the other sessions, whole dialogues at a time.
         speaker:ID: test is this speaker; valid is the partner of the same session, else 20 % of the rest.
         lists:FOLDER: text files of utterance, dialogue or video ids, one a line, named by train, valid and test.
 
     Raises:
-        DataError: unknown spec, session or speaker; lists that are missing, empty or contradict each other.
+        DataError: unknown spec, session or speaker; a release that states no split; lists that are missing, empty
+            or contradict each other.
     """
     kind, _, value = spec.partition(":")
     if spec == "random":
         result = _random(utterances, seed, lambda utterance: utterance.dialogue_id)
     elif spec == "random:utterance":
         result = _random(utterances, seed, lambda utterance: utterance.utterance_id)
+    elif spec == "release":
+        result = _by_release(utterances)
     elif kind == "session" and value:
         result = _by_session(utterances, value, seed)
     elif kind == "speaker" and value:
@@ -87,6 +91,17 @@ def shared_between(groups: Mapping[str, str], by_id: Mapping[str, Split]) -> dic
 
 def _random(utterances: Sequence[Utterance], seed: int, unit: Callable[[Utterance], str]) -> SplitResult:
     return SplitResult(_allocate(utterances, _RANDOM_SHARES, seed, unit))
+
+
+def _by_release(utterances: Sequence[Utterance]) -> SplitResult:
+    by_id: dict[str, Split] = {u.utterance_id: u.fold for u in utterances if u.fold}
+    if utterances and not by_id:
+        raise DataError(f"split release: this release states no split of its own; choose another: {SPECS}")
+    detail = "the release states no split for it"
+    rejects = [
+        Reject(u.utterance_id, u.source_video, STAGE, "split:not_listed", detail) for u in utterances if not u.fold
+    ]
+    return SplitResult(by_id, rejects)
 
 
 def _by_session(utterances: Sequence[Utterance], session: str, seed: int) -> SplitResult:

@@ -135,6 +135,7 @@ class DialogueStore:
         slices = {name: self._file.get_slice(name)[faces] for name in _PER_FACE}
         return Features(**slices, logmel=self._file.get_slice("logmel")[mels])
 
-    def face_scores(self) -> Tensor:
-        """(F,) float32 of all utterances of the dialogue."""
-        return self._file.get_tensor("face_score")
+    def face_scores(self, utterance_id: str) -> Tensor:
+        """(F,) float32 of one utterance, without reading its faces."""
+        i = self._position[utterance_id]
+        return self._file.get_slice("face_score")[self._faces[i] : self._faces[i + 1]]

@@ -111,7 +111,7 @@ def reorganize(
     root: Annotated[Path | None, typer.Option(help="The raw release, by default raw/...")] = None,
     out: Annotated[Path | None, typer.Option(help="The data folder to write, by default data/<dataset>.")] = None,
     split: Annotated[
-        str | None, typer.Option(help="random, random:utterance, session:K, speaker:ID or lists:PATH.")
+        str | None, typer.Option(help="random, random:utterance, release, session:K, speaker:ID or lists:PATH.")
     ] = None,
     seed: int | None = None,
     workers: Workers = None,

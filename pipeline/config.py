@@ -49,11 +49,12 @@ class ReorganizeSettings(Settings):
     dataset: str
     root: Path = Field(description="the raw release; found a few levels up or down from here")
     out: Path
-    emotions: tuple[str, ...] = Field(min_length=1, description="label order")
+    emotions: tuple[str, ...] = Field(description="label order; none where only sentiment is wanted")
+    reader: dict[str, Any] = Field({}, description="options of this corpus' reader alone")
     split: str = Field(
         "random",
-        pattern=r"^(random|random:utterance|session:\w+|speaker:\w+|lists:.+)$",
-        description="random, random:utterance, session:K, speaker:ID or lists:FOLDER",
+        pattern=r"^(random|random:utterance|release|session:\w+|speaker:.+|lists:.+)$",
+        description="random, random:utterance, release, session:K, speaker:ID or lists:FOLDER",
     )
     seed: int = Field(0, ge=0)
     workers: int = Field(default_factory=available_cores, ge=1)

@@ -17,7 +17,15 @@ from data_tools import mel
 from data_tools.errors import DataError
 from data_tools.faces import FaceDetector, crop_faces
 from data_tools.files import folder_lock, sweep, write_json
-from data_tools.manifest import STORE_FILE, STORE_FOLDER, Reject, read_manifest, read_rejects, write_rejects
+from data_tools.manifest import (
+    STORE_FILE,
+    STORE_FOLDER,
+    Reject,
+    read_manifest,
+    read_rejects,
+    write_no_face_shares,
+    write_rejects,
+)
 from data_tools.media import read_audio, read_frames
 from data_tools.store import (
     DialogueStore,
@@ -49,6 +57,7 @@ class _Done:
     utterances: int
     faces: int
     faces_found: int
+    no_face_shares: dict[str, float]
     rejects: list[Reject]
 
 
@@ -76,6 +85,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     with folder_lock(settings.data):
         _start(settings.data, {task.dialogue_id for task in tasks})
         fingerprints: dict[str, str] = {}
+        no_face_shares: dict[str, float] = {}
         results = run_tasks(_preprocess_dialogue, tasks, workers, preload=__name__)
         for task, result in reporter.track(results, len(tasks), "preprocess", "dialogues"):
             if isinstance(result, Died):
@@ -86,6 +96,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             fingerprints[task.dialogue_id] = result.fingerprint
             totals["dialogues_kept"] += result.reused
             totals["dialogues_done"] += not result.reused
+            no_face_shares |= result.no_face_shares
             for name in ("utterances", "faces", "faces_found"):
                 totals[name] += getattr(result, name)
         write_rejects(settings.data, [r for r in read_rejects(settings.data) if r.stage != STAGE] + rejects)
@@ -93,6 +104,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             raise DataError(f"all {len(table)} clips in {settings.data} are broken, e.g. {rejects[0].detail}")
         summary = _summary(totals, rejects)
         about = {"settings": _what_matters(settings), "fingerprints": dict(sorted(fingerprints.items()))}
+        write_no_face_shares(settings.data, no_face_shares)
         write_json(settings.data / STORE_FOLDER / STORE_FILE, summary | about)
     _say(summary, len(table), reporter)
     return summary
@@ -143,8 +155,10 @@ def _preprocess_dialogue(task: _Task) -> _Done:
     store = DialogueStore(path)
     clips = {utterance_id: clip for utterance_id, clip, _ in task.clips}
     rejects = [Reject(name, clips[name], STAGE, reason, detail) for name, (reason, detail) in store.rejected.items()]
-    scores = store.face_scores()
-    return _Done(fingerprint, reused, len(store.utterance_ids), len(scores), int((scores > 0).sum()), rejects)
+    found = {name: store.face_scores(name) > 0 for name in store.utterance_ids}
+    faces, faces_found = sum(map(len, found.values())), sum(int(flags.sum()) for flags in found.values())
+    shares = {name: 1 - float(flags.float().mean()) for name, flags in found.items() if len(flags)}
+    return _Done(fingerprint, reused, len(found), faces, faces_found, shares, rejects)
 
 
 def _write_dialogue(task: _Task, path: Path, fingerprint: str) -> None:

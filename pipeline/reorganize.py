@@ -1,6 +1,7 @@
 """Stage 1: a raw release -> one clip per utterance, a manifest, and a reason for everything that was left out."""
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
@@ -19,6 +20,7 @@ from data_tools.manifest import (
     Clip,
     Reject,
     Utterance,
+    read_manifest,
     read_rejects,
     write_manifest,
     write_rejects,
@@ -51,7 +53,7 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             release's names and texts show that already, nothing is touched: the sources may be gone for a moment
             only. Where it shows while cutting, everything that could be made is written before that.
     """
-    release = read_release(settings.dataset, settings.root, settings.emotions)
+    release = read_release(settings.dataset, settings.root, settings.emotions, settings.reader)
     out = settings.out.absolute()
     if out == release.root or release.root in out.parents:
         raise DataError(f"--out {settings.out} lies inside the release {release.root}; nothing is written there")
@@ -62,7 +64,7 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     with folder_lock(out):
         _check_owner(out, settings.dataset)
         results = _cut_all(_dialogues(release.root, out, wanted, settings), settings.workers, reporter)
-        clips = _rows(wanted, results, split)
+        clips = _rows(wanted, results, split, _no_face_shares(out))
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
         summary = _summary(settings, release, split, clips, rejects)
         summary["notes"] += _video_notes(results)
@@ -73,8 +75,8 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             write_json(out / DATASET_FILE, summary)
             write_manifest(out, clips, settings.emotions)
             # Last, when no manifest names them any more. Those whose sources are broken may be wanted again soon.
-            broken = {_dialogue_of(reject) for reject in rejects if _is_broken(reject)}
-            clear_others(out, {utterance.dialogue_id for utterance in wanted} | broken)
+            broken = {reject.utterance_id for reject in rejects if reject.utterance_id and _is_broken(reject)}
+            clear_others(out, {utterance.dialogue_id for utterance in wanted}, spared=broken)
         else:
             (out / UTTERANCES_FILE).unlink(missing_ok=True)
     for line in _lines(summary):
@@ -101,19 +103,31 @@ def _is_broken(reject: Reject) -> bool:
     return reject.utterance_id is not None and not reject.reason.startswith(_NOT_BROKEN)
 
 
-def _dialogue_of(reject: Reject) -> str:
-    """In both corpora an utterance's id is that of its dialogue, `_` and a number."""
-    return (reject.utterance_id or "").rpartition("_")[0]
+def _no_face_shares(out: Path) -> dict[str, float]:
+    """What stage 2 has put into the manifest, by utterance id; there is no manifest where a clip was just redone."""
+    if not (out / UTTERANCES_FILE).is_file():
+        return {}
+    try:
+        shares = read_manifest(out).set_index("utterance_id")["no_face_share"].dropna()
+    except DataError:
+        return {}  # damaged, or of another version: it is about to be replaced
+    return {str(utterance_id): float(share) for utterance_id, share in shares.items()}
 
 
 def _dialogues(root: Path, out: Path, utterances: Sequence[Utterance], settings: ReorganizeSettings) -> list[Dialogue]:
-    """One task a source video, the ones with most to cut first, so that no long one is left for the end."""
+    """One task a dialogue, the ones with most to cut first, so that no long one is left for the end."""
     grouped: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         grouped[utterance.dialogue_id].append(utterance)
     how = ClipSettings(settings.crf, settings.min_duration_s, settings.max_duration_s)
     tasks = [Dialogue(root, out, tuple(members), how) for members in grouped.values()]
-    return sorted(tasks, key=lambda task: (-max(u.end_s for u in task.utterances), task.utterances[0].dialogue_id))
+    return sorted(tasks, key=lambda task: (-_size(task), task.utterances[0].dialogue_id))
+
+
+def _size(task: Dialogue) -> float:
+    """How far the videos have to be decoded, in seconds where the release says so."""
+    ends = [u.end_s if math.isfinite(u.end_s) else u.stated_s or 0.0 for u in task.utterances]
+    return max(ends)
 
 
 def _cut_all(dialogues: Sequence[Dialogue], workers: int, reporter: Reporter) -> dict[str, DialogueResult]:
@@ -147,7 +161,12 @@ def _died(dialogue: Dialogue) -> DialogueResult:
     )
 
 
-def _rows(utterances: Sequence[Utterance], results: Mapping[str, DialogueResult], split: SplitResult) -> list[Clip]:
+def _rows(
+    utterances: Sequence[Utterance],
+    results: Mapping[str, DialogueResult],
+    split: SplitResult,
+    no_face_shares: Mapping[str, float],
+) -> list[Clip]:
     made = {clip.utterance_id: clip for result in results.values() for clip in result.made}
     return [
         Clip(
@@ -166,6 +185,7 @@ def _rows(utterances: Sequence[Utterance], results: Mapping[str, DialogueResult]
             source_video=u.source_video,
             source_audio=u.source_audio,
             fps=made[u.utterance_id].fps,
+            no_face_share=no_face_shares.get(u.utterance_id),
         )
         for u in utterances
         if u.utterance_id in made

@@ -94,7 +94,7 @@ def _read_dialogue(release: Release, dialogue: _Dialogue, emotions: Sequence[str
         seen.add(turn.utterance_id)
         utterance = _utterance(release, dialogue, turn, texts, emotions)
         if utterance:
-            release.utterances.append(utterance)
+            release.add(utterance)
     for utterance_id, detail in unreadable:
         named = None if utterance_id is None or utterance_id in seen else utterance_id
         release.reject(named, dialogue.labels, "labels:unreadable", detail)

@@ -57,7 +57,7 @@ def read_mosei(root: Path, emotions: Sequence[str]) -> Release:
             seen.add(utterance_id)
             utterance = _utterance(release, path, segment, labels.get(utterance_id), lost)
             if utterance:
-                release.utterances.append(utterance)
+                release.add(utterance)
                 clamped += segment.start_s < 0
     for utterance_id in sorted(set(labels) - seen):
         release.reject(utterance_id, folder, "no_transcript", "it has labels, but no transcript line")

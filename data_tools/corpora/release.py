@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from data_tools.errors import DataError
 from data_tools.manifest import Reject, Utterance
@@ -13,6 +13,8 @@ STAGE = "reorganize"
 STANDIN_FILE = "STANDIN.json"
 
 _LEVELS = 2
+# File systems allow 255 bytes; what comes round an id (`.<id>.<process>.tmp.mp4`) needs some of them.
+_MAX_ID_BYTES = 200
 # Not str.splitlines: that one also breaks at U+2028 and other marks which occur inside transcripts.
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -35,6 +37,19 @@ class Release:
         """Whether a program made this release: no score on it means anything about people."""
         return any(is_file(folder / STANDIN_FILE) for folder in (self.root, self.root.parent))
 
+    def add(self, utterance: Utterance) -> None:
+        """Take `utterance` in, or reject it where its ids cannot be file names or its sources lie elsewhere."""
+        problem = _unsafe_id(utterance.utterance_id) or _unsafe_id(utterance.dialogue_id)
+        sources = (utterance.source_video, utterance.source_audio)
+        outside = next((name for name in sources if not _is_inside(name)), None)
+        if problem:
+            self.reject(utterance.utterance_id, self.root, "id:unsafe", problem)
+        elif outside is not None:
+            detail = f"{outside!r} is not a path below the release; copy or link the file into it"
+            self.reject(utterance.utterance_id, self.root, "path:outside", detail)
+        else:
+            self.utterances.append(utterance)
+
     def reject(self, utterance_id: str | None, source: Path, reason: str, detail: str) -> None:
         """Record that an utterance, or with None a file or line of `source`, is not used, and why."""
         named = None if utterance_id is None else printable(utterance_id)
@@ -43,6 +58,23 @@ class Release:
     def relative(self, path: Path) -> str:
         """`path` as the manifest names it: relative to the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
+
+
+def _unsafe_id(name: str) -> str:
+    """Why `name` cannot be the name of a file; empty where it can. Ids become file names as they are."""
+    if printable(name) != name or not name.isprintable():
+        return f"the id {printable(name)!r} holds characters that cannot be shown: no file may be called that"
+    if not name or name.startswith(".") or "/" in name or "\\" in name:
+        return f"the id {name!r} is empty, begins with a dot, or holds a slash: no file may be called that"
+    if len(name.encode()) > _MAX_ID_BYTES:
+        return f"the id {name[:40]!r}... has {len(name.encode())} bytes; the limit is {_MAX_ID_BYTES}"
+    return ""
+
+
+def _is_inside(relative: str) -> bool:
+    """Whether a path of a table stays below the release; links that a person has put there are followed."""
+    path = PurePosixPath(relative)
+    return bool(relative) and "\0" not in relative and not path.is_absolute() and ".." not in path.parts
 
 
 def find_root(start: Path, is_root: Callable[[Path], bool], looked_for: str, dataset: str) -> Path:

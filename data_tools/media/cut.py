@@ -1,5 +1,6 @@
 """Many clips out of one video in a single decoding pass."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -21,7 +22,7 @@ _SAME_S = 1e-4
 
 @dataclass(frozen=True)
 class Cut:
-    """One clip to be made: [start_s, end_s) of the source, in the clock a player shows.
+    """One clip to be made: [start_s, end_s) of the source, in the clock a player shows; end_s may be infinite.
 
     out: an .mp4 file. box: (left, top, width, height) in source pixels, None for the whole picture.
     sound: a mono wav that becomes the clip's sound track, beginning with the clip.
@@ -109,8 +110,9 @@ class _Pass:
             if not self.open and not self.waiting:
                 return
             damaged, self.before = False, shown
-        for number in [n for n in self.open if self.cuts[n].end_s <= end_s + END_SLACK_S]:
-            self._finish(number, end_s)
+        for number, cut in [(n, self.cuts[n]) for n in self.open]:
+            if cut.end_s <= end_s + END_SLACK_S or (math.isinf(cut.end_s) and not damaged):
+                self._finish(number, end_s)
         where = f"after the end of {self.source.name}, which has pictures up to {end_s:.2f} s"
         self.fail_rest("video:damaged" if damaged else "interval:outside", f"the interval ends {where}")
 

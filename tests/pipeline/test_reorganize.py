@@ -121,7 +121,7 @@ def test_manifest_and_rejects_account_for_every_utterance(release, done):
     assert list(table.columns) == [
         "utterance_id", "dialogue_id", "speaker", "session", "split", "start_s", "end_s", "text", "clip", "wav",
         "label_ang", "label_exc", "label_fru", "label_hap", "label_neu", "label_sad",
-        "sentiment", "source_video", "source_audio", "fps",
+        "sentiment", "source_video", "source_audio", "fps", "no_face_share",
     ]  # fmt: skip
     row = table.set_index("utterance_id").loc["Ses02M_script01_1_F002"]
     assert (row["speaker"], row["session"], row["start_s"], row["end_s"]) == ("Ses02F", "2", 3.6, 4.9)

@@ -16,7 +16,7 @@ from data_tools.files import atomic_path
 from data_tools.manifest import STORE_FOLDER
 
 # Raised when the meaning of the stored tensors changes, so that an old store is made anew instead of misread.
-STORE_VERSION = 1
+STORE_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Features:
     face_score: (F,) float32 detector probability; 0 where the frame's centre stands in for a face.
     face_landmarks: (F, 5, 2) float32 x, y in crop pixels (left eye, right eye, nose, mouth corners as seen in the
         picture); NaN where no face was found.
+    face_box: (F, 4) float32 x0, y0, x1, y1 of the square that was cut, in pixels of the clip's frame; it may reach over
+        the frame's edge. The largest square in the middle where no face was found.
     logmel: (M, 128) float16, see `data_tools.mel.log_mel`.
     """
 
@@ -35,6 +37,7 @@ class Features:
     face_time_s: Tensor
     face_score: Tensor
     face_landmarks: Tensor
+    face_box: Tensor
     logmel: Tensor
 
 
@@ -43,9 +46,10 @@ _EMPTY = Features(
     torch.zeros(0),
     torch.zeros(0),
     torch.zeros(0, 5, 2),
+    torch.zeros(0, 4),
     torch.zeros(0, 128, dtype=torch.float16),
 )
-_PER_FACE = ("faces", "face_time_s", "face_score", "face_landmarks")
+_PER_FACE = ("faces", "face_time_s", "face_score", "face_landmarks", "face_box")
 
 
 def store_path(data_dir: Path, dialogue_id: str) -> Path:

@@ -209,6 +209,7 @@ def extract_features(
         face_time_s=torch.tensor(times, dtype=torch.float32),
         face_score=torch.from_numpy(cut.scores),
         face_landmarks=torch.from_numpy(cut.landmarks),
+        face_box=torch.from_numpy(cut.boxes),
         logmel=mel.log_mel(torch.from_numpy(waveform), mel_settings.n_fft).half(),
     )
 

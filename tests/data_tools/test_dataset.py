@@ -24,6 +24,7 @@ def features(faces, rows):
         face_time_s=torch.zeros(faces),
         face_score=torch.ones(faces),
         face_landmarks=torch.zeros(faces, 5, 2),
+        face_box=torch.zeros(faces, 4),
         logmel=torch.randn(rows, 128, generator=torch.Generator().manual_seed(rows)).half(),
     )
 

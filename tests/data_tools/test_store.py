@@ -12,6 +12,7 @@ def features(faces, rows, seed=0):
         face_time_s=torch.arange(faces) * 0.5,
         face_score=torch.rand(faces, generator=generator),
         face_landmarks=torch.rand(faces, 5, 2, generator=generator),
+        face_box=100 * torch.randn(faces, 4, generator=generator),
         logmel=torch.randn(rows, 128, generator=generator).half(),
     )
 
@@ -48,4 +49,14 @@ def test_fingerprint_and_broken_files(tmp_path):
     path.write_bytes(path.read_bytes()[:100])
     assert read_fingerprint(path) is None
     with pytest.raises(DataError, match="pipeline preprocess"):
+        DialogueStore(path)
+
+
+def test_a_store_of_an_older_version_is_made_anew_and_not_misread(tmp_path, monkeypatch):
+    path = tmp_path / "d.safetensors"
+    monkeypatch.setattr("data_tools.store.STORE_VERSION", 1)
+    write_dialogue(path, {"u": features(1, 1)}, "print")
+    monkeypatch.undo()
+    assert read_fingerprint(path) is None
+    with pytest.raises(DataError, match="has store version 1.*pipeline preprocess"):
         DialogueStore(path)

@@ -34,6 +34,7 @@ def write_corpus(folder, sizes, labels=None, standin=True, emotions=EMOTIONS):
                 face_time_s=torch.arange(n_faces) * 0.5,
                 face_score=torch.ones(n_faces),
                 face_landmarks=torch.zeros(n_faces, 5, 2),
+                face_box=torch.zeros(n_faces, 4),
                 logmel=torch.from_numpy(logmel),
             )
             text = "" if empty else f"word{own} and word{own}"

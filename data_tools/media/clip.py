@@ -11,10 +11,18 @@ import numpy as np
 import soundfile
 from av.video.frame import VideoFrame
 
+from data_tools.errors import DataError
 from data_tools.media.source import ClipError, local_url
 
 # Time stamps count in 1/90000 s: a whole number of them for 24, 25, 30, 29.97 and 60 frames a second.
 _CLOCK = Fraction(1, 90_000)
+# What ffmpeg's filters and encoders answer to pictures that they can't take; files and disks have errors of their own.
+_PICTURE_ERRORS = (
+    av.error.ArgumentError,
+    av.error.ExternalError,
+    av.error.InvalidDataError,
+    av.error.PatchWelcomeError,
+)
 _SOUND_BIT_RATE = 64_000
 _SOUND_BLOCK = 1 << 16
 
@@ -24,7 +32,8 @@ class Clip:
 
     box: (left, top, width, height) in pixels of the source. sound: a mono wav. fps: the source's average rate.
     pixel_shape: width by height of a source pixel, 1 for square ones. crf: x264 quality.
-    Raises ClipError from every method when the target cannot be written.
+    Every method raises ClipError when the target cannot be written, and DataError when the source's pictures are of a
+    kind that cannot be encoded (a region outside the picture, a size of 1 pixel).
     """
 
     def __init__(
@@ -143,6 +152,8 @@ class Clip:
             yield
         except (av.error.FFmpegError, OSError, soundfile.LibsndfileError) as error:
             self.drop()
+            if isinstance(error, _PICTURE_ERRORS):
+                raise DataError(f"its pictures cannot be cut or encoded: {error.strerror or error}") from error
             raise ClipError(f"cannot write {self._out}: {error}; check permissions and free space") from error
 
 

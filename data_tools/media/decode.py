@@ -11,7 +11,10 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
-from data_tools.media.source import MAX_SIDE_PX, frame_rate
+from data_tools.media.source import MAX_DURATION_S, MAX_FPS, check_size, frame_rate
+
+# Between two frames that state one time.
+_STEP_S = float(1 / (4 * MAX_FPS))
 
 
 class Shown(NamedTuple):
@@ -26,9 +29,11 @@ def decoded(path: Path, container: InputContainer, stream: VideoStream) -> Itera
     """Every frame in the order of showing, times strictly rising; None where something could not be decoded.
 
     Raises:
-        DataError: a frame beyond MAX_SIDE_PX (a stream may change its size on the way).
+        DataError: beyond the limits of `data_tools.media.source`, whatever the header said: a frame's size (a stream
+            may change it on the way), its time, or the number of frames up to then.
     """
     clock = _SlotClock(stream) if container.format.name == "avi" else _StampClock(stream)
+    count = 0
     zero_s = (container.start_time or 0) / av.time_base
     for packet in container.demux(stream):
         clock.arrives(packet)
@@ -39,8 +44,11 @@ def decoded(path: Path, container: InputContainer, stream: VideoStream) -> Itera
             yield None
             continue
         for frame in frames:
-            _check_size(path, frame)
-            yield Shown(clock.time_s(frame) - zero_s, frame, frame.is_corrupt)
+            check_size(path, frame.width, frame.height)
+            shown = Shown(clock.time_s(frame) - zero_s, frame, frame.is_corrupt)
+            count += 1
+            _check_clock(path, shown.time_s, count)
+            yield shown
 
 
 class _StampClock:
@@ -71,8 +79,8 @@ class _StampClock:
         elif stamp_s is None:
             self._last_s += self._frame_s
         else:
-            # A quarter only: MPEG files repeat a stamp now and then, and the ones after it are right again.
-            self._last_s = max(stamp_s, self._last_s + self._frame_s / 4)
+            # Hardly later: MPEG files repeat a stamp now and then, and the ones after it are right again.
+            self._last_s = max(stamp_s, self._last_s + _STEP_S)
         return self._last_s
 
 
@@ -109,6 +117,9 @@ class _SlotClock(_StampClock):
         return slot_s
 
 
-def _check_size(path: Path, frame: VideoFrame) -> None:
-    if max(frame.width, frame.height) > MAX_SIDE_PX:
-        raise DataError(f"{path} has frames of {frame.width}x{frame.height} pixels; the limit is {MAX_SIDE_PX} a side")
+def _check_clock(path: Path, time_s: float, count: int) -> None:
+    if time_s > MAX_DURATION_S:
+        raise DataError(f"{path} has a picture at {time_s:.0f} s; the limit is {MAX_DURATION_S:.0f} s: cut it up")
+    # One second more, for streams that begin with a burst.
+    if count > MAX_FPS * (max(time_s, 0.0) + 1):
+        raise DataError(f"{path} has {count} pictures up to {time_s:.2f} s; the limit is {MAX_FPS} a second")

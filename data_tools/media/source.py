@@ -7,18 +7,36 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
+from data_tools.media.index import check_index
 
-# Beyond these a file is refused, so that one odd header cannot take all the memory of a machine.
+# Beyond these a file is refused, so that one odd header cannot take all the memory of a machine. The area is that of
+# a 5K camera's picture (14 to 16 million pixels) with room to spare; 8K is beyond it.
 MAX_SIDE_PX = 8192
+MAX_AREA_PX = 4096 * 4096
 MAX_DURATION_S = 4 * 3600.0
 
+# Rates outside these are taken as not stated: containers without a rate of their own state their clock's. That many
+# frames a second is also the most that a stream may hold; telephones reach 240.
+MIN_FPS, MAX_FPS = Fraction(1, 100), Fraction(300)
 # Rate taken where a video stream states none; 25 is what ffmpeg assumes too.
 DEFAULT_FPS = Fraction(25)
+
+# ffmpeg reads some 300 formats, and picks one by the content whatever the name says. Some of them are lists of other
+# files and addresses (hls, dash, concat, sdp, image2), devices, or programs (lavfi), and many are hardly ever fuzzed.
+# These hold their own data, and are what corpora come in; no others are opened. Their names are ffmpeg's.
+FORMATS = (
+    "aac", "aiff", "amr", "asf", "au", "avi", "caf", "dv", "flac", "flv", "matroska", "mov", "mp3", "mpeg", "mpegts",
+    "ogg", "w64", "wav",
+)  # fmt: skip
+# The same reason: a local file is opened, and nothing that it names. Opening may decode some pictures already: up to
+# this size, so that those which are too large can be named.
+READ_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMATS), "max_pixels": str(MAX_SIDE_PX**2)}
 
 
 class ClipError(DataError):
@@ -46,11 +64,12 @@ def probe(path: Path) -> MediaInfo:
     """Read the header of `path` without decoding.
 
     Raises:
-        DataError: no such file, empty, not media, or beyond MAX_SIDE_PX or MAX_DURATION_S.
+        DataError: no such file, empty, not media in one of FORMATS, or beyond a limit (MAX_SIDE_PX, MAX_AREA_PX,
+            MAX_DURATION_S, MAX_INDEX_ENTRIES).
     """
     with open_media(path) as container:
         video = _first_video(container)
-        audio = next(iter(container.streams.audio), None)
+        audio = first_audio(container)
         return MediaInfo(
             duration_s=_duration_s(container),
             fps=float(frame_rate(video)) if video else 0.0,
@@ -74,16 +93,39 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     Raises:
         DataError: as `probe`, and for whatever the decoder cannot read inside the block.
     """
-    if not path.is_file():
-        raise DataError(f"no media file {path}")
-    if path.stat().st_size == 0:
-        raise DataError(f"{path} is an empty file (0 bytes); copy it again from the release")
+    check_file(path)
     try:
-        with av.open(local_url(path), options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+        container = av.open(local_url(path), options=READ_OPTIONS, metadata_errors="replace")
+    except av.error.FFmpegError as error:
+        raise DataError(
+            f"{path} cannot be read as media: {error.strerror or error}; expected one of {', '.join(FORMATS)}"
+        ) from error
+    try:
+        with container:
             _check_limits(path, container)
             yield container
     except av.error.FFmpegError as error:
         raise DataError(f"{path} cannot be read as media: {error.strerror or error}") from error
+
+
+def check_file(path: Path) -> None:
+    """Look at `path` before anything else opens it: opening a pipe or a device could wait for ever.
+
+    Raises:
+        DataError: not a file, an empty one, or one with a header that `check_index` refuses.
+    """
+    try:
+        if path.is_file():
+            size = path.stat().st_size
+        elif path.exists():
+            raise DataError(f"{path} is a folder, a pipe or a device; expected a media file")
+        else:
+            raise DataError(f"no media file {path}")
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    if size == 0:
+        raise DataError(f"{path} is an empty file (0 bytes); copy it again from the release")
+    check_index(path)
 
 
 def local_url(path: Path) -> str:
@@ -99,29 +141,44 @@ def video_stream(path: Path, container: InputContainer) -> VideoStream:
     """
     stream = _first_video(container)
     if stream is None:
-        raise DataError(f"{path} has no video stream")
+        raise DataError(f"{path} has no video stream that can be decoded")
     stream.codec_context.thread_count = 1
+    # A stream may change its size on the way: this is asked before the memory for a picture is.
+    stream.codec_context.options = {"max_pixels": str(MAX_AREA_PX)}
     return stream
 
 
 def frame_rate(stream: VideoStream) -> Fraction:
-    """Average frames a second of a stream, never 0: the base rate, then DEFAULT_FPS, where none is stated."""
-    return stream.average_rate or stream.base_rate or DEFAULT_FPS
+    """Average frames a second, MIN_FPS to MAX_FPS; where none is stated the base rate, and then DEFAULT_FPS."""
+    stated = (stream.average_rate, stream.base_rate)
+    return next((rate for rate in stated if rate and MIN_FPS <= rate <= MAX_FPS), DEFAULT_FPS)
+
+
+def first_audio(container: InputContainer) -> AudioStream | None:
+    """The first stream of sound that there is a decoder for."""
+    return next((s for s in container.streams.audio if s.codec_context), None)
 
 
 def _first_video(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures: the cover of a sound file is a video stream too."""
+    """The first stream of moving pictures with a decoder: the cover of a sound file is a video stream too."""
     moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next(moving, None)
+    return next((s for s in moving if s.codec_context), None)
 
 
 def _check_limits(path: Path, container: InputContainer) -> None:
     if _duration_s(container) > MAX_DURATION_S:
         raise DataError(f"{path} lasts {_duration_s(container):.0f} s; the limit is {MAX_DURATION_S:.0f} s: cut it up")
     for stream in container.streams.video:
-        size = (stream.codec_context.width, stream.codec_context.height)
-        if max(size) > MAX_SIDE_PX:
-            raise DataError(f"{path} is {size[0]}x{size[1]} pixels; the limit is {MAX_SIDE_PX} a side")
+        if stream.codec_context:
+            check_size(path, stream.codec_context.width, stream.codec_context.height)
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Raise DataError where a picture is beyond MAX_SIDE_PX or MAX_AREA_PX."""
+    if max(width, height) > MAX_SIDE_PX or width * height > MAX_AREA_PX:
+        raise DataError(
+            f"{path} is {width}x{height} pixels; the limit is {MAX_SIDE_PX} a side and {MAX_AREA_PX} in all: scale it"
+        )
 
 
 def _duration_s(container: InputContainer) -> float:

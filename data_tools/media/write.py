@@ -14,7 +14,7 @@ import numpy as np
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
-from data_tools.media.source import local_url
+from data_tools.media.source import READ_OPTIONS, check_file, local_url
 
 _CODEC_OPTIONS: dict[str, dict[str, Any]] = {
     "mpeg4": {"qscale:v": 3, "mpeg_quant": 1},
@@ -45,12 +45,14 @@ def write_video(
     audio: a sound file that becomes the sound track (PCM in .avi, AAC elsewhere).
 
     Raises:
-        DataError: a frame of another size or type, an odd size, no frame at all, or ffmpeg refuses; nothing is left
-            behind then.
+        DataError: a frame of another size or type, an odd size, no frame at all, no sound file, or ffmpeg refuses;
+            nothing is left behind then.
     """
     width, height = size
     if width <= 0 or height <= 0 or width % 2 or height % 2:
         raise DataError(f"video size is {width}x{height}: both sides must be positive and even (yuv420p)")
+    if audio is not None:
+        check_file(audio)
     with atomic_path(path) as temporary:
         process = _start_ffmpeg(
             temporary, size, Fraction(fps).limit_denominator(100_000), codec=codec, tag=tag, audio=audio
@@ -91,10 +93,11 @@ def transcode(source: Path, target: Path, *, box: tuple[int, int, int, int], crf
     This is what cutting is measured against. ffmpeg takes as many threads as it likes.
 
     Raises:
-        DataError: ffmpeg refuses; its words are in the message.
+        DataError: no such file, or ffmpeg refuses; its words are in the message.
     """
+    check_file(source)
     options = _CODEC_OPTIONS["libx264"] | {"vcodec": "libx264", "pix_fmt": "yuv420p", "crf": crf}
-    picture = ffmpeg.input(local_url(source), protocol_whitelist="file").video.crop(*box)
+    picture = ffmpeg.input(local_url(source), **READ_OPTIONS).video.crop(*box)
     with atomic_path(target) as temporary:
         command = ffmpeg.output(picture, local_url(temporary), **options).overwrite_output()
         try:
@@ -128,7 +131,7 @@ def _start_ffmpeg(
     if tag:
         options["vtag"] = tag
     if audio is not None:
-        inputs.append(ffmpeg.input(local_url(audio), protocol_whitelist="file").audio)
+        inputs.append(ffmpeg.input(local_url(audio), **READ_OPTIONS).audio)
         options |= {"acodec": _AUDIO_CODECS.get(target.suffix, "aac"), "flags:a": "+bitexact"}
     return (
         ffmpeg.output(*inputs, local_url(target), **options)

@@ -129,8 +129,10 @@ def test_transcode_keeps_the_region(tmp_path):
     assert [
         number_of(np.pad(frame, ((0, 0), (0, 160), (0, 0)))) for _, frame in read_frames(tmp_path / "b.mp4", 40)
     ] == [number % 16 for number in range(50)]
-    with pytest.raises(DataError, match="cannot transcode"):
-        transcode(tmp_path / "none.avi", tmp_path / "c.mp4", box=(0, 0, 160, 40), crf=18)
+    (tmp_path / "text.avi").write_text("not a video " * 100)
+    for name, cause in [("none.avi", "no media file"), ("text.avi", "cannot transcode")]:
+        with pytest.raises(DataError, match=cause):
+            transcode(tmp_path / name, tmp_path / "c.mp4", box=(0, 0, 160, 40), crf=18)
 
 
 def test_sound_of_every_container(tmp_path):

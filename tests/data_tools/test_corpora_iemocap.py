@@ -1,10 +1,14 @@
 """The IEMOCAP reader on hand-made trees whose answers are counted by hand."""
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_tools.corpora import read_release
 from data_tools.errors import DataError
@@ -289,3 +293,150 @@ def test_a_folder_that_may_not_be_looked_into_is_passed_by(root, monkeypatch):
     with pytest.raises(PermissionError):
         (closed / "Session1").is_dir()
     assert read_release("iemocap", root.parent, SIX).root == root
+
+
+def test_without_a_sentence_wav_the_dialogues_sound_is_taken_and_said(root):
+    next(root.rglob("*_F000.wav")).unlink()
+    (root / "Session1" / "dialog" / "wav" / "Ses01F_impro01.wav").touch()
+    release = read_release("iemocap", root, SIX)
+    sound = {u.utterance_id: (u.source_audio, u.audio_is_cut) for u in release.utterances}
+    sentences = "Session1/sentences/wav/Ses01F_impro01"
+    assert sound == {
+        "Ses01F_impro01_F000": ("Session1/dialog/wav/Ses01F_impro01.wav", False),
+        "Ses01F_impro01_M001": (f"{sentences}/Ses01F_impro01_M001.wav", True),
+    }
+    (note,) = release.notes
+    assert note.startswith("1 utterances have no sentence wav")
+    assert "both channels" in note
+
+
+def test_upper_case_endings_are_the_same_files(root):
+    expected = read_release("iemocap", root, SIX)
+    for path in [path for path in root.rglob("*.*") if path.is_file()]:
+        path.rename(path.with_suffix(path.suffix.upper()))
+    found = read_release("iemocap", root, SIX)
+    assert [(u.utterance_id, u.text, u.labels) for u in found.utterances] == [
+        (u.utterance_id, u.text, u.labels) for u in expected.utterances
+    ]
+    assert reasons(found) == reasons(expected)
+    for utterance in found.utterances:
+        assert (root / utterance.source_video).is_file()
+        assert (root / utterance.source_audio).is_file()
+
+
+@pytest.mark.parametrize("place", ["IEMOCAP_full_release/IEMOCAP_full_release", "IEMOCAP", "a/b"])
+def test_a_nested_or_renamed_root(root, place, tmp_path):
+    target = tmp_path / "unpacked" / place
+    target.parent.mkdir(parents=True)
+    shutil.move(root, target)
+    assert read_release("iemocap", tmp_path / "unpacked", SIX).root == target
+
+
+def test_the_forced_alignment_lab_and_mocap_files_are_never_needed(root):
+    assert not [path for path in root.rglob("*") if path.name in {"ForcedAlignment", "lab", "MOCAP_head"}]
+    assert len(read_release("iemocap", root, SIX).utterances) == 2
+
+
+def test_merged_labels_count_as_one_emotion(tmp_path):
+    codes = ["ang", "exc", "hap", "neu", "sad", "fru", "xxx"]
+    ids = [f"Ses02F_impro01_M{turn:03}" for turn in range(len(codes))]
+    labels = "".join(f"[{t} - {t}.5]\t{ids[t]}\t{code}\t[2, 2, 2]\n" for t, code in enumerate(codes))
+    make_dialogue(tmp_path, "Ses02F_impro01", labels, "".join(f"{name} [0-1]: so\n" for name in ids))
+    release = read_release("iemocap", tmp_path, ["ang", "hap", "neu", "sad"], {"merge": {"exc": "hap"}})
+    assert [[e for e, value in u.labels.items() if value] for u in release.utterances] == [
+        ["ang"], ["hap"], ["hap"], ["neu"], ["sad"],
+    ]  # fmt: skip
+    assert Counter(r.reason for r in release.rejects) == {"label:fru": 1, "label:xxx": 1}
+
+
+@pytest.mark.parametrize(
+    ("merge", "said"),
+    [({"exc": "fru"}, "task's emotions"), ({"joy": "hap"}, "'joy'"), ({"ang": "hap"}, "ang is in emotions"),
+     (["exc"], "expected a label"), ({"exc": ["hap"]}, "'exc'")],
+)  # fmt: skip
+def test_a_merge_that_contradicts_the_task_is_refused(root, merge, said):
+    with pytest.raises(DataError, match=said):
+        read_release("iemocap", root, ["ang", "hap"], {"merge": merge})
+
+
+def test_a_file_copied_over_anothers_name_counts_nobody_twice(tmp_path):
+    """The texts of impro02 are those of impro01 again: impro01 is kept, and impro02 has no text."""
+    for dialogue in ("Ses01F_impro01", "Ses01F_impro02"):
+        names = [f"{dialogue}_F000", f"{dialogue}_FXX0"]
+        texts = "".join(f"Ses01F_impro01{name[14:]} [0-1]: so\n" for name in names)
+        make_dialogue(tmp_path, dialogue, f"[0 - 1]\t{names[0]}\tsad\t[2, 2, 2]\n", texts)
+    release = read_release("iemocap", tmp_path, SIX)
+    assert [u.utterance_id for u in release.utterances] == ["Ses01F_impro01_F000"]
+    assert reasons(release) == {
+        ("Ses01F_impro01_FXX0", "unlabelled"): 1, ("Ses01F_impro02_F000", "no_transcript"): 1,
+        (None, "id:unknown"): 2,
+    }  # fmt: skip
+
+
+def test_a_time_beyond_all_numbers_is_no_interval(root):
+    """An endless `end_s` would mean the whole file."""
+    path = root / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
+    path.write_text(f"[1.0 - {'9' * 400}]\tSes01F_impro01_F000\tang\t[2, 2, 2]\n")
+    assert ("Ses01F_impro01_F000", "interval:invalid") in reasons(read_release("iemocap", root, SIX))
+
+
+NUMBERS = st.decimals(min_value=0, max_value=600, places=4, allow_nan=False).map(str)
+TURNS = st.lists(st.tuples(NUMBERS, NUMBERS, st.sampled_from("FM"), st.sampled_from([*SIX, "xxx", "oth"])), max_size=12)
+# Any text that fits into one line: no line ends and, as files have it, no lone surrogates.
+WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\n"), max_size=40)
+
+
+@given(turns=TURNS, words=WORDS, line_end=st.sampled_from(["\n", "\r\n", "\r"]))
+@settings(max_examples=40, deadline=None)
+def test_what_is_written_in_the_releases_format_is_read_back(turns, words, line_end):
+    ids = [f"Ses04M_script01_1b_{who}{place:03}" for place, (_, _, who, _) in enumerate(turns)]
+    labels = ["% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]"] + [
+        f"[{start} - {end}]\t{name}\t{code}\t[2.5000, 2.5000, 2.5000]\nC-E2:\tNeutral;\t()\nA-E3:\tval 3; act 2;\t()"
+        for name, (start, end, _, code) in zip(ids, turns, strict=True)
+    ]
+    texts = [f"{name} [000.0000-001.0000]: {words}" for name in ids]
+    with TemporaryDirectory() as folder:
+        root = make_dialogue(
+            Path(folder), "Ses04M_script01_1b", "\n".join(labels).replace("\n", line_end), line_end.join(texts), ids
+        )
+        release = read_release("iemocap", root, SIX)
+    expected = {
+        name: (float(start), float(end), code, words.strip())
+        for name, (start, end, _, code) in zip(ids, turns, strict=True)
+        if code in SIX and float(start) < float(end)
+    }
+    found = {
+        u.utterance_id: (u.start_s, u.end_s, next(e for e, v in u.labels.items() if v), u.text)
+        for u in release.utterances
+    }
+    assert found == expected
+    assert {r.utterance_id for r in release.rejects if r.utterance_id} == set(ids) - set(expected)
+
+
+PIECES = st.sampled_from(
+    [b"[", b"]", b"1.5", b" - ", b"2.5", b"\t", b"Ses01F_impro01_F000", b"Ses01F_impro01_M001", b"Ses01F_impro01_FXX0",
+     b"Ses02M_impro01_F000", b"ang", b"xxx", b"]: hm", b"[1 - 2]\tSes01F_impro01_F000\tang\t[2, 2, 2]", b"\n", b"\r",
+     b"Ses01F_impro01_F000 [1-2]: hm", b"\xff", b"\x00", b"%", b"M: ", "٣".encode()]
+)  # fmt: skip
+MESS = st.one_of(st.binary(max_size=200), st.lists(PIECES, max_size=40).map(b"".join))
+OF_LABEL_LINES = {"duplicate", "id:unknown", "interval:invalid", "labels:unreadable"}
+
+
+@given(labels=MESS, texts=MESS)
+@settings(max_examples=100, deadline=None)
+def test_any_bytes_leave_every_line_accounted_for(labels, texts):
+    with TemporaryDirectory() as folder:
+        root = make_dialogue(Path(folder), "Ses01F_impro01", "", "", ["Ses01F_impro01_F000"])
+        dialog = root / "Session1" / "dialog"
+        (dialog / "EmoEvaluation" / "Ses01F_impro01.txt").write_bytes(labels)
+        (dialog / "transcriptions" / "Ses01F_impro01.txt").write_bytes(texts)
+        release = read_release("iemocap", root, SIX)
+    lines = re.split(rb"\r\n|\r|\n", labels.removeprefix(b"\xef\xbb\xbf"))
+    label_lines = sum(line.decode(errors="replace").lstrip().startswith("[") for line in lines)
+    about = [r for r in release.rejects if r.source.startswith("Session1/dialog/EmoEvaluation")]
+    of_lines = [r for r in about if r.reason in OF_LABEL_LINES or r.reason.startswith("label:")]
+    without = [r for r in release.rejects if r.reason in {"no_transcript", "no_audio"} and r.utterance_id]
+    assert label_lines == len(release.utterances) + len(of_lines) + len(without)
+    once = [u.utterance_id for u in release.utterances]
+    once += [r.utterance_id for r in release.rejects if r.utterance_id and "_FXX" not in r.utterance_id]
+    assert len(once) == len(set(once))

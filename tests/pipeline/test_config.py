@@ -1,5 +1,6 @@
 import pytest
 
+from data_tools.corpora import CORPORA
 from pipeline.config import (
     ConfigError,
     PreprocessSettings,
@@ -13,7 +14,7 @@ from pipeline.config import (
 
 @pytest.mark.parametrize("name", config_names("datasets"))
 def test_every_data_set_config_is_valid(name):
-    assert ReorganizeSettings.checked(load_config("datasets", name), name).dataset == name
+    assert ReorganizeSettings.checked(load_config("datasets", name), name).dataset in CORPORA
 
 
 @pytest.mark.parametrize("name", config_names("models"))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 
 from data_tools.faces import FaceDetector
 from data_tools.manifest import read_manifest
@@ -67,7 +66,7 @@ def bench_data(reporter: Reporter, repeats: int = REPEATS, utterances: int = UTT
             for clip in table["clip"]:
                 frames = [frame for _, frame in read_frames(folder / f"data{turn}" / clip, faces.sample_every_ms)]
                 for start in range(0, len(frames), faces.batch_frames):
-                    detector.detect(np.stack(frames[start : start + faces.batch_frames]))
+                    detector.detect(frames[start : start + faces.batch_frames])
 
         processing, detecting = _in_turn(process, bare, repeats)
         trained = train(

@@ -16,7 +16,7 @@ from data_tools.media import probe
 from data_tools.store import Features
 from pipeline.config import ConfigError, FaceSettings, MelSettings
 from pipeline.engine import start_fabric
-from pipeline.preprocess import extract_features
+from pipeline.features import extract_features
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
 

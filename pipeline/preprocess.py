@@ -3,19 +3,18 @@
 import json
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 import torch
 
-from data_tools import mel
+from data_tools.blank import blank
 from data_tools.errors import DataError
-from data_tools.faces import FaceDetector, crop_faces
+from data_tools.faces import FaceDetector
 from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
     STORE_FILE,
@@ -26,7 +25,6 @@ from data_tools.manifest import (
     write_no_face_shares,
     write_rejects,
 )
-from data_tools.media import read_audio, read_frames
 from data_tools.store import (
     DialogueStore,
     Features,
@@ -34,8 +32,9 @@ from data_tools.store import (
     store_path,
     write_dialogue,
 )
-from pipeline.config import ConfigError, FaceSettings, MelSettings, PreprocessSettings
-from pipeline.progress import Reporter
+from pipeline.config import LOCAL, ConfigError, PreprocessSettings, available_cores
+from pipeline.features import extract_each
+from pipeline.progress import Reporter, Work
 from pipeline.workers import Died, run_tasks
 
 STAGE = "preprocess"
@@ -69,9 +68,12 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     Raises:
         DataError: no manifest, another run at work in the folder, nothing can be written, or every clip is broken.
     """
-    if settings.device == "cuda" and not torch.cuda.is_available():
+    on_gpu = settings.device == "cuda"
+    if on_gpu and settings.executor == LOCAL and not torch.cuda.is_available():
         raise ConfigError("device is 'cuda', but torch sees no CUDA device; use --device cpu")
     table = read_manifest(settings.data)
+    # The workers of another machine start in another folder.
+    settings = settings.model_copy(update={"data": settings.data.absolute()})
     tasks = [
         _Task(
             str(dialogue_id), tuple(rows[["utterance_id", "clip", "wav"]].itertuples(index=False, name=None)), settings
@@ -79,15 +81,23 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         for dialogue_id, rows in table.groupby("dialogue_id")
     ]
     # One CUDA context: the detector's batches fill the device, more processes would only share it out.
-    workers = 1 if settings.device == "cuda" else settings.workers
+    workers = 1 if on_gpu and settings.executor == LOCAL else settings.workers
     totals: Counter[str] = Counter()
     rejects: list[Reject] = []
     with folder_lock(settings.data):
         _start(settings.data, {task.dialogue_id for task in tasks})
         fingerprints: dict[str, str] = {}
         no_face_shares: dict[str, float] = {}
-        results = run_tasks(_preprocess_dialogue, tasks, workers, preload=__name__)
-        for task, result in reporter.track(results, len(tasks), "preprocess", "dialogues"):
+        results = run_tasks(
+            _preprocess_dialogue,
+            tasks,
+            workers,
+            preload=__name__,
+            executor=settings.executor,
+            writes=settings.data,
+            on_gpu=on_gpu,
+        )
+        for task, result in reporter.track(results, len(tasks), "preprocess", "dialogues", _work(table)):
             if isinstance(result, Died):
                 detail = "the worker died twice on this dialogue (out of memory?)"
                 rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in task.clips]
@@ -108,6 +118,16 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         write_json(settings.data / STORE_FOLDER / STORE_FILE, summary | about)
     _say(summary, len(table), reporter)
     return summary
+
+
+def _work(table: pd.DataFrame) -> Work[tuple[_Task, Any]]:
+    """Seconds of clips; only a worker can tell which of them are done, by reading their bytes."""
+    seconds = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"].astype(str)).sum().to_dict()
+    return Work(
+        lambda item: seconds[item[0].dialogue_id],
+        sum(seconds.values()),
+        kept=lambda item: isinstance(item[1], _Done) and item[1].reused,
+    )
 
 
 def _start(data: Path, dialogues: set[str]) -> None:
@@ -166,15 +186,31 @@ def _write_dialogue(task: _Task, path: Path, fingerprint: str) -> None:
     detector = _detector(settings.device, settings.faces.min_face_px)
     features: dict[str, Features] = {}
     rejected: dict[str, tuple[str, str]] = {}
-    for utterance_id, clip, wav in task.clips:
-        try:
-            features[utterance_id] = extract_features(
-                settings.data / clip, settings.data / wav, detector, settings.faces, settings.mel
-            )
-        except DataError as error:
-            # Not the path of this machine: the same clips give the same store anywhere.
-            rejected[utterance_id] = ("clip:unreadable", str(error).replace(f"{settings.data}/", ""))
+    files = [(settings.data / clip, settings.data / wav) for _, clip, wav in task.clips]
+    # Beside a GPU all cores decode; on a CPU every process decodes for itself.
+    decoders = settings.workers or available_cores() if settings.device == "cuda" else 1
+    results = extract_each(files, detector, settings.faces, settings.mel, decoders)
+    for (utterance_id, *_), (clip, wav), result in zip(task.clips, files, results, strict=True):
+        judged = _judged(result, clip, wav, settings)
+        if isinstance(judged, Features):
+            features[utterance_id] = judged
+        else:
+            rejected[utterance_id] = judged
     write_dialogue(path, features, fingerprint, rejected)
+
+
+def _judged(
+    result: Features | DataError, clip: Path, wav: Path, settings: PreprocessSettings
+) -> Features | tuple[str, str]:
+    """The features as they are, or (reason, detail) where the clip cannot be read or holds nothing."""
+    try:
+        if isinstance(result, DataError):
+            raise result
+        why = None if settings.keep_blank else blank(clip, wav, result, settings.faces.sample_every_ms)
+    except DataError as error:
+        # Not the path of this machine: the same clips give the same store anywhere.
+        return "clip:unreadable", str(error).replace(f"{settings.data}/", "")
+    return why or result
 
 
 @lru_cache(maxsize=1)
@@ -185,38 +221,10 @@ def _detector(device: str, min_face_px: int) -> FaceDetector:
     return FaceDetector(device, min_face_px)
 
 
-def extract_features(
-    video: Path | None, audio: Path | None, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
-) -> Features:
-    """The tensors of one clip; stage 2 and `predict` both call this, so both see the same.
-
-    video, audio: files to take the picture and the sound from; None for an absent one, which gives 0 faces or 0 rows.
-
-    Raises:
-        DataError: a file that is there cannot be decoded.
-    """
-    times: list[float] = []
-
-    def frames() -> Iterator[np.ndarray]:
-        for time_s, frame in read_frames(video, faces.sample_every_ms) if video else ():
-            times.append(time_s)
-            yield frame
-
-    cut = crop_faces(frames(), detector, margin_px=faces.margin_px, batch_frames=faces.batch_frames)
-    waveform = read_audio(audio, mel.RATE_HZ) if audio else np.zeros(0, np.float32)
-    return Features(
-        faces=torch.from_numpy(cut.crops),
-        face_time_s=torch.tensor(times, dtype=torch.float32),
-        face_score=torch.from_numpy(cut.scores),
-        face_landmarks=torch.from_numpy(cut.landmarks),
-        face_box=torch.from_numpy(cut.boxes),
-        logmel=mel.log_mel(torch.from_numpy(waveform), mel_settings.n_fft).half(),
-    )
-
-
 def _fingerprint(task: _Task) -> str:
     """Of the clips' bytes and the settings, not of times on disk: copied data is not done again."""
-    digest = blake2b(json.dumps(_what_matters(task.settings), sort_keys=True).encode(), digest_size=16)
+    settings = _what_matters(task.settings) | {"keep_blank": task.settings.keep_blank}
+    digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for utterance_id, *files in task.clips:
         digest.update(f"\0{utterance_id}\0".encode())
         for name in files:

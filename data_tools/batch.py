@@ -4,10 +4,23 @@ Shape legend for the whole project: B utterances, F faces and C mel chunks summe
 mel x time, D features, E emotions, N active sites, L text tokens.
 """
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Feature vectors of B utterances, one utterance after the other.
+
+    values: (N, D) float32. counts: (B,) int64, vectors of each utterance; sums to N.
+    """
+
+    values: Tensor
+    counts: Tensor
 
 
 @dataclass(frozen=True)
@@ -21,6 +34,7 @@ class Batch:
     tokens, token_mask: (B, L) int64 and bool; mask True at real tokens. L is the longest text of the batch.
     labels: (B, E) float32 in [0, 1]. sentiment: (B,) float32, NaN where the corpus has none.
     ids: utterance ids, in order.
+    features: extracted features by modality, letters of "tav"; empty where nothing was extracted.
     """
 
     faces: Tensor
@@ -32,15 +46,18 @@ class Batch:
     labels: Tensor
     sentiment: Tensor
     ids: tuple[str, ...]
+    features: Mapping[str, Packed] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`; copies overlap with work there where the memory is pinned."""
-        moved = {
-            field.name: getattr(self, field.name).to(device, non_blocking=True)
-            for field in fields(self)
-            if field.name != "ids"
+        moved: dict[str, Any] = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
+        moved["features"] = {
+            letter: Packed(*(part.to(device, non_blocking=True) for part in (packed.values, packed.counts)))
+            for letter, packed in self.features.items()
         }
         return replace(self, **moved)

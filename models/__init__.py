@@ -15,10 +15,12 @@ from models.fe2e import FE2E, FE2EConfig
 from models.layers.text import TextEncoder, pretrained, tokenizer_of
 from models.layers.tokenizers import Tokenizer
 from models.mesm import MESM, MESMConfig
+from models.mult import MulT, MulTConfig
 
 REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "fe2e": (FE2EConfig, FE2E),
     "mesm": (MESMConfig, MESM),
+    "mult": (MulTConfig, MulT),
 }
 
 __all__ = ["REGISTRY", "ModelError", "build", "config_of", "load", "save", "tokenizer_for"]
@@ -57,7 +59,7 @@ def build(name: str, **settings: Any) -> Model:
         ModelError: as `config_of`, or the text encoder cannot be read.
     """
     config = config_of(name, settings)
-    text = pretrained(config.text_encoder, config.max_tokens) if "t" in config.modalities else None
+    text = pretrained(config.text_encoder, config.max_tokens) if config.reads_tokens else None
     # A pretrained encoder comes in evaluation mode.
     return _make(name, config, text).train()
 

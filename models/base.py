@@ -23,6 +23,11 @@ class ModelSettings(BaseModel):
     text_encoder: str = Field("minilm", description="minilm, tiny (untrained), a Hugging Face name or a local folder")
     max_tokens: int = Field(100, ge=3, description="longer texts are cut; shorter ones cost only their length")
 
+    @property
+    def reads_tokens(self) -> bool:
+        """Whether the model has a text encoder of its own."""
+        return "t" in self.modalities
+
     @model_validator(mode="after")
     def _modalities_are_a_subset(self) -> Self:
         named = set(self.modalities)
@@ -34,7 +39,7 @@ class ModelSettings(BaseModel):
 class Model(nn.Module, ABC):
     """Base of every network of the registry; built as `ModelClass(config, text)`.
 
-    text: the encoder; None exactly where `config.modalities` has no `t`.
+    text: the encoder; None exactly where `config.reads_tokens` is false.
     """
 
     config: ModelSettings

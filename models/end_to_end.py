@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from data_tools.batch import Batch
 from models.base import Model, ModelSettings
 from models.errors import ModelError
+from models.layers.frontends import IMAGES
 from models.layers.sequence import SequenceEncoder
 from models.layers.sparse_map import Count
 from models.layers.text import TextEncoder
@@ -16,9 +17,6 @@ from models.layers.tower import Tower, TowerResult
 from models.output import Output
 
 HEADS = 4
-# Mean and deviation of a face's pixels, 0 to 255, red, green, blue; mel chunks come standardised.
-_FACE_MEAN, _FACE_DEVIATION = (159.0, 111.0, 102.0), (37.0, 33.0, 32.0)
-_FACE_SIZE, _CHUNK_SIZE = (48, 48), (128, 32)
 
 # Makes one stage from channels in and channels out.
 StageMaker = Callable[[int, int], nn.Module]
@@ -49,9 +47,8 @@ class EndToEndModel(Model):
         self.config = config
         width = config.width
         self.text = text
-        shapes = {"a": ("mel", _CHUNK_SIZE, (0.0,), (1.0,)), "v": ("face", _FACE_SIZE, _FACE_MEAN, _FACE_DEVIATION)}
         self.towers = nn.ModuleDict()
-        for letter, (name, size, mean, deviation) in shapes.items():
+        for letter, (name, size, mean, deviation) in IMAGES.items():
             if letter in config.modalities:
                 stages = [make_stage(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
                 self.towers[name] = Tower(size, width, stages, mean, deviation)

@@ -19,7 +19,7 @@ from data_tools.batch import Batch
 from models.base import Model
 from models.layers.text import TextEncoder
 from models.layers.tokenizers import HashTokenizer
-from pipeline.flops import random_batch
+from pipeline.noise import random_batch
 from pipeline.progress import Reporter
 
 Precision = Literal["32-true", "bf16-mixed"]

@@ -6,10 +6,12 @@ from typing import Any
 import torch
 
 import models
-from data_tools.batch import Batch
 from models.base import Model
 from models.fe2e import FE2EConfig
+from models.fusion import FusionModel
 from pipeline.config import ConfigError
+from pipeline.flops_fusion import flops_fusion, format_fusion
+from pipeline.noise import feature_batch, random_batch
 from pipeline.rundir import RunDir
 
 # A mean utterance of IEMOCAP: 4.5 s at two faces a second and 400 ms a chunk, and its words as tokens.
@@ -44,6 +46,7 @@ def flops(
     on seeded random faces and mels, with the weights of `trained` or else with new ones. `per_face` and `per_chunk`
     are means over the input. Where backend `auto` takes a dense convolution, a dense one is counted.
     `convolutions`: of the utterance; for a sparse model also `of_fe2e`, their share of FE2E's on the same input.
+    For a fusion model see pipeline/flops_fusion.py.
 
     Raises:
         ModelError: unknown model or setting, or the text encoder cannot be read.
@@ -51,6 +54,11 @@ def flops(
     torch.manual_seed(seed)
     model = (models.build(name, **settings) if trained is None else trained).eval()
     batch = random_batch(1, faces, chunks, tokens, seed)
+    if isinstance(model, FusionModel):
+        described = _described(faces, chunks, tokens, {}, "", trained is not None)
+        if model.config.frontend == "features":
+            batch, described = feature_batch(model.config, seed)
+        return flops_fusion(model, name, batch, described)
     with torch.no_grad():
         computed = {key: float(value) for key, value in model(batch).computed.items()}
     counted = {part: computed[f"{part}.macs"] for part in ("face", "mel", "text") if f"{part}.macs" in computed}
@@ -108,24 +116,6 @@ def flops_of_run(run_dir: Path) -> dict[str, Any]:
     return flops(name, {}, trained=model) | {"run": counted}
 
 
-def random_batch(utterances: int, faces: int, chunks: int, tokens: int, seed: int = 0) -> Batch:
-    """Seeded noise of stated size: `faces`, `chunks` and `tokens` are of each utterance. Six labels."""
-    generator = torch.Generator().manual_seed(seed)
-    n_faces, n_chunks = utterances * faces, utterances * chunks
-    return Batch(
-        faces=torch.randint(0, 256, (n_faces, 3, 48, 48), dtype=torch.uint8, generator=generator),
-        face_counts=torch.full((utterances,), faces),
-        chunks=torch.randn(n_chunks, 1, 128, 32, generator=generator),
-        chunk_counts=torch.full((utterances,), chunks),
-        # Ids that every encoder has: the smallest vocabulary here is far above 1,000.
-        tokens=torch.randint(3, 1000, (utterances, tokens), generator=generator),
-        token_mask=torch.ones(utterances, tokens, dtype=torch.bool),
-        labels=torch.randint(0, 2, (utterances, 6), generator=generator).float(),
-        sentiment=torch.zeros(utterances),
-        ids=tuple(f"random{i}" for i in range(utterances)),
-    )
-
-
 def _described(faces: int, chunks: int, tokens: int, shares: dict[str, float], backend: str, trained: bool) -> str:
     text = f"one utterance of {faces} faces, {chunks} chunks and {tokens} tokens"
     if (faces, chunks, tokens) == (MEAN_FACES, MEAN_CHUNKS, MEAN_TOKENS):
@@ -166,6 +156,8 @@ def _parameters(model: Model) -> dict[str, int]:
 
 def format_flops(summary: dict[str, Any]) -> str:
     """The summary as lines for a person; figures in units of 1e6 (M) and 1e9 (G)."""
+    if "fusion_parameters" in summary:
+        return format_fusion(summary)
     settings = summary["settings"]
     title = summary["model"] + (f", top_p {settings['top_p']}" if "top_p" in settings else "")
     lines = [f"{title}: multiply-adds for {summary['input']}", ""]

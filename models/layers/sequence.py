@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.layers.padded import pad
+
 
 class SequenceEncoder(nn.Module):
     """CLS transformer with sinusoidal positions (Vaswani et al. 2017, section 3.5) over packed sequences.
@@ -26,14 +28,11 @@ class SequenceEncoder(nn.Module):
         Returns (B, D), the state of CLS, and the multiply-adds done.
         """
         size = frames.shape[1]
-        utterance = torch.arange(len(counts), device=counts.device).repeat_interleave(counts, output_size=len(frames))
-        first = counts.cumsum(0) - counts
-        position = torch.arange(len(frames), device=counts.device) - first[utterance]
-        length = 1 + (int(counts.max()) if len(counts) else 0)
-        padded = frames.new_zeros(len(counts), length, size).index_put((utterance, 1 + position), frames)
-        padded = torch.cat([self.cls.to(padded.dtype).expand(len(counts), 1, size), padded[:, 1:]], dim=1)
-        absent = torch.arange(length, device=counts.device) > counts.unsqueeze(1)
-        states = self.encoder(padded + sinusoids(length, size, padded), src_key_padding_mask=absent)
+        steps, present = pad(frames, counts)
+        with_cls = torch.cat([self.cls.to(steps.dtype).expand(len(counts), 1, size), steps], dim=1)
+        absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
+        length = with_cls.shape[1]
+        states = self.encoder(with_cls + sinusoids(length, size, with_cls), src_key_padding_mask=absent)
         return states[:, 0], self._macs(len(counts), length)
 
     def _macs(self, batch: int, length: int) -> float:

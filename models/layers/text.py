@@ -43,8 +43,13 @@ class TextEncoder(nn.Module):
 
     def forward(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, float]:
         """tokens: (B, L) int64. mask: (B, L) bool, True at real tokens. Also returns the multiply-adds done."""
+        states, macs = self.states(tokens, mask)
+        return states[:, 0], macs
+
+    def states(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, float]:
+        """(B, L, size) states of all tokens, and the multiply-adds done; arguments as for `forward`."""
         states = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
-        return states[:, 0], self.macs(*tokens.shape)
+        return states, self.macs(*tokens.shape)
 
     def macs(self, batch: int, length: int) -> float:
         """Multiply-adds of linear layers and of attention between all tokens, (batch, length) with the padding."""

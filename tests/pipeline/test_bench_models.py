@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.bench_models import _Case, _Run, bench_models
-from pipeline.flops import random_batch
+from pipeline.noise import random_batch
 from pipeline.progress import Reporter
 
 

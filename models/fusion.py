@@ -1,0 +1,87 @@
+"""What the papers' fusion models share: sequences of three modalities in, scores out, one network in between.
+
+Each of them is one file: settings, `fuse`, and the equations. Where the sequences come from is a setting: features
+that were extracted before (as in the papers), or this project's towers, trained along from the raw media.
+"""
+
+from abc import abstractmethod
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from data_tools.batch import Batch
+from models.base import Model, ModelSettings
+from models.errors import ModelError
+from models.layers.frontends import FeatureFrontend, TowerFrontend
+from models.layers.padded import Padded
+from models.layers.text import TextEncoder
+from models.output import Output
+
+
+class FusionConfig(ModelSettings):
+    """Settings of every fusion model. The sizes of a step are those of what `pipeline extract` makes by default."""
+
+    frontend: Literal["features", "towers"] = Field("features", description="extracted features, or faces, mel, tokens")
+    text_dim: int = Field(384, ge=1, description="features of a step of text, for frontend features")
+    audio_dim: int = Field(33, ge=1, description="features of a step of sound, for frontend features")
+    vision_dim: int = Field(48, ge=1, description="features of a step of picture, for frontend features")
+    tower_width: int = Field(
+        64, ge=4, multiple_of=4, description="first channels of the towers, and features of a step"
+    )
+
+    @property
+    def reads_tokens(self) -> bool:
+        """With extracted features the text is extracted too."""
+        return self.frontend == "towers" and "t" in self.modalities
+
+
+class FusionModel(Model):
+    """`model(batch) -> Output` = `fuse(frontend(batch))`.
+
+    `frontend` makes sequences; `sizes` are their features of a step by modality letter, in the order t, a, v, for
+    the modalities that the settings name. `fusion` is the network that brings them together: what
+    `pipeline flops` counts as such. A subclass makes it, and whatever it has before and after.
+
+    text: the encoder; None exactly where the settings read no tokens.
+    """
+
+    config: FusionConfig
+    fusion: nn.Module
+
+    def __init__(self, config: FusionConfig, text: TextEncoder | None) -> None:
+        super().__init__()
+        if (text is None) is config.reads_tokens:
+            raise ModelError(
+                f"frontend is {config.frontend!r} and modalities {config.modalities!r}: "
+                f"a text encoder is {'not ' * (text is None)}given"
+            )
+        self.config = config
+        self.text = text
+        dims = {"t": config.text_dim, "a": config.audio_dim, "v": config.vision_dim}
+        named = {letter: dims[letter] for letter in "tav" if letter in config.modalities}
+        self.frontend: FeatureFrontend | TowerFrontend
+        if config.frontend == "features":
+            self.frontend = FeatureFrontend(named)
+        else:
+            self.frontend = TowerFrontend(config.modalities, text, config.tower_width)
+        self.sizes = {letter: self.frontend.sizes[letter] for letter in named}
+
+    def forward(self, batch: Batch, keep_maps: bool = False) -> Output:  # noqa: ARG002
+        """keep_maps: fusion models choose no sites; nothing is kept.
+
+        An utterance without any step of a modality has one zero vector there: a defined answer, and the same one in
+        every batch.
+        """
+        return self.fuse({letter: _never_empty(sequence) for letter, sequence in self.frontend(batch).items()}, batch)
+
+    @abstractmethod
+    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
+        """sequences: by modality letter; every utterance has at least one real step in each."""
+
+
+def _never_empty(sequence: Padded) -> Padded:
+    first = torch.zeros_like(sequence.present)
+    first[:, 0] = True
+    return Padded(sequence.values, sequence.present | (first & ~sequence.present.any(1, keepdim=True)))

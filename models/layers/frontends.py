@@ -1,0 +1,79 @@
+"""Where a fusion model's sequences come from: features that were extracted before, or towers over the raw media."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor, nn
+
+from data_tools.batch import Batch
+from models.errors import ModelError
+from models.layers.padded import Padded, pad
+from models.layers.text import TextEncoder
+from models.layers.tower import Tower
+from models.layers.vgg import DenseStage
+
+# Mean and deviation of a face's pixels, 0 to 255, red, green, blue; mel chunks come standardised.
+FACE_MEAN, FACE_DEVIATION = (159.0, 111.0, 102.0), (37.0, 33.0, 32.0)
+FACE_SIZE, CHUNK_SIZE = (48, 48), (128, 32)
+# Letter of a modality -> its part's name, size of an image, mean and deviation.
+IMAGES = {"a": ("mel", CHUNK_SIZE, (0.0,), (1.0,)), "v": ("face", FACE_SIZE, FACE_MEAN, FACE_DEVIATION)}
+
+
+class FeatureFrontend(nn.Module):
+    """The batch's extracted features, padded; it has no parameters.
+
+    sizes: features of one step, by modality letter.
+    """
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.sizes = dict(sizes)
+
+    def forward(self, batch: Batch) -> dict[str, Padded]:
+        """Raises ModelError where the batch has no features of a modality, or others than the model was built for."""
+        return {letter: pad(*self._checked(batch, letter)) for letter in self.sizes}
+
+    def _checked(self, batch: Batch, letter: str) -> tuple[Tensor, Tensor]:
+        if letter not in batch.features:
+            raise ModelError(
+                f"frontend is 'features', but these samples have no extracted features of modality {letter!r}; run "
+                "`pipeline extract`, leave the letter out of `modalities`, or take `frontend: towers`"
+            )
+        packed = batch.features[letter]
+        if packed.values.shape[1] != self.sizes[letter]:
+            setting = {"t": "text_dim", "a": "audio_dim", "v": "vision_dim"}[letter]
+            raise ModelError(
+                f"{setting} is {self.sizes[letter]}, but the extracted features have {packed.values.shape[1]}; "
+                f"set {setting} to that"
+            )
+        return packed.values, packed.counts
+
+
+class TowerFrontend(nn.Module):
+    """Faces and mel chunks through FE2E's dense towers, tokens through the text encoder: sequences from raw media.
+
+    text: the encoder, kept by the model itself; None without text. width: see Tower; also features of a step.
+    """
+
+    def __init__(self, modalities: str, text: TextEncoder | None, width: int) -> None:
+        super().__init__()
+        self.sizes = {} if text is None else {"t": text.size}
+        self._states: Callable[..., tuple[Tensor, float]] | None = None if text is None else text.states
+        self.towers = nn.ModuleDict()
+        for letter, (name, size, mean, deviation) in IMAGES.items():
+            if letter in modalities:
+                stages = [DenseStage(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
+                self.towers[name] = Tower(size, width, stages, mean, deviation)
+                self.sizes[letter] = width
+
+    def forward(self, batch: Batch) -> dict[str, Padded]:
+        """One step a token, a chunk and a face."""
+        sequences = {}
+        if self._states is not None:
+            states, _ = self._states(batch.tokens, batch.token_mask)
+            sequences["t"] = Padded(states * batch.token_mask.unsqueeze(2), batch.token_mask)
+        images = {"a": (batch.chunks, batch.chunk_counts), "v": (batch.faces, batch.face_counts)}
+        for letter, (name, *_) in IMAGES.items():
+            if letter in self.sizes:
+                packed, counts = images[letter]
+                sequences[letter] = pad(self.towers[name](packed, None).features, counts)
+        return sequences

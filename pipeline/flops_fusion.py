@@ -1,0 +1,55 @@
+"""Multiply-adds and parameters of the fusion models, counted on an input of stated lengths."""
+
+from typing import Any
+
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from data_tools.batch import Batch
+from models.fusion import FusionModel
+
+
+def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) -> dict[str, Any]:
+    """Multiply-adds of one utterance by part, and parameters, ready for JSON.
+
+    Counted by torch's own counter on the real forward pass: matrix products and convolutions, those of the attention
+    included. `fusion` is the network between the modalities' own parts and the head, as the papers count it.
+    """
+    model = model.eval()
+    # The counter knows matrix products; the fused attention kernels of a CPU are not among what it counts.
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(batch)
+    counts = {part: sum(found.values()) / 2 for part, found in counter.get_flop_counts().items()}
+    kind = type(model).__name__
+    parts = {part.removeprefix(f"{kind}."): macs for part, macs in counts.items() if part.count(".") == 1 and macs}
+    total = counts["Global"]
+    # Modules of lists and dictionaries are called one level deeper.
+    parts["other"] = total - sum(parts.values())
+    return {
+        "model": name,
+        "settings": model.config.model_dump(),
+        "unit": "multiply-adds",
+        "input": described,
+        "utterance": {**{part: macs for part, macs in parts.items() if macs}, "total": total},
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "fusion_parameters": sum(parameter.numel() for parameter in model.fusion.parameters()),
+        "parameters_by_part": {
+            part: sum(parameter.numel() for parameter in module.parameters())
+            for part, module in model.named_children()
+            if any(True for _ in module.parameters())
+        },
+    }
+
+
+def format_fusion(summary: dict[str, Any]) -> str:
+    """The summary as lines for a person; figures in units of 1e6 (M)."""
+    parts = ", ".join(f"{name} {macs / 1e6:.2f}M" for name, macs in summary["utterance"].items() if name != "total")
+    by_part = ", ".join(f"{name} {count:,}" for name, count in summary["parameters_by_part"].items())
+    return "\n".join(
+        [
+            f"{summary['model']}: multiply-adds for {summary['input']}",
+            f"utterance  {summary['utterance']['total'] / 1e6:.2f}M   {parts}",
+            f"parameters {summary['parameters']:,}   {by_part}",
+        ]
+    )

@@ -18,6 +18,7 @@ from pipeline.config import (
     available_cores,
     config_names,
     load_config,
+    local_path,
     parse_assignments,
 )
 from pipeline.progress import Reporter
@@ -33,8 +34,15 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core.")]
-Data = Annotated[Path, typer.Option(help="The data folder that `pipeline reorganize` made.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core, of all machines.")]
+Executor = Annotated[
+    str | None,
+    typer.Option(
+        help="local; ray: the Ray cluster that runs here, or one of this machine alone; ray:HOST:PORT: that cluster. "
+        "Its machines must mount the release and the data folder under the same paths."
+    ),
+]
+Data = Annotated[Path, typer.Option(help="The data folder that `pipeline reorganize` made.", callback=local_path)]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting by name, key=value; may be repeated.")]
 Config = Annotated[str | None, typer.Option(help="A file in configs/models, or a path to a YAML file.")]
 Modalities = Annotated[str | None, typer.Option(help="Letters of tav: text, audio, video.")]
@@ -82,7 +90,7 @@ def _given(**flags: Any) -> dict[str, Any]:
 @app.command(epilog="Example: pipeline standin --dataset iemocap --out raw --utterances 240")
 def standin(
     dataset: Annotated[str, typer.Option(help="iemocap or mosei.")],
-    out: Annotated[Path, typer.Option(help="The folder to write the release into.")],
+    out: Annotated[Path, typer.Option(help="The folder to write the release into.", callback=local_path)],
     utterances: Annotated[int, typer.Option(min=6, help="How many utterances of the task's classes.")] = 240,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     noise: Annotated[float | None, typer.Option(help="Chance in [0, 1) that a modality misleads.")] = None,
@@ -115,6 +123,7 @@ def reorganize(
     ] = None,
     seed: int | None = None,
     workers: Workers = None,
+    executor: Executor = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -122,7 +131,7 @@ def reorganize(
     from pipeline.reorganize import reorganize as run
 
     values = load_config("datasets", dataset) | parse_assignments(settings or [])
-    values |= _given(root=root, out=out, split=split, seed=seed, workers=workers)
+    values |= _given(root=root, out=out, split=split, seed=seed, workers=workers, executor=executor)
     checked = ReorganizeSettings.checked(values, f"--dataset {dataset} and flags")
     _print(run(checked, Reporter()), as_json)
 
@@ -131,6 +140,7 @@ def reorganize(
 def preprocess(
     data: Data = Path("data/iemocap"),
     workers: Workers = None,
+    executor: Executor = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None,
     settings: Set = None,
     as_json: Json = False,
@@ -138,7 +148,8 @@ def preprocess(
     """Stage 2: a face for every sampled frame and log-mel for the sound, kept in data/<name>/store."""
     from pipeline.preprocess import preprocess as run
 
-    values = {"data": data} | parse_assignments(settings or []) | _given(device=device, workers=workers)
+    flags = _given(device=device, workers=workers, executor=executor)
+    values = {"data": data} | parse_assignments(settings or []) | flags
     _print(run(PreprocessSettings.checked(values, "flags"), Reporter()), as_json)
 
 
@@ -200,7 +211,7 @@ def evaluate(
 
 @app.command(epilog='Example: pipeline predict --run runs/first film.mp4 --transcript "I am so glad you came."')
 def predict(
-    run: Annotated[Path, typer.Option(help="The run folder that `pipeline train` made.")],
+    run: Annotated[Path, typer.Option(help="The run folder that `pipeline train` made.", callback=local_path)],
     files: Annotated[list[Path], typer.Argument(help="Video or sound files that ffmpeg reads.")],
     transcript: Annotated[str | None, typer.Option(help="The words said: a text, or a .srt or .txt file.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -231,7 +242,9 @@ def flops(
     config: Config = None,
     top_p: TopP = None,
     modalities: Modalities = None,
-    run: Annotated[Path | None, typer.Option(help="A run folder: also what its training really multiplied.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A run folder: also what its training really multiplied.", callback=local_path)
+    ] = None,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
@@ -253,7 +266,9 @@ def flops(
 
 @app.command(epilog="Example: pipeline bench --out docs/benchmarks")
 def bench(
-    out: Annotated[Path, typer.Option(help="The folder for the JSON file and its table.")] = Path("docs/benchmarks"),
+    out: Annotated[Path, typer.Option(help="The folder for the JSON file and its table.", callback=local_path)] = Path(
+        "docs/benchmarks"
+    ),
     as_json: Json = False,
 ) -> None:
     """Speed side by side: FE2E and MESM, and the data stages beside plain tools. Takes about 15 minutes."""
@@ -264,9 +279,9 @@ def bench(
 
 @app.command(epilog="Example: pipeline demo --out demo")
 def demo(
-    out: Annotated[Path, typer.Option(help="The folder for the release, the data, the runs and report.html.")] = Path(
-        "demo"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="The folder for the release, the data, the runs and report.html.", callback=local_path)
+    ] = Path("demo"),
     workers: Workers = None,
     as_json: Json = False,
 ) -> None:

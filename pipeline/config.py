@@ -1,12 +1,15 @@
 """Typed, frozen settings: YAML files, then flags, then one checked object. An unknown key is an error."""
 
+import importlib.util
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 
 class ConfigError(ValueError):
@@ -43,12 +46,54 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def local_path(path: Any) -> Any:
+    """`path` as it is, or of a `file:` URL (RFC 8089) the path: media and stores are read through local paths only.
+
+    path: str or Path; anything else is left to the check of types.
+
+    Raises:
+        ConfigError: a URL of another kind, or of another machine.
+    """
+    # A Path of a URL has lost one of its slashes: s3:/bucket.
+    url = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):(/.*)", str(path), re.DOTALL) if isinstance(path, str | Path) else None
+    if url is None:
+        return path
+    scheme, rest = url.groups()
+    host, slash, within = rest[2:].partition("/") if rest.startswith("//") else ("", "/", rest[1:])
+    if scheme.lower() != "file" or host not in ("", "localhost"):
+        raise ConfigError(
+            f"{path} is a URL; only local and mounted folders are read and written: mount it (s3fs, gcsfuse, "
+            "rclone mount, NFS) and give the folder of the mount"
+        )
+    return Path(unquote(slash + within))
+
+
+def _check_executor(executor: str) -> str:
+    if executor != LOCAL and importlib.util.find_spec("ray") is None:
+        raise ConfigError("Ray is not installed; it is the extra `ray`: pip install 'emotion-pipeline[ray]'")
+    return executor
+
+
+LOCAL = "local"
+LocalPath = Annotated[Path, BeforeValidator(local_path)]
+Workers = Annotated[int | None, Field(ge=1, description="tasks at once; None: one for each core (of the cluster)")]
+Executor = Annotated[
+    str,
+    Field(
+        pattern=r"^(local|ray|ray:[^\s/]+:\d+)$",
+        description="local, ray (the running cluster, else one of this machine) or ray:HOST:PORT; the machines of a "
+        "cluster must mount the release and the data folder under the same paths",
+    ),
+    AfterValidator(_check_executor),
+]
+
+
 class ReorganizeSettings(Settings):
     """Stage 1. One file in configs/datasets/ holds these for one corpus."""
 
     dataset: str
-    root: Path = Field(description="the raw release; found a few levels up or down from here")
-    out: Path
+    root: LocalPath = Field(description="the raw release; found a few levels up or down from here")
+    out: LocalPath
     emotions: tuple[str, ...] = Field(description="label order; none where only sentiment is wanted")
     reader: dict[str, Any] = Field({}, description="options of this corpus' reader alone")
     split: str = Field(
@@ -57,7 +102,8 @@ class ReorganizeSettings(Settings):
         description="random, random:utterance, release, session:K, speaker:ID or lists:FOLDER",
     )
     seed: int = Field(0, ge=0)
-    workers: int = Field(default_factory=available_cores, ge=1)
+    workers: Workers = None
+    executor: Executor = LOCAL
     max_reject_share: float = Field(0.2, ge=0, le=1, description="a larger share of broken utterances is a failure")
     min_duration_s: float = Field(0.1, gt=0)
     max_duration_s: float = Field(600.0, gt=0)
@@ -82,18 +128,20 @@ class MelSettings(Settings):
 class PreprocessSettings(Settings):
     """Stage 2."""
 
-    data: Path
-    workers: int = Field(default_factory=available_cores, ge=1)
+    data: LocalPath
+    workers: Workers = None
+    executor: Executor = LOCAL
     device: Literal["cpu", "cuda"] = "cpu"
     faces: FaceSettings = FaceSettings()
     mel: MelSettings = MelSettings()
+    keep_blank: bool = Field(False, description="keep clips of one flat colour, and clips without any sound")
 
 
 class TrainSettings(Settings):
     """Stage 3, all but the network itself, whose settings are `models`' own."""
 
-    data: Path = Path("data/iemocap")
-    out: Path | None = Field(None, description="None: runs/<model>-<dataset>-<time>")
+    data: LocalPath = Path("data/iemocap")
+    out: LocalPath | None = Field(None, description="None: runs/<model>-<dataset>-<time>")
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
     batch_size: int = Field(8, ge=1)
@@ -115,9 +163,9 @@ class TrainSettings(Settings):
 class EvaluateSettings(Settings):
     """Stage 4."""
 
-    run: Path
+    run: LocalPath
     split: str = "test"
-    data: Path | None = Field(None, description="None: the folder that the run was trained on")
+    data: LocalPath | None = Field(None, description="None: the folder that the run was trained on")
     batch_size: int | None = Field(None, ge=1, description="None: as in training, for the same scores to the last bit")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 

@@ -28,7 +28,7 @@ from data_tools.manifest import (
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
 from data_tools.splits import SPLITS, Split, SplitResult, assign_splits, shared_between
 from pipeline.config import ReorganizeSettings
-from pipeline.progress import Reporter
+from pipeline.progress import Reporter, Work
 from pipeline.workers import Died, run_tasks
 
 DATASET_FILE = "dataset.json"
@@ -63,7 +63,7 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     _check_share(len(wanted), release.rejects + split.rejects, settings, f"nothing in {settings.out} was touched")
     with folder_lock(out):
         _check_owner(out, settings.dataset)
-        results = _cut_all(_dialogues(release.root, out, wanted, settings), settings.workers, reporter)
+        results = _cut_all(_dialogues(release.root, out, wanted, settings), settings, reporter)
         clips = _rows(wanted, results, split, _no_face_shares(out))
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
         summary = _summary(settings, release, split, clips, rejects)
@@ -130,7 +130,23 @@ def _size(task: Dialogue) -> float:
     return max(ends)
 
 
-def _cut_all(dialogues: Sequence[Dialogue], workers: int, reporter: Reporter) -> dict[str, DialogueResult]:
+def _seconds(dialogue: Dialogue) -> float:
+    """Of media in its utterances; not finite where the release does not say."""
+    intervals = ((u.end_s - u.start_s, u.stated_s or math.inf) for u in dialogue.utterances)
+    return sum(interval_s if math.isfinite(interval_s) else stated_s for interval_s, stated_s in intervals)
+
+
+def _work(dialogues: Sequence[Dialogue], todo: Sequence[Dialogue]) -> Work[tuple[Dialogue, Any]]:
+    total_s, left_s = sum(map(_seconds, dialogues)), sum(map(_seconds, todo))
+    done = len(dialogues) - len(todo)
+    if not math.isfinite(total_s):
+        return Work(done=done)
+    return Work(lambda item: _seconds(item[0]), total_s, done, total_s - left_s)
+
+
+def _cut_all(
+    dialogues: Sequence[Dialogue], settings: ReorganizeSettings, reporter: Reporter
+) -> dict[str, DialogueResult]:
     """Result by dialogue id, sorted."""
     results: dict[str, DialogueResult] = {}
     todo = []
@@ -147,8 +163,17 @@ def _cut_all(dialogues: Sequence[Dialogue], workers: int, reporter: Reporter) ->
         (todo[0].data_dir / UTTERANCES_FILE).unlink(missing_ok=True)
         # And the old features would be of clips that are gone; preprocess keeps those that still fit.
         (todo[0].data_dir / STORE_FOLDER / STORE_FILE).unlink(missing_ok=True)
-    finished = run_tasks(make_clips, todo, workers, preload="data_tools.clips")
-    for dialogue, result in reporter.track(finished, len(todo), "reorganize", "dialogues"):
+    finished = run_tasks(
+        make_clips,
+        todo,
+        settings.workers,
+        preload="data_tools.clips",
+        executor=settings.executor,
+        reads=dialogues[0].root,
+        writes=dialogues[0].data_dir,
+    )
+    work = _work(dialogues, todo)
+    for dialogue, result in reporter.track(finished, len(dialogues), "reorganize", "dialogues", work):
         results[dialogue.folder.name] = _died(dialogue) if isinstance(result, Died) else result
     return dict(sorted(results.items()))
 

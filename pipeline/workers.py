@@ -1,4 +1,4 @@
-"""Independent tasks over processes, in which the death of one worker costs one task and not the run."""
+"""Independent tasks over processes or machines; the death of one worker costs one task and not the run."""
 
 import multiprocessing
 import threading
@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from data_tools.processes import end_with_parent
+from pipeline.config import LOCAL, available_cores
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -22,16 +24,44 @@ class Died(Generic[Task]):
 
 
 def run_tasks(
-    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, preload: str
+    function: Callable[[Task], Result],
+    tasks: Sequence[Task],
+    workers: int | None,
+    preload: str,
+    executor: str = LOCAL,
+    *,
+    reads: Path | None = None,
+    writes: Path | None = None,
+    on_gpu: bool = False,
 ) -> Iterator[tuple[Task, Result | Died[Task]]]:
     """(task, result) as they finish, in any order. Exceptions of `function` are raised here.
 
-    With one worker everything runs in this process, so that a debugger and a profiler see it. A killed worker takes
-    its whole pool along; each task that was under way then is tried again in a pool of its own, and only a
-    task that kills a second worker is given up.
+    A task whose worker was killed is tried once more; only one that kills a second worker is given up.
 
-    function, tasks: must be picklable. preload: the module that workers import once, before they are forked from a
-    server process without threads.
+    function, tasks: must be picklable. workers: most tasks at once; None for one on each core, of all machines.
+    preload: the module that local workers import once, before they are forked from a server process without threads.
+    executor: `local`, or `ray` or `ray:ADDRESS` for a Ray cluster. Its nodes must have this project installed and see
+    the folder `reads` and the folder `writes` under the same paths, absolute ones. on_gpu: on Ray each task gets a GPU.
+
+    Raises:
+        ConfigError: with Ray: no such cluster, or a node that lacks a folder, the GPU or the same package versions.
+        DataError: the Ray cluster broke down.
+    """
+    if executor == LOCAL:
+        yield from _run_here(function, tasks, workers or available_cores(), preload)
+    elif tasks:
+        from pipeline.ray_workers import run_on_ray  # Ray is an extra
+
+        address = executor.partition(":")[2] or None
+        yield from run_on_ray(function, tasks, address, workers, reads, writes, on_gpu)
+
+
+def _run_here(
+    function: Callable[[Task], Result], tasks: Sequence[Task], workers: int, preload: str
+) -> Iterator[tuple[Task, Result | Died[Task]]]:
+    """With one worker everything runs in this process, so that a debugger and a profiler see it.
+
+    A killed worker takes its whole pool along; each task that was under way then is tried again in a pool of its own.
     """
     if workers == 1 or len(tasks) <= 1:
         for task in tasks:

@@ -432,8 +432,8 @@ def test_the_release_that_is_read_is_named(release, tmp_path):
 def test_a_dead_worker_costs_its_own_dialogue_and_the_next_run_tries_again(release, done, tmp_path, monkeypatch):
     real = stage.run_tasks
 
-    def one_dies(function, tasks, workers, preload):
-        for task, result in real(function, tasks, workers, preload):
+    def one_dies(function, tasks, workers, **options):
+        for task, result in real(function, tasks, workers, **options):
             yield task, Died(task) if task.folder.name == "Ses02M_script01_1" else result
 
     monkeypatch.setattr(stage, "run_tasks", one_dies)

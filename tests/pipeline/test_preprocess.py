@@ -32,7 +32,7 @@ def make_data(folder, dialogues=2, utterances=2):
         for u in range(utterances):
             name = f"d{d}_u{u}"
             face = not (d == 0 and u == 0)
-            picture = portrait if face else np.zeros_like(portrait)
+            picture = portrait if face else np.broadcast_to(np.arange(180, dtype=np.uint8)[:, None], portrait.shape)
             frames = (np.roll(picture, d * 3 + u + i, axis=1) for i in range(12))
             write_video(folder / f"clips/d{d}/{name}.mp4", frames, (180, 120), FPS, "libx264")
             tone = 0.3 * np.sin(2 * np.pi * (220 + 50 * u) * np.arange(19_200) / 16_000)

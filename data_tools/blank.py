@@ -1,0 +1,60 @@
+"""Clips that hold nothing to see or nothing to hear: some releases have black pictures and mute sound among theirs."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from data_tools.media import read_audio, read_frames
+from data_tools.store import Features
+
+# Standard deviation of each colour within a frame, of 255 levels. One painted colour has 0 after any codec; the
+# darkest room that a camera films has more than this from its own noise and from what can just be seen.
+FLAT_LEVELS = 2.0
+# Level of all samples together, against a full-scale square wave: 3 steps of 16 bits. A muted track has none or 1 step
+# of dither (-90 dB); the noise of a quiet room is above -70 dB.
+SILENT_DBFS = -80.0
+
+
+def blank(clip: Path, wav: Path, features: Features, sample_every_ms: int) -> tuple[str, str] | None:
+    """Why a clip is of no use: (reason, detail), or None for one that shows and says something.
+
+    video:blank: each of its sampled frames is one flat colour. audio:silent: its sound is zero throughout, or nearly.
+
+    features: of the clip. A clip in which a face was found is not looked at again.
+
+    Raises:
+        DataError: as `read_frames` and `read_audio`.
+    """
+    if not (features.face_score > 0).any():
+        levels = _flatness(frame for _, frame in read_frames(clip, sample_every_ms))
+        if levels is not None:
+            return "video:blank", (
+                f"every sampled frame is one flat colour: its levels deviate by {levels:.2f} of 255 at most; "
+                f"the limit is {FLAT_LEVELS:g}"
+            )
+    dbfs = level_dbfs(read_audio(wav))
+    if dbfs < SILENT_DBFS:
+        return "audio:silent", f"its sound has a level of {dbfs:.1f} dBFS; the limit is {SILENT_DBFS:g} dBFS"
+    return None
+
+
+def _flatness(frames: Iterable[np.ndarray]) -> float | None:
+    """The largest deviation in any frame; None as soon as one frame is not flat, the rest is not decoded then."""
+    largest = 0.0
+    for frame in frames:
+        largest = max(largest, deviation_levels(frame))
+        if largest > FLAT_LEVELS:
+            return None
+    return largest
+
+
+def deviation_levels(frame: np.ndarray) -> float:
+    """Standard deviation within a picture (H, W, 3) uint8, of the colour that varies most, in levels of 255."""
+    return float(cv2.meanStdDev(frame)[1].max())
+
+
+def level_dbfs(samples: np.ndarray) -> float:
+    """Level of (S,) float32 samples in [-1, 1] about their mean (an offset is not heard), in dB; -120 at least."""
+    return float(20 * np.log10(max(samples.astype(np.float64).std(), 1e-6)))

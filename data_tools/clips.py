@@ -119,10 +119,13 @@ def _check_duration(dialogue: Dialogue, duration_s: float) -> None:
 
 def _whole(file: Path, utterance: Utterance) -> np.ndarray:
     """All sound of a file that holds this utterance alone; one of another length is damaged or another utterance."""
+    is_video = utterance.source_audio == utterance.source_video
     try:
+        if is_video and not has_audio(file):
+            raise _UnusableError("no_audio", f"{file.name} has no sound track")
         samples = read_audio(file)
     except DataError as error:
-        raise _UnusableError("audio:unreadable", str(error)) from error
+        raise _UnusableError("video:unreadable" if is_video else "audio:unreadable", str(error)) from error
     found_s, interval_s, stated_s = (
         len(samples) / AUDIO_RATE_HZ,
         utterance.end_s - utterance.start_s,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.corpora.iemocap import read_iemocap
+from data_tools.corpora.meld import read_meld
 from data_tools.corpora.mosei import read_mosei
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
@@ -14,6 +15,7 @@ from data_tools.errors import DataError
 CORPORA: dict[str, Callable[..., Release]] = {
     "iemocap": read_iemocap,
     "mosei": read_mosei,
+    "meld": read_meld,
 }
 
 

@@ -93,7 +93,8 @@ class _Pace:
         self.total, self.unit, self.work, self.clock = total, unit, work, clock
         self.count = work.done
         self.whole, self.finished = (work.total_s, work.done_s) if work.seconds else (float(total), float(work.done))
-        self.fresh = 0.0  # of this run's own work, and how long that took up to the last item
+        # This run's own work, and how long it took up to its last item: kept ones that follow don't slow the rate.
+        self.fresh = 0.0
         self.fresh_took_s = 0.0
         self.started = self.began = clock()
 
@@ -104,7 +105,6 @@ class _Pace:
         self.finished += size
         if not (self.work.kept and self.work.kept(item)):
             self.fresh += size
-            # Up to the last item: with several workers the rate would fall and jump between two of them.
             self.fresh_took_s = self.clock() - self.began
         elif not self.fresh:
             self.began = self.clock()

@@ -3,13 +3,13 @@
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
 
-from data_tools.corpora.release import STAGE, read_lines, visible
+from data_tools.corpora.release import STAGE, is_folder, read_lines, visible
 from data_tools.errors import DataError
 from data_tools.manifest import Reject, Utterance
 
@@ -27,24 +27,24 @@ _FILE_WORDS: dict[str, Split] = {
     "dev": "valid",
     "test": "test",
 }
-# Lists that papers report on, by their numbers of ids.
-_PUBLISHED = {
-    (5162, 737, 1481): "the six-class IEMOCAP lists of the MESM paper (all actors and dialogues are in train too)",
-    (14524, 1765, 4188): "the CMU-MOSEI lists of the MESM paper",
-    (2249, 300, 678): "the CMU-MOSEI standard folds (video ids)",
-}
+# How far below the given folder the lists may lie: MESM's repository has `data split/IEMOCAP_split/`.
+_LEVELS = 2
 
 
 @dataclass(frozen=True)
 class SplitResult:
-    """by_id: split of each utterance that has one. rejects: the others. notes: what to know about this split."""
+    """by_id: split of each utterance that has one. rejects: the others. notes: what to know about this split.
+
+    listed: how many ids each list holds; empty where the split comes from no lists.
+    """
 
     by_id: dict[str, Split]
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    listed: dict[Split, int] = field(default_factory=dict)
 
 
-def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int) -> SplitResult:
+def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int, rejected: Collection[str] = ()) -> SplitResult:
     """Put every utterance into train, valid or test; the same arguments give the same answer on every machine.
 
     spec:
@@ -53,7 +53,9 @@ def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int) -> Spli
         release: the split that the release itself states for each utterance.
         session:K: test is session K; valid is 20 % of the other sessions, whole dialogues at a time.
         speaker:ID: test is this speaker; valid is the partner of the same session, else 20 % of the rest.
-        lists:FOLDER: text files of utterance, dialogue or video ids, one a line, named by train, valid and test.
+        lists:FOLDER: text files of utterance, dialogue or video ids, one a line, named by train, valid and test; in
+            FOLDER, or up to two levels below it: of several sets of lists, the one that most of the data are in.
+    rejected: ids that the release has too, but that cannot be used; only for the notes on lists.
 
     Raises:
         DataError: unknown spec, session or speaker; a release that states no split; lists that are missing, empty
@@ -64,6 +66,7 @@ def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int) -> Spli
         result = _random(utterances, seed, lambda utterance: utterance.dialogue_id)
     elif spec == "random:utterance":
         result = _random(utterances, seed, lambda utterance: utterance.utterance_id)
+        result.notes.append("single utterances were drawn, as in the MESM paper: nothing keeps a dialogue together")
     elif spec == "release":
         result = _by_release(utterances)
     elif kind == "session" and value:
@@ -71,7 +74,7 @@ def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int) -> Spli
     elif kind == "speaker" and value:
         result = _by_speaker(utterances, value, seed)
     elif kind == "lists" and value:
-        result = _by_lists(utterances, Path(value))
+        result = _by_lists(utterances, Path(value), set(rejected))
     else:
         raise DataError(f"split is {spec!r}; expected one of {SPECS}")
     result.notes.extend(_leaks(utterances, result.by_id))
@@ -162,53 +165,92 @@ def _allocate(
     return {utterance_id: split for split, names in chosen.items() for name in names for utterance_id in members[name]}
 
 
-def _by_lists(utterances: Sequence[Utterance], folder: Path) -> SplitResult:
+def _by_lists(utterances: Sequence[Utterance], given: Path, rejected: set[str]) -> SplitResult:
+    known = {u.utterance_id for u in utterances} | {u.dialogue_id for u in utterances}
+    folder = _find_lists(given, known)
     listed = _read_lists(folder)
     split_of = {name: split for split, names in listed.items() for name in names}
     by_id: dict[str, Split] = {}
     rejects = []
+    contradicted = 0
     for utterance in utterances:
         # An utterance's own id is more exact than that of its dialogue or video.
-        split = split_of.get(utterance.utterance_id) or split_of.get(utterance.dialogue_id)
+        own, group = split_of.get(utterance.utterance_id), split_of.get(utterance.dialogue_id)
+        split = own or group
         if split:
             by_id[utterance.utterance_id] = split
+            contradicted += group is not None and group != split
         else:
             detail = f"neither it nor {utterance.dialogue_id} is in the lists of {folder.name}/"
             rejects.append(Reject(utterance.utterance_id, utterance.source_video, STAGE, "split:not_listed", detail))
-    known = {u.utterance_id for u in utterances} | {u.dialogue_id for u in utterances}
-    notes = [_list_note(split, names, known) for split, names in listed.items()]
+    notes = [f"the lists are those of {folder.name}/"] if folder != given else []
+    notes += [_list_note(split, names, known, rejected) for split, names in listed.items()]
+    if contradicted:
+        notes.append(
+            f"{contradicted} utterances are in one list and their dialogue or video in another: their own holds"
+        )
     if rejects:
-        notes.append(f"{len(rejects)} utterances are in no list and are left out (reason split:not_listed)")
-    published = _PUBLISHED.get((len(listed["train"]), len(listed["valid"]), len(listed["test"])))
-    if published:
-        notes.append(f"by their numbers of ids these are {published}")
-    return SplitResult(by_id, rejects, notes)
+        left_out = "utterances are in no list and are left out (reason split:not_listed)"
+        notes.append(f"{len(rejects)} {left_out}, e.g. {rejects[0].utterance_id}")
+    return SplitResult(by_id, rejects, notes, {split: len(set(names)) for split, names in listed.items()})
+
+
+def _find_lists(given: Path, known: set[str]) -> Path:
+    """`given`, or the folder below it with the lists that hold most of the ids `known`."""
+    if given.is_file():
+        raise DataError(f"split lists:{given}: that is a file; give the folder that holds the three lists")
+    if not given.is_dir():
+        raise DataError(f"split lists:{given}: no such folder; expected one with train, valid and test .txt files")
+    level = [given]
+    for _ in range(_LEVELS + 1):
+        found = [folder for folder in level if next(_list_files(folder), None)]
+        if found:
+            return found[0] if len(found) == 1 else _best_lists(given, found, known)
+        level = [path for folder in level for path in sorted(folder.iterdir()) if is_folder(path)]
+    return given
+
+
+def _best_lists(given: Path, folders: Sequence[Path], known: set[str]) -> Path:
+    hits = {
+        folder: sum(name in known for names in _read_lists(folder).values() for name in names) for folder in folders
+    }
+    first, second = sorted(folders, key=lambda folder: -hits[folder])[:2]
+    if hits[first] == hits[second]:
+        named = ", ".join(f"{folder.name}/ has {hits[folder]}" for folder in folders)
+        raise DataError(
+            f"split lists:{given}: several folders have lists, and of the ids in the data {named}; name one"
+        )
+    return first
+
+
+def _list_files(folder: Path) -> Iterator[tuple[Split, Path]]:
+    """(split, file) of each text file in `folder` whose name holds one split's word."""
+    for path in visible(folder, ".txt").values():
+        splits = {_FILE_WORDS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in _FILE_WORDS}
+        if len(splits) == 1:
+            yield splits.pop(), path
 
 
 def _read_lists(folder: Path) -> dict[Split, list[str]]:
-    if not folder.is_dir():
-        raise DataError(f"split lists:{folder}: no such folder; expected one with train, valid and test .txt files")
+    """The ids of each list as they stand there, some maybe twice."""
     listed: dict[Split, list[str]] = {}
-    for path in visible(folder, ".txt").values():
-        splits = {_FILE_WORDS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in _FILE_WORDS}
-        if len(splits) != 1:
-            continue
-        split = splits.pop()
+    for split, path in _list_files(folder):
         if split in listed:
             raise DataError(f"split lists:{folder}: {path.name} is a second list for {split}; keep one")
         listed[split] = _read_list(path)
     missing = [split for split in SPLITS if split not in listed]
     if missing:
         raise DataError(f"split lists:{folder}: no .txt file named by {' or '.join(missing)}, e.g. {missing[0]}.txt")
-    twice = [name for name, count in Counter(n for names in listed.values() for n in names).items() if count > 1]
+    counts = Counter(name for names in listed.values() for name in set(names))
+    twice = [name for name, count in counts.items() if count > 1]
     if twice:
-        raise DataError(f"split lists:{folder}: {len(twice)} ids are in two lists, e.g. {', '.join(twice[:3])}")
+        raise DataError(f"split lists:{folder}: {len(twice)} ids are in two lists, e.g. {', '.join(sorted(twice)[:3])}")
     return {split: listed[split] for split in SPLITS}
 
 
 def _read_list(path: Path) -> list[str]:
     try:
-        names = list(dict.fromkeys(line.strip() for line in read_lines(path) if line.strip()))
+        names = [line.strip() for line in read_lines(path) if line.strip()]
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if not names:
@@ -216,10 +258,19 @@ def _read_list(path: Path) -> list[str]:
     return names
 
 
-def _list_note(split: Split, names: Sequence[str], known: set[str]) -> str:
-    absent = [name for name in names if name not in known]
-    example = f", e.g. {absent[0]}" if absent else ""
-    return f"{split} list: {len(names)} ids, {len(absent)} of them not in the data{example}"
+def _list_note(split: Split, names: Sequence[str], known: set[str], rejected: set[str]) -> str:
+    once = list(dict.fromkeys(names))
+    absent = [name for name in once if name not in known]
+    # The release's ids are `<dialogue or video>_<part>`, so this finds the videos of rejected utterances too.
+    there = rejected | {name.rpartition("_")[0] for name in rejected}
+    note = f"{split} list: {len(once)} ids"
+    if len(names) > len(once):
+        note += f" ({len(names) - len(once)} lines repeat one)"
+    note += f", {len(absent)} of them not in the data"
+    if absent:
+        unusable = sum(name in there for name in absent)
+        note += f", e.g. {absent[0]}" + (f" ({unusable} are in the release, but rejected)" if unusable else "")
+    return note
 
 
 def _leaks(utterances: Sequence[Utterance], by_id: Mapping[str, Split]) -> list[str]:

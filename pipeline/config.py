@@ -11,6 +11,8 @@ from urllib.parse import unquote
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from pipeline.published import Published
+
 
 class ConfigError(ValueError):
     """Settings that cannot work; the message lists every problem at once."""
@@ -108,6 +110,7 @@ class ReorganizeSettings(Settings):
     min_duration_s: float = Field(0.1, gt=0)
     max_duration_s: float = Field(600.0, gt=0)
     crf: int = Field(18, ge=0, le=51, description="x264 quality of the clips; 0 is lossless")
+    published: Published | None = Field(None, description="facts of the corpus; None: those of its own config file")
 
 
 class FaceSettings(Settings):
@@ -195,6 +198,13 @@ def load_config(kind: Literal["datasets", "models"], name: str) -> dict[str, Any
         known = ", ".join(config_names(kind))
         raise ConfigError(f"no {kind} config {name!r}: looked for {path}; known: {known}, or give a path to a .yaml")
     return read_yaml(path)
+
+
+def published_facts(dataset: str, own: Published | None = None) -> Published:
+    """`own`, else what configs/datasets/<dataset>.yaml says is published of that corpus; maybe nothing."""
+    if own is None and dataset in config_names("datasets"):
+        own = ReorganizeSettings.checked(load_config("datasets", dataset), f"{dataset}.yaml").published
+    return own or Published()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

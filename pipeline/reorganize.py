@@ -27,14 +27,13 @@ from data_tools.manifest import (
 )
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
 from data_tools.splits import SPLITS, Split, SplitResult, assign_splits, shared_between
-from pipeline.config import ReorganizeSettings
+from pipeline.config import ReorganizeSettings, published_facts
 from pipeline.progress import Reporter, Work
+from pipeline.published import total
 from pipeline.workers import Died, run_tasks
 
 DATASET_FILE = "dataset.json"
 
-# Utterances of the published releases that have labels: a smaller number says that this copy is a part of it.
-_PUBLISHED = {"iemocap": 10_039, "mosei": 23_259}
 # Reasons that say nothing is broken: the task does not use the utterance.
 _NOT_BROKEN = ("label:", "unlabelled", "split:")
 
@@ -54,15 +53,16 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             only. Where it shows while cutting, everything that could be made is written before that.
     """
     release = read_release(settings.dataset, settings.root, settings.emotions, settings.reader)
+    settings = settings.model_copy(update={"emotions": settings.emotions or release.emotions})
     out = settings.out.absolute()
     if out == release.root or release.root in out.parents:
         raise DataError(f"--out {settings.out} lies inside the release {release.root}; nothing is written there")
     reporter.say(f"reading {release.root}")
-    split = assign_splits(release.utterances, settings.split, settings.seed)
+    split = split_of(release, settings)
     wanted = [utterance for utterance in release.utterances if utterance.utterance_id in split.by_id]
-    _check_share(len(wanted), release.rejects + split.rejects, settings, f"nothing in {settings.out} was touched")
+    check_share(len(wanted), release.rejects + split.rejects, settings, f"nothing in {settings.out} was touched")
     with folder_lock(out):
-        _check_owner(out, settings.dataset)
+        check_owner(out, settings.dataset)
         results = _cut_all(_dialogues(release.root, out, wanted, settings), settings, reporter)
         clips = _rows(wanted, results, split, _no_face_shares(out))
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
@@ -75,18 +75,32 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             write_json(out / DATASET_FILE, summary)
             write_manifest(out, clips, settings.emotions)
             # Last, when no manifest names them any more. Those whose sources are broken may be wanted again soon.
-            broken = {reject.utterance_id for reject in rejects if reject.utterance_id and _is_broken(reject)}
+            broken = {reject.utterance_id for reject in rejects if reject.utterance_id and is_broken(reject)}
             clear_others(out, {utterance.dialogue_id for utterance in wanted}, spared=broken)
         else:
             (out / UTTERANCES_FILE).unlink(missing_ok=True)
-    for line in _lines(summary):
+    for line in _lines(summary, settings):
         reporter.say(line)
     written = "what could be made is written, and rejects.parquet there names each file and cause"
-    _check_share(len(clips), rejects, settings, f"{settings.out}: {written}")
+    check_share(len(clips), rejects, settings, f"{settings.out}: {written}")
     return summary
 
 
-def _check_owner(out: Path, dataset: str) -> None:
+def split_of(release: Release, settings: ReorganizeSettings) -> SplitResult:
+    """The split that the settings ask for, with a note where it is one that papers report on.
+
+    Raises:
+        DataError: an impossible split.
+    """
+    rejected = [reject.utterance_id for reject in release.rejects if reject.utterance_id]
+    split = assign_splits(release.utterances, settings.split, settings.seed, rejected)
+    known = published_facts(settings.dataset, settings.published).split(settings.split, split.listed)
+    if known and split.listed:
+        split.notes.append(f"by their numbers of ids these are {known.name}")
+    return split
+
+
+def check_owner(out: Path, dataset: str) -> None:
     """Raise DataError where another data set lies in `out`: its clips would be deleted."""
     path = out / DATASET_FILE
     if not path.exists():
@@ -99,7 +113,8 @@ def _check_owner(out: Path, dataset: str) -> None:
         raise DataError(f"{out} holds the data set {found!r}, not {dataset!r}; choose another --out, or delete it")
 
 
-def _is_broken(reject: Reject) -> bool:
+def is_broken(reject: Reject) -> bool:
+    """Whether an utterance is lost that the task would use."""
     return reject.utterance_id is not None and not reject.reason.startswith(_NOT_BROKEN)
 
 
@@ -232,13 +247,14 @@ def _summary(
         "standin": release.is_standin,
         "emotions": list(settings.emotions),
         "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
+        "listed_ids": split.listed,
         "settings": settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
         "versions": {name: version(name) for name in ("emotion-pipeline", "av", "numpy", "soundfile")},
         "found": kept + rejected,
         "labelled": kept + rejected - reasons["unlabelled"],
         "kept": kept,
         "rejected": rejected,
-        "broken": sum(_is_broken(reject) for reject in rejects),
+        "broken": sum(is_broken(reject) for reject in rejects),
         "reasons": dict(sorted(reasons.items())),
         "unused_files_and_lines": dict(sorted(files.items())),
         "splits": {name: _counts([c for c in clips if c.split == name], settings.emotions) for name in SPLITS},
@@ -262,12 +278,12 @@ def _video_notes(results: Mapping[str, DialogueResult]) -> list[str]:
     return [f"{count} videos: {note}" for note, count in sorted(videos.items())]
 
 
-def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
+def _lines(summary: Mapping[str, Any], settings: ReorganizeSettings) -> Iterator[str]:
     """The summary for a person."""
     unlabelled = summary["found"] - summary["labelled"]
     rejected = summary["rejected"] - unlabelled
     yield f"{summary['kept']} utterances kept + {rejected} rejected = {summary['labelled']} labelled in the release"
-    published = _PUBLISHED.get(summary["dataset"])
+    published = total(published_facts(settings.dataset, settings.published).utterances or 0)
     if summary["standin"]:
         yield "  (a stand-in, made by a program: no score on it means anything about people)"
     elif published and published != summary["labelled"]:
@@ -288,11 +304,11 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
         yield f"note: {note}"
 
 
-def _check_share(kept: int, rejects: Sequence[Reject], settings: ReorganizeSettings, state: str) -> None:
+def check_share(kept: int, rejects: Sequence[Reject], settings: ReorganizeSettings, state: str) -> None:
     """Raise DataError where too few of the utterances are usable. state: what is in the data folder now."""
     reasons = Counter(reject.reason for reject in rejects if reject.utterance_id is not None)
     counts = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "none found"
-    broken = [reject for reject in rejects if _is_broken(reject)]
+    broken = [reject for reject in rejects if is_broken(reject)]
     example = f"; e.g. {broken[0].utterance_id}: {broken[0].detail} ({broken[0].source})" if broken else ""
     if not kept:
         raise DataError(f"no utterance of {settings.root} is left ({counts}){example}. {state}")

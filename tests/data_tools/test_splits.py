@@ -73,6 +73,7 @@ def test_random_by_utterance_says_what_it_shares():
     assert [counts[split] for split in SPLITS] == [420, 60, 120]
     assert any("speakers in test are in train too" in note for note in result.notes)
     assert any("dialogues in test are in train too" in note for note in result.notes)
+    assert any("single utterances were drawn" in note for note in result.notes)
 
 
 def test_session_is_speaker_independent():
@@ -143,25 +144,44 @@ def test_lists_of_utterances_and_of_videos(tmp_path, names):
     ]  # fmt: skip
     assert result.notes[:4] == [
         "train list: 3 ids, 1 of them not in the data, e.g. gone",
-        "valid list: 1 ids, 0 of them not in the data",
+        "valid list: 1 ids (1 lines repeat one), 0 of them not in the data",
         "test list: 2 ids, 0 of them not in the data",
-        "2 utterances are in no list and are left out (reason split:not_listed)",
+        "2 utterances are in no list and are left out (reason split:not_listed), e.g. b_c_2",
     ]
+    assert result.listed == {"train": 3, "valid": 1, "test": 2}
+
+
+def test_ids_that_the_release_has_but_cannot_use_are_told_apart(tmp_path):
+    write_lists(tmp_path / "l", train=["a_0", "a_1", "gone_0", "v"], valid=["b_0"], test=["c_0"])
+    data = [utterance(f"{v}_0", v, v) for v in "abc"]
+    notes = assign_splits(data, f"lists:{tmp_path / 'l'}", 0, rejected=["a_1", "v_3"]).notes
+    assert notes[0] == "train list: 4 ids, 3 of them not in the data, e.g. a_1 (2 are in the release, but rejected)"
+
+
+def test_lists_below_the_folder_are_those_of_the_data(tmp_path):
+    """As MESM's repository has them: a folder with a space in its name, and one folder for each corpus in it."""
+    for corpus, names in (("IEMOCAP_split", "abc"), ("MOSEI_split", "xyz")):
+        folder = tmp_path / "repository" / "data split" / corpus
+        folder.mkdir(parents=True)
+        write_lists(folder, train=[f"{names[0]}_0"], valid=[f"{names[1]}_0"], test=[f"{names[2]}_0"])
+    data = [utterance(f"{v}_0", v, v) for v in "xyz"]
+    for place in ("repository", "repository/data split", "repository/data split/MOSEI_split"):
+        result = assign_splits(data, f"lists:{tmp_path / place}", 0)
+        assert result.by_id == {"x_0": "train", "y_0": "valid", "z_0": "test"}
+        assert ("the lists are those of MOSEI_split/" in result.notes) == (not place.endswith("MOSEI_split"))
+    strangers = [utterance("s_0", "s", "s")]
+    with pytest.raises(DataError, match="IEMOCAP_split/ has 0, MOSEI_split/ has 0; name one"):
+        assign_splits(strangers, f"lists:{tmp_path / 'repository'}", 0)
+    with pytest.raises(DataError, match="that is a file; give the folder"):
+        assign_splits(data, f"lists:{folder / 'train_split.txt'}", 0)
 
 
 def test_an_utterances_own_line_wins_over_its_dialogues(tmp_path):
     write_lists(tmp_path / "l", train=["d"], valid=["d_1"], test=["e"])
     data = [utterance(n, n[0], "s") for n in ("d_0", "d_1", "e_0")]
-    assert assign_splits(data, f"lists:{tmp_path / 'l'}", 0).by_id == {"d_0": "train", "d_1": "valid", "e_0": "test"}
-
-
-def test_lists_of_a_published_size_are_recognised(tmp_path):
-    train, valid, test = ([f"{s}{i}" for i in range(n)] for s, n in (("t", 5162), ("v", 737), ("x", 1481)))
-    write_lists(tmp_path / "l", train=train, valid=valid, test=test)
-    data = [utterance(name, "d", "s") for name in train + valid + test]
     result = assign_splits(data, f"lists:{tmp_path / 'l'}", 0)
-    assert Counter(result.by_id.values()) == {"train": 5162, "valid": 737, "test": 1481}
-    assert any("six-class IEMOCAP lists of the MESM paper" in note for note in result.notes)
+    assert result.by_id == {"d_0": "train", "d_1": "valid", "e_0": "test"}
+    assert "1 utterances are in one list and their dialogue or video in another: their own holds" in result.notes
 
 
 def test_lists_that_cannot_work(tmp_path):

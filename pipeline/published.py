@@ -1,0 +1,97 @@
+"""What the publishers and the papers say about a corpus: numbers to hold beside one's own, from configs/datasets/."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Literal["train", "valid", "test"]
+Count = int | dict[str, int]
+
+
+class _Facts(BaseModel):
+    """Base of what follows: read-only, and an unknown key is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PublishedFiles(_Facts):
+    """One kind of file of a whole copy. paths: patterns below the root, of which the first with a file counts.
+
+    `{session}` in a pattern stands for each session; then `count` has a number for each of them.
+    """
+
+    paths: tuple[str, ...] = Field(min_length=1)
+    count: Count
+
+
+class PublishedMedia(_Facts):
+    """What every source file is like. picture_px: width and height. fps: to half a frame."""
+
+    picture_px: tuple[int, int] | None = None
+    fps: float | None = None
+    sound_hz: int | None = None
+    channels: int | None = None
+
+
+class PublishedLabel(_Facts):
+    """One row of a paper's table: utterances with this label in each split, and means over all three."""
+
+    train: int
+    valid: int
+    test: int
+    words: float | None = None
+    seconds: float | None = None
+
+
+class PublishedSplit(_Facts):
+    """A split that papers report on.
+
+    ids: numbers of ids in the authors' lists, by which one's own lists are recognised. release: it is the split that
+    the release itself states. sentiment: negative, zero and positive utterances.
+    """
+
+    name: str
+    ids: dict[Name, int] | None = None
+    release: bool = False
+    utterances: dict[Name, int] = {}
+    labels: dict[str, PublishedLabel] = {}
+    sentiment: dict[Name, tuple[int, int, int]] = {}
+
+
+class Published(_Facts):
+    """The published facts of one corpus.
+
+    utterances: those with a label, of the release or of each session. session_folder: where a session's files lie,
+    with `{session}`. labels: utterances of each single label. no_person: videos in which nobody is seen.
+    """
+
+    utterances: Count | None = None
+    session_folder: str | None = None
+    labels: dict[str, int] = {}
+    files: dict[str, PublishedFiles] = {}
+    media: PublishedMedia = PublishedMedia()
+    no_person: tuple[str, ...] = ()
+    splits: tuple[PublishedSplit, ...] = ()
+
+    def split(self, spec: str, listed: Mapping[str, int]) -> PublishedSplit | None:
+        """The published split that `--split spec` is, going by the numbers of ids in its lists; None where it is none.
+
+        listed: how many ids each list of `spec` holds; empty where it is not made of lists.
+        """
+        if spec == "release":
+            return next((split for split in self.splits if split.release), None)
+        return next((split for split in self.splits if listed and split.ids == dict(listed)), None)
+
+    def merged_labels(self, merge: Mapping[str, str]) -> dict[str, int]:
+        """`labels` where some count as others, as the reader's option `merge` says."""
+        counts: dict[str, int] = {}
+        for label, count in self.labels.items():
+            name = merge.get(label, label)
+            counts[name] = counts.get(name, 0) + count
+        return counts
+
+
+def total(count: Count) -> int:
+    """The number of a whole copy."""
+    return count if isinstance(count, int) else sum(count.values())

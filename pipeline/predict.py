@@ -1,6 +1,5 @@
 """Stage 5: any media file + run directory -> emotion scores, and what was absent in the file."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from data_tools.errors import DataError
 from data_tools.faces import FaceDetector
 from data_tools.media import probe
 from data_tools.store import Features
+from data_tools.transcript import spoken_words
 from pipeline.config import ConfigError, FaceSettings, MelSettings
 from pipeline.engine import start_fabric
 from pipeline.features import extract_features
@@ -21,7 +21,6 @@ from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
 
 DEVICES = ("auto", "cpu", "cuda")
-_SRT_TIME = re.compile(r"^\s*\d+:\d\d:\d\d[,.]\d+\s*-->")
 
 
 @dataclass(frozen=True)
@@ -127,14 +126,10 @@ def read_transcript(transcript: str) -> str:
     if not transcript.lower().endswith((".srt", ".txt")):
         return transcript
     try:
-        lines = Path(transcript).read_text(encoding="utf-8-sig", errors="strict").splitlines()
+        text = Path(transcript).read_text(encoding="utf-8-sig", errors="strict")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"transcript {transcript!r} cannot be read as UTF-8 text: {error}") from error
-    if transcript.lower().endswith(".srt"):
-        times = {number for number, line in enumerate(lines) if _SRT_TIME.match(line)}
-        # A cue is its number, its times, its text: the line before a time is its number.
-        lines = [line for number, line in enumerate(lines) if number not in times and number + 1 not in times]
-    return re.sub(r"<[^>]*>", "", " ".join(line.strip() for line in lines if line.strip()))
+    return spoken_words(text, transcript.lower().endswith(".srt"))
 
 
 def format_predictions(result: dict[str, Any]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.corpora.folder import read_folder
 from data_tools.corpora.iemocap import read_iemocap
 from data_tools.corpora.meld import read_meld
 from data_tools.corpora.mosei import read_mosei
@@ -16,6 +17,7 @@ CORPORA: dict[str, Callable[..., Release]] = {
     "iemocap": read_iemocap,
     "mosei": read_mosei,
     "meld": read_meld,
+    "folder": read_folder,
 }
 
 

@@ -27,28 +27,34 @@ class Release:
 
     rejects with an utterance id are utterances; those without one are files or lines that could not be used.
     notes: what a person should know about this copy, one sentence each.
+    emotions: the label order, where the settings name no emotions and the release itself says which there are.
     """
 
     root: Path
     utterances: list[Utterance] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    emotions: tuple[str, ...] = ()
 
     @property
     def is_standin(self) -> bool:
         """Whether a program made this release: no score on it means anything about people."""
         return any(is_file(folder / STANDIN_FILE) for folder in (self.root, self.root.parent))
 
-    def add(self, utterance: Utterance) -> None:
-        """Take `utterance` in, or reject it where its ids cannot be file names or its sources lie elsewhere."""
+    def add(self, utterance: Utterance, source: Path | None = None, where: str = "") -> None:
+        """Take `utterance` in, or reject it where its ids cannot be file names or its sources lie elsewhere.
+
+        source, where: the file that names it, and the place in it ("line 12"), for the reject.
+        """
+        place = f"{where}: " if where else ""
         problem = _unsafe_id(utterance.utterance_id) or _unsafe_id(utterance.dialogue_id)
         sources = (utterance.source_video, utterance.source_audio)
         outside = next((name for name in sources if not _is_inside(name)), None)
         if problem:
-            self.reject(utterance.utterance_id, self.root, "id:unsafe", problem)
+            self.reject(utterance.utterance_id, source or self.root, "id:unsafe", place + problem)
         elif outside is not None:
-            detail = f"{outside!r} is not a path below the release; copy or link the file into it"
-            self.reject(utterance.utterance_id, self.root, "path:outside", detail)
+            detail = f"{place}{outside!r} is not a path below the release; copy or link the file into it"
+            self.reject(utterance.utterance_id, source or self.root, "path:outside", detail)
         else:
             self.utterances.append(utterance)
 
@@ -162,7 +168,8 @@ def check_emotions(emotions: Sequence[str], known: Sequence[str], dataset: str) 
     unknown = [emotion for emotion in emotions if emotion not in known]
     if unknown or len(set(emotions)) < len(emotions):
         what = f"unknown: {', '.join(unknown)}" if unknown else "one is given twice"
-        raise DataError(f"emotions {list(emotions)} for {dataset}: {what}; it has {', '.join(known)}")
+        has = ", ".join(known) or "none, only sentiment: set emotions to []"
+        raise DataError(f"emotions {list(emotions)} for {dataset}: {what}; it has {has}")
 
 
 def _candidates(start: Path) -> Iterator[list[Path]]:

@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 
 from data_tools.errors import DataError
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
+SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 # Beyond these a table is refused. They hold for what is on disk and for what a packed table unfolds to.
 MAX_BYTES = 128 * 2**20
 MAX_ROWS = 1_000_000
@@ -33,7 +35,6 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
-_SPREADSHEETS = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
 _BATCH_ROWS = 4096
 
 # A row as it was found: its number, and its cells by column or, as a text, why it cannot be used.
@@ -97,7 +98,7 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
 def _format(path: Path) -> tuple[str, Callable[[Path, str | None], Iterator[_Row]]]:
     """What rows are counted in, and how to read them."""
     suffix = path.suffix.lower()
-    if suffix in _SPREADSHEETS:
+    if suffix in SPREADSHEET_SUFFIXES:
         raise DataError(f"{path} is a spreadsheet; save it as CSV (UTF-8) and give that")
     formats: dict[str, tuple[str, Callable[[Path, str | None], Iterator[_Row]]]] = {
         ".csv": ("line", _read_csv),
@@ -210,7 +211,7 @@ def _read_json(path: Path, encoding: str | None) -> Iterator[_Row]:
         values = _parse_json(_text(path, encoding))
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
-    if not isinstance(values, list):
+    if not isinstance(values, list) or isinstance(values, _Object):
         raise DataError(f'{path} holds no list; expected [{{"video": ...}}, ...], one flat object an utterance')
     for number, value in enumerate(values, start=1):
         yield number, _object(value)
@@ -273,11 +274,12 @@ def _read_parquet(path: Path, _: str | None) -> Iterator[_Row]:
             names = _columns(path, file.schema_arrow.names)
             number = 0
             for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
+                batch.validate(full=True)  # a damaged file may hold indices that lead out of the memory
                 columns = [_unfold(column) for column in batch.columns]
                 for cells in zip(*columns, strict=True):
                     number += 1
                     yield number, {name: cell for name, cell in zip(names, cells, strict=True) if name}
-    except (pa.ArrowException, ValueError, MemoryError) as error:
+    except (pa.ArrowException, OSError, MemoryError) as error:
         raise DataError(f"{path} is not readable Parquet: {str(error)[:200]}") from error
 
 

@@ -12,7 +12,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -40,6 +40,7 @@ class MmsaClip:
 
     video_id, clip_id: as the files are named; they keep leading zeros. label: sentiment, inside the corpus' bounds.
     fold: the split that the release states, empty where it states none. file: the clip, below the release's root.
+    siblings: the clips of its video, itself too, that the table or the disk has, usable or not.
     """
 
     video_id: str
@@ -48,6 +49,7 @@ class MmsaClip:
     label: float
     fold: Fold
     file: Path
+    siblings: frozenset[str] = frozenset()
 
     @property
     def utterance_id(self) -> str:
@@ -55,7 +57,9 @@ class MmsaClip:
         return f"{self.video_id}_{self.clip_id}"
 
 
-class _Row(NamedTuple):
+class Row(NamedTuple):
+    """A row of a label table as it was found. mode: the word for its split."""
+
     line: int
     video_id: str
     clip_id: str
@@ -86,14 +90,24 @@ def read_mmsa(release: Release, folder: Path, bound: float, fallback_encoding: s
     Raises:
         DataError: the table cannot be read at all, or lacks a column.
     """
-    table = folder / TABLE
-    rows, damage = _read_table(release, table, fallback_encoding)
-    files = _list_clips(folder / CLIPS)
+    rows, damage = _read_table(release, folder / TABLE, fallback_encoding)
+    return match_clips(release, folder / TABLE, rows, folder / CLIPS, bound, damage)
+
+
+def match_clips(
+    release: Release, table: Path, rows: Iterable[Row], raw: Path, bound: float, damage: str = ""
+) -> list[MmsaClip]:
+    """As `read_mmsa`, of rows that another table holds in another form.
+
+    table: where the rows are from. raw: the folder with `<video_id>/<clip_id>.mp4`. damage: what broke the table off.
+    """
+    files = _list_clips(raw)
     by_number = {video: _by_number(clips) for video, clips in files.items()}
     folders_by_number = _by_number(files)
     clips: list[MmsaClip] = []
     seen: set[str] = set()
     counted: Counter[str] = Counter()
+    siblings = {video: set(clips) for video, clips in files.items()}
     for row in rows:
         video_id = _name_on_disk(row.video_id, files, folders_by_number)
         clip_id = _name_on_disk(row.clip_id, files.get(video_id, {}), by_number.get(video_id, {}))
@@ -102,11 +116,12 @@ def read_mmsa(release: Release, folder: Path, bound: float, fallback_encoding: s
             release.reject(None, table, "duplicate", f"line {row.line}: a second row of {utterance_id}")
             continue
         seen.add(utterance_id)
+        siblings.setdefault(video_id, set()).add(clip_id)
         counted["renamed"] += (video_id, clip_id) != (row.video_id, row.clip_id)
         file = files.get(video_id, {}).get(clip_id)
         label = _number(row.label)
         if file is None:
-            path = f"{CLIPS}/{row.video_id}/{row.clip_id}.mp4"
+            path = f"{raw.name}/{row.video_id}/{row.clip_id}.mp4"
             release.reject(utterance_id, table, "no_video", f"line {row.line}: there is no {path}")
         elif label is None:
             release.reject(utterance_id, table, "labels:unreadable", f"line {row.line}: {row.label!r} is not a number")
@@ -118,9 +133,9 @@ def read_mmsa(release: Release, folder: Path, bound: float, fallback_encoding: s
             counted["without split"] += not fold
             clamped = min(float(bound), max(-float(bound), label))
             clips.append(MmsaClip(video_id, clip_id, row.text, clamped, fold, file))
-    _reject_unnamed(release, files, seen, damage)
-    _add_notes(release, counted, bound)
-    return clips
+    _reject_unnamed(release, table, files, seen, damage)
+    _add_notes(release, table, counted, bound)
+    return [replace(clip, siblings=frozenset(siblings[clip.video_id])) for clip in clips]
 
 
 def whole_clip(release: Release, clip: MmsaClip, labels: Mapping[str, float]) -> Utterance:
@@ -146,11 +161,11 @@ def whole_clip(release: Release, clip: MmsaClip, labels: Mapping[str, float]) ->
     )
 
 
-def _read_table(release: Release, table: Path, fallback_encoding: str) -> tuple[list[_Row], str]:
+def _read_table(release: Release, table: Path, fallback_encoding: str) -> tuple[list[Row], str]:
     """Rows that name a clip, and what broke the table off before its end (empty where nothing did)."""
     # newline="" leaves line ends inside quotes as they are; the csv reader knows all three kinds.
     reader = csv.reader(io.StringIO(_decoded(release, table, fallback_encoding), newline=""))
-    rows: list[_Row] = []
+    rows: list[Row] = []
     try:
         header = [name.strip() for name in next(reader, [])]
         missing = [name for name in _NEEDED if name not in header]
@@ -170,7 +185,7 @@ def _read_table(release: Release, table: Path, fallback_encoding: str) -> tuple[
                 release.reject(None, table, "labels:unreadable", detail)
                 continue
             fold = fields[mode].strip() if mode is not None and mode < len(fields) else ""
-            rows.append(_Row(reader.line_num, video_id, clip_id, text, label, fold))
+            rows.append(Row(reader.line_num, video_id, clip_id, text, label, fold))
     except csv.Error as error:
         damage = f"{table.name} cannot be read from line {reader.line_num} on: {error}"
         release.reject(None, table, "labels:unreadable", damage)
@@ -238,23 +253,24 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _reject_unnamed(release: Release, files: Mapping[str, Mapping[str, Path]], seen: set[str], damage: str) -> None:
+def _reject_unnamed(
+    release: Release, table: Path, files: Mapping[str, Mapping[str, Path]], seen: set[str], damage: str
+) -> None:
     """Clips on disk that the table does not name."""
     for video_id, clips in files.items():
         for clip_id, file in clips.items():
             if f"{video_id}_{clip_id}" not in seen:
-                reason = ("no_labels", damage) if damage else ("unlabelled", f"no row of it in {TABLE}")
+                reason = ("no_labels", damage) if damage else ("unlabelled", f"no row of it in {table.name}")
                 release.reject(f"{video_id}_{clip_id}", file, *reason)
 
 
-def _add_notes(release: Release, counted: Counter[str], bound: float) -> None:
+def _add_notes(release: Release, table: Path, counted: Counter[str], bound: float) -> None:
     if counted["renamed"]:
         release.notes.append(
-            f"{counted['renamed']} ids of {TABLE} differ from the files' names (1 or 1.0 for 0001): matched by number"
+            f"{counted['renamed']} ids of {table.name} differ from the files' names (1 or 1.0 for 0001): matched by "
+            "number"
         )
     if counted["outside"]:
         release.notes.append(f"{counted['outside']} labels lay beyond {-bound:g} ... {bound:g} and are moved to it")
     if counted["without split"]:
-        release.notes.append(
-            f"{counted['without split']} rows of {TABLE} state no split (mode is train, valid or test)"
-        )
+        release.notes.append(f"{counted['without split']} rows of {table.name} state no split (train, valid or test)")

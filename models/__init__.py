@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from models.base import Model, ModelSettings
 from models.checkpoint import read_model, write_model
+from models.emt import EMT, EMTConfig
 from models.errors import ModelError
 from models.fe2e import FE2E, FE2EConfig
 from models.layers.text import TextEncoder, pretrained, tokenizer_of
@@ -21,6 +22,7 @@ REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "fe2e": (FE2EConfig, FE2E),
     "mesm": (MESMConfig, MESM),
     "mult": (MulTConfig, MulT),
+    "emt": (EMTConfig, EMT),
 }
 
 __all__ = ["REGISTRY", "ModelError", "build", "config_of", "load", "save", "tokenizer_for"]

@@ -1,5 +1,7 @@
 """Multiply-adds and parameters of the fusion models, counted on an input of stated lengths."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,14 +19,14 @@ def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) ->
     included. `fusion` is the network between the modalities' own parts and the head, as the papers count it.
     """
     model = model.eval()
-    # The counter knows matrix products; the fused attention kernels of a CPU are not among what it counts.
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    # The counter knows matrix products, and not what the fused kernels of attention and LSTM do on a CPU.
+    own = {torch.ops.aten.mkldnn_rnn_layer: _of_lstm}
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=own) as counter:
         model(batch)
     counts = {part: sum(found.values()) / 2 for part, found in counter.get_flop_counts().items()}
-    kind = type(model).__name__
-    parts = {part.removeprefix(f"{kind}."): macs for part, macs in counts.items() if part.count(".") == 1 and macs}
+    parts = {part: _of_part(counts, f"{type(model).__name__}.{part}") for part, _ in model.named_children()}
     total = counts["Global"]
-    # Modules of lists and dictionaries are called one level deeper.
+    # What a model multiplies outside its parts.
     parts["other"] = total - sum(parts.values())
     return {
         "model": name,
@@ -40,6 +42,16 @@ def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) ->
             if any(True for _ in module.parameters())
         },
     }
+
+
+def _of_part(counts: dict[str, float], name: str) -> float:
+    """Lists and dictionaries of modules are never called themselves: their members are."""
+    return counts.get(name, sum(macs for part, macs in counts.items() if part.rpartition(".")[0] == name))
+
+
+def _of_lstm(steps: Sequence[int], of_input: Sequence[int], of_state: Sequence[int], *_: Any, **__: Any) -> int:
+    """Operations (two a multiply-add) of one layer and direction: shapes of its input and of its two matrices."""
+    return 2 * math.prod(steps[:2]) * (math.prod(of_input) + math.prod(of_state))
 
 
 def format_fusion(summary: dict[str, Any]) -> str:

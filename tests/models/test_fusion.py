@@ -13,7 +13,7 @@ from models.fusion import FusionModel
 
 FUSION = [name for name, (_, kind) in models.REGISTRY.items() if issubclass(kind, FusionModel)]
 # The smallest sizes that each model has, so that all of this takes seconds.
-SMALL = {"mult": {"size": 10, "layers": 2}}
+SMALL = {"mult": {"size": 10, "layers": 2}, "emt": {"size": 8, "heads": 2, "layers": 2}}
 TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 8}
 
 

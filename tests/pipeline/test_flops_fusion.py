@@ -28,3 +28,17 @@ def test_with_towers_it_counts_what_fe2es_towers_cost():
     fe2e = flops("fe2e", small, faces=2, chunks=3)
     towers = 2 * fe2e["per_face"]["total"] + 3 * fe2e["per_chunk"]["total"]
     assert mult["utterance"]["frontend"] == towers
+
+
+def test_emt_counts_its_lstms():
+    found = flops("emt", {"size": 16, "heads": 2, "audio_dim": 7, "vision_dim": 9})
+    lstms = sum(STEPS[letter] * 4 * 16 * (dim + 16) for letter, dim in (("a", 7), ("v", 9)))
+    assert found["utterance"]["encoders"] == lstms
+
+
+def test_emt_on_cmu_mosi_costs_in_the_proportion_of_the_papers_table():
+    """Table 8: 1.5, 3.1 and 8.3; its unit counts other operations too, so a common factor is free."""
+    ours = [flops("emt", {"fusion": fusion})["utterance"]["fusion"] for fusion in ("oagl", "ooll", "oall")]
+    factors = [published / macs for published, macs in zip((1.5e9, 3.1e9, 8.3e9), ours, strict=True)]
+    common = (min(factors) * max(factors)) ** 0.5
+    assert all(abs(common / factor - 1) < 0.1 for factor in factors)

@@ -74,7 +74,7 @@ class Published(_Facts):
     no_person: tuple[str, ...] = ()
     splits: tuple[PublishedSplit, ...] = ()
 
-    def split(self, spec: str, listed: Mapping[str, int]) -> PublishedSplit | None:
+    def split(self, spec: str, listed: Mapping[Name, int]) -> PublishedSplit | None:
         """The published split that `--split spec` is, going by the numbers of ids in its lists; None where it is none.
 
         listed: how many ids each list of `spec` holds; empty where it is not made of lists.

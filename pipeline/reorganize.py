@@ -248,6 +248,7 @@ def _summary(
         "emotions": list(settings.emotions),
         "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
         "listed_ids": split.listed,
+        "merged_labels": settings.reader.get("merge", {}),
         "settings": settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
         "versions": {name: version(name) for name in ("emotion-pipeline", "av", "numpy", "soundfile")},
         "found": kept + rejected,

@@ -122,8 +122,8 @@ def choose_emotions(wanted: Sequence[str], found: Sequence[str], what: str) -> d
 
 def check_name(name: str) -> str:
     """Why `name` cannot be that of an emotion; empty where it can."""
-    if not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:
-        return f"{printable(name)[:80]!r} is longer than {MAX_NAME_CHARACTERS} characters or cannot be shown"
+    if not name or not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:
+        return f"{printable(name)[:80]!r} is empty, longer than {MAX_NAME_CHARACTERS} characters or cannot be shown"
     return ""
 
 
@@ -147,7 +147,7 @@ def _columns(path: Path, table: Table, emotions: Sequence[str]) -> _Columns:
     if "label" in fields:
         named = {n for cell in table.rows[fields["label"]] for n in _names(cell) if not check_name(n)}
         return _Columns(fields, {}, choose_emotions(emotions, sorted(named), f"rows of {path.name}"))
-    unusable = [name for name in flags if check_name(name) or not name]
+    unusable = [name for name in flags if check_name(name)]
     if unusable:
         raise DataError(f"{path}: {LABEL_PREFIX}{unusable[0][:80]!r} names no emotion; rename the column")
     chosen = choose_emotions(emotions, list(flags), f"columns of {path.name}")
@@ -200,7 +200,7 @@ def _path_or_none(files: Files, cell: str) -> str | None:
     try:
         return files.find(cell, VIDEO_SUFFIXES)
     except NoFileError as error:
-        return files.inside(cell) if error.reason == "no_video" and cell else None
+        return files.inside(cell) if error.reason != "path:outside" and cell else None
 
 
 def _utterance(row: _Row, columns: _Columns, files: Files) -> Utterance:

@@ -10,12 +10,14 @@ from data_tools.corpora.iemocap import read_iemocap
 from data_tools.corpora.meld import read_meld
 from data_tools.corpora.mosei import read_mosei
 from data_tools.corpora.release import Release
+from data_tools.corpora.sims import read_sims
 from data_tools.errors import DataError
 
 # Reader: (root, emotions, its own options by name) -> Release.
 CORPORA: dict[str, Callable[..., Release]] = {
     "iemocap": read_iemocap,
     "mosei": read_mosei,
+    "sims": read_sims,
     "meld": read_meld,
     "folder": read_folder,
 }

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from data_tools.corpora.release import Release, check_emotions, find_root, is_file, is_folder
-from data_tools.corpora.tables import Table, read_table
+from data_tools.corpora.release_table import numbered_rows, read_release_table
+from data_tools.corpora.tables import Table
 from data_tools.errors import DataError
 from data_tools.manifest import Utterance
 
@@ -138,7 +139,7 @@ def _read_part(release: Release, part: _Part, folders: Sequence[Path], emotions:
         release.notes.append(f"{part.name}: not there, neither {part.table} nor {part.clips}/")
         return
     clips = _list_clips(release, part, places[0]) if places else {}
-    table = _read_table(release, tables[0]) if tables else None
+    table = read_release_table(release, tables[0], _COLUMNS, "cp1252") if tables else None
     what = f"{len(table.rows)} rows in {release.relative(tables[0])}" if table else f"no {part.table}"
     where = f"{len(clips)} clips in {release.relative(places[0])}/" if places else f"no {part.clips}/"
     release.notes.append(f"{part.name}: {what}, {where}")
@@ -168,31 +169,13 @@ def _list_clips(release: Release, part: _Part, folder: Path) -> dict[str, Path]:
     return clips
 
 
-def _read_table(release: Release, path: Path) -> Table:
-    try:
-        table = read_table(path)
-    except DataError as error:
-        if not isinstance(error.__cause__, UnicodeDecodeError):
-            raise
-        table = read_table(path, encoding="cp1252")
-        release.notes.append(f"{path.name} is not UTF-8; it is read as Windows-1252")
-    missing = [name for name in _COLUMNS if name not in table.rows.columns]
-    if missing:
-        raise DataError(
-            f"{path} has no column {', '.join(missing)}; its columns are {', '.join(table.rows.columns)[:200]}"
-        )
-    for number, why in table.bad:
-        release.reject(None, path, "labels:unreadable", f"line {number}: {why}")
-    return table
-
-
 def _read_rows(
     release: Release, part: _Part, path: Path, table: Table, clips: Mapping[str, Path], emotions: Sequence[str]
 ) -> set[str]:
     """Take in the rows of a csv; the clips that they name, by stem."""
     seen: set[str] = set()
     counted: Counter[str] = Counter()
-    for number, row in zip(table.rows.index, table.rows.to_dict("records"), strict=True):
+    for number, row in numbered_rows(table):
         dialogue, turn = _NUMBER.fullmatch(row["Dialogue_ID"].strip()), _NUMBER.fullmatch(row["Utterance_ID"].strip())
         if dialogue is None or turn is None:
             detail = f"line {number}: {row['Dialogue_ID']!r} and {row['Utterance_ID']!r} are not two numbers"

@@ -138,7 +138,7 @@ def test_control_characters_are_kept_and_counted_and_windows_1252_is_read(tmp_pa
     release = read_release("meld", tmp_path, SEVEN)
     assert [u.text for u in release.utterances] == ["It\x92s the end", "it’s", "It’s – ”"]
     assert any(note.startswith("train: 1 texts hold control characters") for note in release.notes)
-    assert "dev_sent_emo.csv is not UTF-8; it is read as Windows-1252" in release.notes
+    assert "dev_sent_emo.csv is not UTF-8; it is read as cp1252: look at a few texts" in release.notes
 
 
 def test_rows_that_cannot_be_used(tmp_path):

@@ -108,7 +108,7 @@ def test_labels_without_text_and_text_without_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", ["b'v___0___0___5___A.'", "0.0 5.0", "other___0___0___5___A.", "v___x___0___5___A.", "v___0___nan___5___A."]
+    "line", ["b'v___0___0", "0.0 5.0", "other___0___0___5___A.", "v___x___0___5___A.", "v___0___nan___5___A."]
 )
 def test_a_transcript_line_of_another_form_is_named(tmp_path, line):
     make(tmp_path, {"v": f"{line}\nv___1___5___6___B.\n"})

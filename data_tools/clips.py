@@ -172,7 +172,8 @@ class _Sounds:
         try:
             if name == video and not has_audio(source):
                 return _UnusableError("no_audio", f"there is no wav, and {source.name} has no sound track")
-            temporary = self.dialogue.folder / f".{source.stem}.sound.tmp.wav"
+            # Counted, not called after the file: a dialogue may have two videos of one name, from two folders.
+            temporary = self.dialogue.folder / f".{len(self.files)}.sound.tmp.wav"
             path = self.opened.enter_context(seekable_sound(source, temporary))
             return path, audio_duration_s(path)
         except ClipError:

@@ -9,6 +9,7 @@ from data_tools.corpora.folder import read_folder
 from data_tools.corpora.iemocap import read_iemocap
 from data_tools.corpora.meld import read_meld
 from data_tools.corpora.mosei import read_mosei
+from data_tools.corpora.mosi import read_mosi
 from data_tools.corpora.release import Release
 from data_tools.corpora.sims import read_sims
 from data_tools.errors import DataError
@@ -17,6 +18,7 @@ from data_tools.errors import DataError
 CORPORA: dict[str, Callable[..., Release]] = {
     "iemocap": read_iemocap,
     "mosei": read_mosei,
+    "mosi": read_mosi,
     "sims": read_sims,
     "meld": read_meld,
     "folder": read_folder,

@@ -200,7 +200,7 @@ def read_and_check(root):
     assert {"video_0001_0001", "video_0001_0002", "video_0002_0001"} <= set(named)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(content=tables(["video_id", "clip_id", "label"]))
 def test_any_label_table_loses_no_clip(playgrounds, content):
     path = playgrounds[0] / "metadata" / "sentiment" / "label_M.csv"
@@ -223,7 +223,7 @@ def test_any_texts_and_positions_lose_no_clip(playgrounds, texts, index):
     (folder / "val_index.csv").write_bytes(before["val_index.csv"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(content=tables(MMSA))
 def test_any_mmsa_table_loses_no_clip(playgrounds, content):
     (playgrounds[1] / "label.csv").write_bytes(content)

@@ -1,0 +1,89 @@
+"""The examples in docs/corpora are run as they stand, and its names and limits are those that are built in."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from data_tools import corpora
+from data_tools.corpora import folder_table, read_release, tables
+from data_tools.corpora.folder_files import SOUND_SUFFIXES, VIDEO_SUFFIXES
+
+DOCS = Path(__file__).parents[2] / "docs" / "corpora"
+
+
+def block(page, language):
+    (found,) = re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(encoding="utf-8"), re.DOTALL)
+    return found
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_the_example_of_a_reader(tmp_path, monkeypatch):
+    names = {}
+    exec(compile(block("README.md", "python"), "README.md", "exec"), names)
+    monkeypatch.setitem(corpora.CORPORA, "ravdess", names["read_ravdess"])
+    config = yaml.safe_load(block("README.md", "yaml"))
+    touch(
+        tmp_path / "RAVDESS",
+        "Actor_01/01-01-05-01-02-01-01.mp4",
+        "Actor_01/02-01-05-01-02-01-01.mp4",
+        "Actor_01/01-01-09-01-02-01-01.mp4",
+        "Actor_24/01-02-02-02-01-02-24.mp4",
+        "Actor_24/notes.mp4",
+        "Actor_24/._01-01-01-01-01-01-24.mp4",
+    )
+    release = read_release(config["dataset"], tmp_path, config["emotions"])
+    assert [(u.utterance_id, u.speaker, u.text) for u in release.utterances] == [
+        ("01-01-05-01-02-01-01", "Actor_01", "Dogs are sitting by the door."),
+        ("01-02-02-02-01-02-24", "Actor_24", "Kids are talking by the door."),
+    ]
+    assert [emotion for u in release.utterances for emotion, value in u.labels.items() if value] == ["angry", "calm"]
+    assert [(r.utterance_id, r.reason) for r in release.rejects] == [
+        ("01-01-09-01-02-01-01", "id:unknown"),
+        ("notes", "id:unknown"),
+    ]
+    assert release.notes == ["1 files without sound (02-...) are copies of others and are not used"]
+    assert read_release("ravdess", tmp_path, ["calm"]).rejects[0].reason == "label:angry"
+
+
+def test_the_example_of_a_table(tmp_path):
+    touch(tmp_path, "anna.mp4", "day 2/ben.mov", "day 2/ben.wav")
+    (tmp_path / "labels.csv").write_text(block("folder.md", "csv"), encoding="utf-8")
+    release = read_release("folder", tmp_path, [])
+    assert release.rejects == []
+    assert release.emotions == ("angry", "happy", "sad", "surprised")
+    assert [(u.utterance_id, u.start_s, u.end_s, u.fold) for u in release.utterances] == [
+        ("anna_1", 12.5, 15.0, "train"),
+        ("anna_2", 3723.25, 3727.0, "train"),
+        ("day 2__ben_1", 0.0, float("inf"), "test"),
+    ]
+    assert release.utterances[2].source_audio == "day 2/ben.wav"
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [name for names in folder_table.FIELDS.values() for name in names],
+        list(folder_table.FOLDS),
+        VIDEO_SUFFIXES,
+        SOUND_SUFFIXES,
+        tables.TABLE_SUFFIXES,
+        [
+            f"{tables.MAX_BYTES // 2**20} MiB",
+            f"{tables.MAX_CELLS // 10**6} million cells",
+            f"{tables.MAX_CELL_CHARACTERS:,} characters",
+            f"{folder_table.MAX_EMOTIONS} emotions",
+            f"{folder_table.MAX_NAME_CHARACTERS} characters",
+            f"-{folder_table.MAX_SENTIMENT} to {folder_table.MAX_SENTIMENT}",
+        ],
+    ],
+)
+def test_names_and_limits_of_the_page(names):
+    page = " ".join((DOCS / "folder.md").read_text(encoding="utf-8").split())
+    assert [name for name in names if name not in page] == []

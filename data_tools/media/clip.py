@@ -12,7 +12,7 @@ import soundfile
 from av.video.frame import VideoFrame
 
 from data_tools.errors import DataError
-from data_tools.media.source import ClipError, local_url
+from data_tools.media.source import STEADY_X264, ClipError, local_url
 
 # Time stamps count in 1/90000 s: a whole number of them for 24, 25, 30, 29.97 and 60 frames a second.
 _CLOCK = Fraction(1, 90_000)
@@ -61,7 +61,7 @@ class Clip:
                 av.open(local_url(self._temporary), "w", format="mp4", container_options={"fflags": "+bitexact"})
             )
             self._stream = self._container.add_stream("libx264", rate=Fraction(fps).limit_denominator(100_000))
-            self._stream.codec_context.options = {"crf": str(crf), "preset": "veryfast"}
+            self._stream.codec_context.options = {"crf": str(crf), "preset": "veryfast", "x264-params": STEADY_X264}
             self._stream.codec_context.thread_count = 1
             self._stream.codec_context.time_base = _CLOCK
             self._stream.pix_fmt = "yuv420p"

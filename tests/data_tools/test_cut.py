@@ -1,6 +1,8 @@
 """Cutting, frame for frame: every frame of the sources carries its number in the picture."""
 
+import os
 import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -88,6 +90,29 @@ def test_the_order_of_cuts_and_a_second_run_change_no_byte(source, tmp_path):
     cut_video(source, cuts, crf=18)
     for i in range(len(INTERVALS)):
         assert (tmp_path / "one" / f"{i}.mp4").read_bytes() == (tmp_path / "two" / f"{i}.mp4").read_bytes()
+
+
+CUT = """
+import sys
+from pathlib import Path
+from data_tools.media import Cut, cut_video
+cut_video(Path(sys.argv[1]), [Cut(0.0, 0.9, Path(sys.argv[2]))], crf=18)
+"""
+
+
+def test_what_memory_held_before_changes_no_byte(tmp_path):
+    """glibc fills fresh memory with a given byte: an encoder that reads what it never wrote gives itself away."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (80, 45, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    frames = [np.roll(noise, (number % 7, 3 * number), (0, 1)) // (1 + number % 3) for number in range(25)]
+    write_video(tmp_path / "a.mp4", frames, (360, 640), 25)
+    made = []
+    for fill in ("37", "201"):
+        out = tmp_path / f"{fill}.mp4"
+        environment = os.environ | {"MALLOC_PERTURB_": fill}
+        subprocess.run([sys.executable, "-c", CUT, tmp_path / "a.mp4", out], check=True, env=environment)
+        made.append(out.read_bytes())
+    assert made[0] == made[1]
 
 
 def test_half_of_the_picture_and_its_sound(source, tmp_path):

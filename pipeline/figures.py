@@ -14,14 +14,21 @@ from matplotlib.figure import Figure
 _DIMMED = 0.25
 
 
-def data_uri(png: bytes) -> str:
-    """A PNG as an address that holds the picture itself, so that a page is one file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+def data_uri(picture: bytes) -> str:
+    """A PNG or JPEG as an address that holds the picture itself, so that a page is one file."""
+    kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii")
 
 
 def png(image: np.ndarray) -> bytes:
     """(H, W, 3) uint8 RGB as PNG."""
     return cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
+    """(H, W, 3) uint8 RGB as JPEG: a photograph in a tenth of a PNG's bytes. quality: 0 to 100."""
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
 def enlarge(image: np.ndarray, times: int) -> np.ndarray:
@@ -33,9 +40,16 @@ def mel_image(chunks: np.ndarray) -> np.ndarray:
     """Chunks (C, 1, 128, 32) side by side as (128, 32 C, 3) uint8 RGB; low bands at the bottom, time to the right."""
     if len(chunks) == 0:
         return np.zeros((128, 32, 3), np.uint8)
-    bands = np.concatenate(list(chunks[:, 0]), axis=1)[::-1]
+    return mel_colors(np.concatenate(list(chunks[:, 0]), axis=1))
+
+
+def mel_colors(bands: np.ndarray) -> np.ndarray:
+    """Log-mel (H bands, W times) as (H, W, 3) uint8 RGB, dark to bright from its 1st to its 99th percentile.
+
+    Low bands are at the bottom.
+    """
     low, high = np.percentile(bands, [1, 99])
-    scaled = np.clip((bands - low) / max(high - low, 1e-6), 0, 1)
+    scaled = np.clip((bands[::-1] - low) / max(high - low, 1e-6), 0, 1)
     return (colormaps["magma"](scaled)[:, :, :3] * 255).astype(np.uint8)
 
 

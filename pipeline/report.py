@@ -9,15 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from jinja2 import Environment, PackageLoader, select_autoescape
 
 import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
-from data_tools.files import write_text
 from data_tools.manifest import LABEL_PREFIX
 from data_tools.media import read_frames
 from pipeline.config import FaceSettings
 from pipeline.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
+from pipeline.pages import write_page
 from pipeline.rundir import RunDir
 
 SPLIT = "test"
@@ -44,10 +43,9 @@ def write_report(page: Path, data: Path, runs: Sequence[Run], command: str) -> P
     """
     logs = {run.name: pd.read_csv(RunDir(run.folder).log) for run in runs}
     report = runs[0].summary["splits"][SPLIT]
-    environment = Environment(
-        loader=PackageLoader("pipeline", ""), autoescape=select_autoescape(["html", "j2"]), trim_blocks=True
-    )
-    html = environment.get_template("report.html.j2").render(
+    write_page(
+        page,
+        "report.html.j2",
         title=f"{' and '.join(run.name.upper() for run in runs)} on {report['dataset']}",
         notice=report["notice"],
         summary=_summary(data, runs),
@@ -65,7 +63,6 @@ def write_report(page: Path, data: Path, runs: Sequence[Run], command: str) -> P
         command=command,
         versions=", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("emotion-pipeline", "torch")),
     )
-    write_text(page, html)
     return page
 
 

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from pipeline.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
+from pipeline.figures import curves_png, data_uri, enlarge, jpeg, mel_image, mel_sites, png, show_kept
 
 
 def decode(data):
@@ -16,6 +16,12 @@ def test_png_keeps_every_pixel_and_fits_into_an_address():
     np.testing.assert_array_equal(decode(png(image)), image)
     uri = data_uri(png(image))
     assert base64.b64decode(uri.removeprefix("data:image/png;base64,")) == png(image)
+
+
+def test_jpeg_keeps_colours_and_is_named_as_one():
+    image = np.full((16, 24, 3), (200, 40, 90), np.uint8)
+    assert np.abs(decode(jpeg(image)).astype(int) - image).max() <= 4
+    assert base64.b64decode(data_uri(jpeg(image)).removeprefix("data:image/jpeg;base64,")) == jpeg(image)
 
 
 def test_enlarge_repeats_pixels():

@@ -236,6 +236,25 @@ def stats(data: Data = Path("data/iemocap"), as_json: Json = False) -> None:
     _print(count(data), as_json, format_stats)
 
 
+@app.command(
+    epilog="Example: pipeline inspect --data data/iemocap Ses01F_impro01_F000",
+    context_settings={"ignore_unknown_options": True},  # ids of CMU-MOSEI begin with a dash
+)
+def inspect(
+    ids: Annotated[list[str] | None, typer.Argument(help="Utterances, kept or rejected; by default a sample.")] = None,
+    data: Data = Path("data/iemocap"),
+    out: Annotated[Path | None, typer.Option(help="The page, by default inspect.html in the data folder.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many utterances the sample has.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """A contact sheet of utterances: frames with the chosen face, crops, sound, mel, words, labels, in one page."""
+    from pipeline.inspection import format_inspection
+    from pipeline.inspection import inspect as write
+
+    _print(write(data, ids or [], out, count, seed, Reporter()), as_json, format_inspection)
+
+
 @app.command(epilog="Example: pipeline flops --model mesm --top-p 0.5")
 def flops(
     model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,

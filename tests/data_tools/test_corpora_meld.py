@@ -201,6 +201,16 @@ def test_a_table_without_clips_or_without_a_column(tmp_path):
     assert "standin" not in str(caught.value)  # there is no stand-in of MELD to offer
 
 
+def test_the_published_counts_of_meld_add_up():
+    published = ReorganizeSettings.checked(load_config("datasets", "meld"), "test").published
+    for split in published.splits:
+        assert sum(split.utterances.values()) == published.utterances
+        for part, count in split.utterances.items():
+            assert sum(getattr(label, part) for label in split.labels.values()) == count
+    assert sum(published.labels.values()) == published.utterances
+    assert list(published.labels) == SEVEN == list(load_config("datasets", "meld")["emotions"])
+
+
 @pytest.fixture(scope="module")
 def playground(tmp_path_factory):
     return make(tmp_path_factory.mktemp("meld"), {"train": [row("0", str(i)) for i in range(3)]})

@@ -199,6 +199,14 @@ def test_what_is_missing_is_named(tmp_path):
         read_release("mosi", tmp_path, [])
 
 
+def test_the_published_counts_of_mosi_add_up():
+    published = ReorganizeSettings.checked(load_config("datasets", "mosi"), "test").published
+    for split in published.splits:
+        assert sum(split.utterances.values()) == published.utterances
+        assert {part: sum(signs) for part, signs in split.sentiment.items()} == split.utterances
+    assert sum(published.splits[1].ids.values()) == published.files["videos"].count
+
+
 @pytest.fixture(scope="module")
 def playground(tmp_path_factory):
     root = make(tmp_path_factory.mktemp("mosi"), {"v": lines(1, 2, 3)}, full=["v"])

@@ -171,6 +171,12 @@ def test_a_table_without_its_columns_is_an_error(tmp_path, table):
         read_release("sims", tmp_path, [])
 
 
+def test_the_published_counts_of_sims_add_up():
+    published = ReorganizeSettings.checked(load_config("datasets", "sims"), "test").published
+    for split in published.splits:
+        assert sum(split.utterances.values()) == published.utterances
+
+
 @pytest.fixture(scope="module")
 def playgrounds(tmp_path_factory):
     """A tree in each layout, each with the same three clips."""

@@ -1,11 +1,13 @@
 """A corpus of a few synthetic utterances, preprocessed and split, that trains in seconds."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from data_tools.files import write_json
+from data_tools.files import write_json, write_text
 from data_tools.manifest import Clip, write_manifest
+from data_tools.media import write_video, write_wav
 from data_tools.store import Features, store_path, write_dialogue
 
 EMOTIONS = ("ang", "hap", "sad")
@@ -61,3 +63,62 @@ def corpus_writer():
 def toy_corpus(tmp_path_factory):
     """8 train, 6 valid and 5 test utterances with one emotion each; not to be changed."""
     return write_corpus(tmp_path_factory.mktemp("data") / "toy", {"train": 8, "valid": 6, "test": 5})
+
+
+def moving_pictures(count, seed):
+    """A pattern that moves, so that every packet of the video holds something."""
+    pattern = np.random.default_rng(seed).integers(0, 256, (8, 16, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    return [np.roll(pattern, 3 * number, axis=1) for number in range(count)]
+
+
+def sound(seconds, seed):
+    return np.random.default_rng(seed).normal(0, 0.1, round(16_000 * seconds)).astype(np.float32)
+
+
+def make_iemocap(root):
+    for seed, dialogue in enumerate(("Ses01F_impro01", "Ses04M_script02_2")):
+        session = root / f"Session{dialogue[4]}"
+        dialog = session / "dialog"
+        write_video(dialog / "avi" / "DivX" / f"{dialogue}.avi", moving_pictures(50, seed), (128, 64), 25, "mpeg4")
+        labels, texts = "% [START_TIME - END_TIME] TURN_NAME EMOTION [V, A, D]\n\n", f"{dialogue}_FXX0 [1-2]: hm\n"
+        for turn, (start_s, end_s, code) in enumerate([(0.1, 0.8, "ang"), (0.7, 1.3, "sad"), (1.2, 1.9, "xxx")]):
+            name = f"{dialogue}_{'FM'[turn % 2]}{turn:03}"
+            labels += f"[{start_s:.4f} - {end_s:.4f}]\t{name}\t{code}\t[2.5000, 2.5000, 2.5000]\nC-E2:\tNeutral;\t()\n"
+            texts += f"{name} [{start_s:08.4f}-{end_s:08.4f}]: This is turn {turn}.\n"
+            write_wav(session / "sentences" / "wav" / dialogue / f"{name}.wav", sound(end_s - start_s, turn))
+        write_text(dialog / "EmoEvaluation" / f"{dialogue}.txt", labels)
+        write_text(dialog / "transcriptions" / f"{dialogue}.txt", texts)
+    return root
+
+
+def make_mosei(root):
+    """Two videos; the first one has a wav, the sound of the second one is in its mp4."""
+    emotions = ("anger", "disgust", "fear", "happiness", "sadness", "surprise")
+    columns = ["Input.VIDEO_ID", "Input.CLIP", *(f"Answer.{e}" for e in emotions), "Answer.sentiment"]
+    rows = []
+    for seed, name in enumerate(("0-v_", "123")):
+        wav = root / "Audio" / "Full" / "WAV_16000" / f"{name}.wav"
+        write_wav(wav, sound(2, seed))
+        video = root / "Videos" / "Full" / "Combined" / f"{name}.mp4"
+        write_video(video, moving_pictures(50, seed), (128, 64), 25, audio=wav if seed else None)
+        if seed:
+            wav.unlink()
+        lines = [(0, 0.0, 0.7), (1, 0.6, 1.3), (2, 1.2, 1.9)]
+        text = "".join(f"{name}___{clip}___{start}___{end}___Text {clip}.\n" for clip, start, end in lines)
+        write_text(root / "Transcript" / "Segmented" / "Combined" / f"{name}.txt", text)
+        rows += [[name, str(clip), "1", "0", "0", "0", "2", "0", "-1.5"] for clip, _, _ in lines]
+    (root / "Labels").mkdir()
+    pd.DataFrame(rows, columns=columns).to_csv(root / "Labels" / "batch.csv", index=False)
+    return root
+
+
+@pytest.fixture(scope="session")
+def release_makers():
+    """Functions that write a small release with real media into a folder: corpus -> (folder -> folder)."""
+    return {"iemocap": make_iemocap, "mosei": make_mosei}
+
+
+@pytest.fixture(scope="session")
+def media_makers():
+    """(frames(count, seed) of 128 x 64 pixels, mono samples(seconds, seed) at 16 kHz), both full of detail."""
+    return moving_pictures, sound

@@ -113,6 +113,32 @@ def standin(
     _print(result, as_json)
 
 
+@app.command(epilog="Example: pipeline check --dataset iemocap --root raw/IEMOCAP_full_release --split session:5")
+def check(
+    dataset: Annotated[str, typer.Option(help="A file in configs/datasets, e.g. iemocap or mosei.")],
+    root: Annotated[Path | None, typer.Option(help="The raw release, by default raw/...")] = None,
+    out: Annotated[Path | None, typer.Option(help="The data folder that stage 1 would write.")] = None,
+    split: Annotated[
+        str | None, typer.Option(help="random, random:utterance, release, session:K, speaker:ID or lists:PATH.")
+    ] = None,
+    seed: int | None = None,
+    samples: Annotated[int, typer.Option(min=0, help="How many source videos are opened.")] = 8,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Before a long job: what a release holds and lacks, beside the published counts. Touches nothing; seconds."""
+    from pipeline.check import check as run
+    from pipeline.check import failed
+    from pipeline.check_report import format_check
+
+    values = load_config("datasets", dataset) | parse_assignments(settings or [])
+    values |= _given(root=root, out=out, split=split, seed=seed)
+    result = run(ReorganizeSettings.checked(values, f"--dataset {dataset} and flags"), samples)
+    _print(result, as_json, format_check)
+    if failed(result):
+        raise typer.Exit(1)
+
+
 @app.command(epilog="Example: pipeline reorganize --dataset iemocap --root raw/IEMOCAP_full_release --split session:5")
 def reorganize(
     dataset: Annotated[str, typer.Option(help="A file in configs/datasets: iemocap or mosei.")],

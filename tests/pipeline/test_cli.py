@@ -28,7 +28,7 @@ COMMANDS = sorted(command.callback.__name__ for command in cli.app.registered_co
 def test_the_commands_are_those_of_the_readme(run):
     assert COMMANDS == sorted(
         ["standin", "reorganize", "preprocess", "train", "evaluate", "predict", "stats", "flops", "bench", "demo"]
-        + ["inspect"]
+        + ["check", "inspect"]
     )
 
 

@@ -21,6 +21,9 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]+:")
 _DRIVE = re.compile(r"[A-Za-z]:")
 
 
+_Names = dict[str, list[str]]
+
+
 class NoFileError(Exception):
     """Why a cell means no file of the folder: `reason`, a short code, and `detail`, a sentence."""
 
@@ -35,7 +38,7 @@ class Files:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.find = cache(self._find)
-        self._names = cache(self._list)
+        self._index = cache(self._list)
 
     def inside(self, cell: str) -> str:
         """The path that `cell` names, relative to the root, with forward slashes; nothing is looked up on disk.
@@ -65,9 +68,8 @@ class Files:
         if _ADDRESS.match(cell):
             raise NoFileError("path:outside", f"{cell[:200]!r} is an address; only files below the folder are read")
         folder, name = PurePosixPath(path).parent, _same(PurePosixPath(path).name)
-        names = self._names(folder)
-        media = {found for found in names if Path(found).suffix.lower() in suffixes}
-        fitting = [f for f in names if _same(f) == name] or [f for f in media if _same(Path(f).stem) == name]
+        whole, stems = self._index(folder, suffixes)
+        fitting = whole.get(name) or stems.get(name) or []
         kind = "video" if suffixes is VIDEO_SUFFIXES else "audio"
         if len(fitting) > 1:
             listed = ", ".join(fitting[:5])
@@ -76,11 +78,18 @@ class Files:
             raise NoFileError(f"no_{kind}", f"there is no file {cell[:200]!r} below the folder")
         return (folder / fitting[0]).as_posix()
 
-    def _list(self, folder: PurePosixPath) -> list[str]:
+    def _list(self, folder: PurePosixPath, suffixes: tuple[str, ...]) -> tuple[_Names, _Names]:
+        """The files of a folder by their names, and those with one of `suffixes` by their names without it."""
+        whole, stems = defaultdict(list), defaultdict(list)
         try:
-            return sorted(path.name for path in (self.root / folder).iterdir() if is_file(path))
+            paths = sorted(path for path in (self.root / folder).iterdir() if is_file(path))
         except OSError:
-            return []
+            paths = []
+        for path in paths:
+            whole[_same(path.name)].append(path.name)
+            if path.suffix.lower() in suffixes:
+                stems[_same(path.stem)].append(path.name)
+        return whole, stems
 
 
 def _same(name: str) -> str:

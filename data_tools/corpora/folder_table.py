@@ -1,6 +1,5 @@
 """The table of one's own videos: what its columns mean, and the utterance of each row."""
 
-import math
 import re
 import unicodedata
 from collections import Counter
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from data_tools.corpora.folder_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Files, NoFileError, unique_ids
+from data_tools.corpora.folder_values import UnusableError, interval, sentiment_of, share
 from data_tools.corpora.release import Release, check_emotions, printable
 from data_tools.corpora.tables import Table, read_table
 from data_tools.errors import DataError
@@ -40,19 +40,6 @@ FOLDS: dict[str, Literal["train", "valid", "test"]] = {
 }
 MAX_EMOTIONS = 100
 MAX_NAME_CHARACTERS = 64
-MAX_SENTIMENT = 100
-
-_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d{1,3})?", re.ASCII)
-_CLOCK = re.compile(r"(?:(\d{1,3}):)?(\d{1,4}):(\d{1,2}(?:[.,]\d{1,9})?)", re.ASCII)
-_FLAGS = {"true": 1.0, "false": 0.0}
-
-
-class _UnusableError(Exception):
-    """Why a row gives no utterance: `reason`, a short code, and `detail`, a sentence."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(reason, detail)
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)
@@ -100,7 +87,7 @@ def read_rows(release: Release, path: Path, emotions: Sequence[str], encoding: s
         seen.add(row.utterance_id)
         try:
             release.add(_utterance(row, columns, files), source, row.where)
-        except (_UnusableError, NoFileError) as problem:
+        except (UnusableError, NoFileError) as problem:
             release.reject(row.utterance_id, source, problem.reason, f"{row.where}: {problem.detail}")
     _add_notes(release, table, columns)
 
@@ -204,19 +191,19 @@ def _path_or_none(files: Files, cell: str) -> str | None:
 
 
 def _utterance(row: _Row, columns: _Columns, files: Files) -> Utterance:
-    """The utterance of a row; raises _UnusableError or NoFileError."""
+    """The utterance of a row; raises UnusableError or NoFileError."""
     cells = row.cells
     if not cells["video"]:
-        raise _UnusableError("no_video", "the cell video is empty")
+        raise UnusableError("no_video", "the cell video is empty")
     video = files.find(cells["video"], VIDEO_SUFFIXES)
-    start_s, end_s = _interval(cells.get("start", ""), cells.get("end", ""))
-    sentiment = _sentiment(cells.get("sentiment", ""))
+    start_s, end_s = interval(cells.get("start", ""), cells.get("end", ""))
+    sentiment = sentiment_of(cells.get("sentiment", ""))
     labels = _labels(row, columns)
     if not labels and sentiment is None:
-        raise _UnusableError("unlabelled", "it has neither a label nor a sentiment")
+        raise UnusableError("unlabelled", "it has neither a label nor a sentiment")
     fold = cells.get("split", "").lower()
     if fold and fold not in FOLDS:
-        raise _UnusableError("fold:unknown", f"the split {fold[:80]!r} is none of {', '.join(FOLDS)}")
+        raise UnusableError("fold:unknown", f"the split {fold[:80]!r} is none of {', '.join(FOLDS)}")
     return Utterance(
         utterance_id=row.utterance_id,
         dialogue_id=row.dialogue_id,
@@ -233,45 +220,6 @@ def _utterance(row: _Row, columns: _Columns, files: Files) -> Utterance:
     )
 
 
-def _interval(start: str, end: str) -> tuple[float, float]:
-    if not start and not end:
-        return 0.0, math.inf
-    start_s, end_s = _seconds(start), _seconds(end)
-    if start_s is None or end_s is None or not 0 <= start_s < end_s < math.inf:
-        raise _UnusableError(
-            "interval:invalid",
-            f"{start[:80]!r} to {end[:80]!r} is not an interval; expected seconds (1.5) or hh:mm:ss.ms, or both empty",
-        )
-    return start_s, end_s
-
-
-def _seconds(text: str) -> float | None:
-    """Seconds of `1.5`, `1,5`, `02:05.5` or `1:02:05,500`; None for anything else."""
-    clock = _CLOCK.fullmatch(text)
-    if not clock:
-        return _number(text)
-    hours, minutes, seconds = int(clock[1] or 0), int(clock[2]), float(clock[3].replace(",", "."))
-    if seconds >= 60 or (clock[1] and minutes >= 60):
-        return None
-    return 3600 * hours + 60 * minutes + seconds
-
-
-def _number(text: str) -> float | None:
-    """A plain number, with a point or a comma before its decimals; None for anything else."""
-    return float(text.replace(",", ".")) if _NUMBER.fullmatch(text) else None
-
-
-def _sentiment(text: str) -> float | None:
-    if not text:
-        return None
-    value = _number(text)
-    if value is None or abs(value) > MAX_SENTIMENT:
-        raise _UnusableError(
-            "labels:unreadable", f"the sentiment {text[:80]!r} is no number from -{MAX_SENTIMENT} to {MAX_SENTIMENT}"
-        )
-    return value
-
-
 def _names(cell: str) -> list[str]:
     """The labels that a cell names, separated by ; or |, in small letters."""
     parts = (unicodedata.normalize("NFC", part).strip().lower() for part in re.split(r"[;|]", cell))
@@ -282,7 +230,7 @@ def _labels(row: _Row, columns: _Columns) -> dict[str, float]:
     """The labels of a row in label order; empty where the data set has none.
 
     Raises:
-        _UnusableError: no label, none that the task uses, or no number from 0 to 1.
+        UnusableError: no label, none that the task uses, or no number from 0 to 1.
     """
     if not columns.chosen:
         return {}
@@ -290,22 +238,15 @@ def _labels(row: _Row, columns: _Columns) -> dict[str, float]:
         names = _names(row.cells["label"])
         for name in names:
             if problem := check_name(name):
-                raise _UnusableError("labels:unreadable", problem)
+                raise UnusableError("labels:unreadable", problem)
         if names and not set(names) & set(columns.chosen):
-            raise _UnusableError(f"label:{names[0]}", f"the label {names[0]!r} is not in the task's emotions")
+            raise UnusableError(f"label:{names[0]}", f"the label {names[0]!r} is not in the task's emotions")
         values = dict.fromkeys(names, 1.0)
     else:
-        values = {name: _flag(name, cell) for name, cell in row.labels.items() if cell}
+        values = {name: share(name, cell) for name, cell in row.labels.items() if cell}
     if not values:
-        raise _UnusableError("unlabelled", "it has no label")
+        raise UnusableError("unlabelled", "it has no label")
     return {emotion: values.get(name, 0.0) for name, emotion in columns.chosen.items()}
-
-
-def _flag(name: str, cell: str) -> float:
-    value = _FLAGS.get(cell.lower(), _number(cell))
-    if value is None or not 0 <= value <= 1:
-        raise _UnusableError("labels:unreadable", f"the label {name!r} is {cell[:80]!r}; expected a number from 0 to 1")
-    return value
 
 
 def _add_notes(release: Release, table: Table, columns: _Columns) -> None:

@@ -9,6 +9,7 @@ import yaml
 from data_tools import corpora
 from data_tools.corpora import folder_table, read_release, tables
 from data_tools.corpora.folder_files import SOUND_SUFFIXES, VIDEO_SUFFIXES
+from data_tools.corpora.folder_values import MAX_SENTIMENT
 
 DOCS = Path(__file__).parents[2] / "docs" / "corpora"
 
@@ -80,7 +81,7 @@ def test_the_example_of_a_table(tmp_path):
             f"{tables.MAX_CELL_CHARACTERS:,} characters",
             f"{folder_table.MAX_EMOTIONS} emotions",
             f"{folder_table.MAX_NAME_CHARACTERS} characters",
-            f"-{folder_table.MAX_SENTIMENT} to {folder_table.MAX_SENTIMENT}",
+            f"-{MAX_SENTIMENT} to {MAX_SENTIMENT}",
         ],
     ],
 )

@@ -4,6 +4,7 @@ The file knows no clip numbers. Its rows have the same times as the transcript l
 clips' numbers sorted as TEXT: 0, 1, 10, 11, 2. As numbers they would get each other's labels.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,8 +40,17 @@ class _Table:
     def __init__(self, release: Release, csd: Csd, wanted: Collection[str]) -> None:
         self.csd, self.name, self.source = csd, csd.path.name, shown(release, csd.path)
         names = self._names(release)
-        self.columns = {name: names.index(name) for name in wanted if name in names}
-        self._note_range(release)
+        self.columns = [name for name in wanted if name in names]
+        places = [names.index(name) for name in self.columns]
+        lowest, highest = np.array([_bounds(name) for name in self.columns]).reshape(-1, 2).T
+        self._rows: dict[str, list[list[float]]] = {}
+        outside = 0
+        for video_id, features in csd.features.items():
+            rows = np.where(np.isfinite(features), features, np.nan)[:, places]
+            outside += int(((rows < lowest) | (rows > highest)).sum())
+            self._rows[video_id] = np.clip(rows, lowest, highest).tolist()
+        if outside:
+            release.notes.append(f"{outside} labels of {self.name} lay beyond their range and are moved to its end")
 
     def _names(self, release: Release) -> Sequence[str]:
         """Names of the columns in the task's words."""
@@ -53,19 +63,9 @@ class _Table:
         release.notes.append(f"{self.name} names no columns; taken as {', '.join(_DOCUMENTED[width])}")
         return _DOCUMENTED[width]
 
-    def _note_range(self, release: Release) -> None:
-        outside = 0
-        for rows in self.csd.features.values():
-            for name, place in self.columns.items():
-                low, high = _bounds(name)
-                outside += int(((rows[:, place] < low) | (rows[:, place] > high)).sum())
-        if outside:
-            release.notes.append(f"{outside} labels of {self.name} lay beyond their range and are moved to its end")
-
     def values(self, video_id: str, row: int) -> dict[str, float]:
         """Labels of one row by column, inside their ranges; NaN where there is none."""
-        found = self.csd.features[video_id][row]
-        return {name: float(np.clip(found[place], *_bounds(name))) for name, place in self.columns.items()}
+        return dict(zip(self.columns, self._rows[video_id][row], strict=True))
 
     def match_times(self, video_id: str, segments: Sequence[Segment]) -> dict[str, int | _MismatchError]:
         """The row of each clip, by its start and end."""
@@ -167,13 +167,13 @@ class CsdLabels:
         """Labels of one row; a value that is not a number is no label."""
         source = self._main.source
         needed = self._emotions or ["sentiment"]
-        missing = [name for name in needed if np.isnan(values[name])]
+        missing = [name for name in needed if math.isnan(values[name])]
         if missing:
             detail = f"{self._main.name} has no number for {', '.join(missing)} in its row"
             return ClipLabels(source, reason="unlabelled", detail=detail)
-        sentiment = values.get("sentiment", np.nan)
+        sentiment = values.get("sentiment", math.nan)
         emotions = {emotion: float(values[emotion] > 0) for emotion in self._emotions}
-        return ClipLabels(source, emotions, None if np.isnan(sentiment) else sentiment)
+        return ClipLabels(source, emotions, None if math.isnan(sentiment) else sentiment)
 
 
 def read_csd_labels(release: Release, folders: Sequence[Path], emotions: Sequence[str]) -> CsdLabels | None:

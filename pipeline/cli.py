@@ -16,7 +16,6 @@ from pipeline.config import (
     ReorganizeSettings,
     TrainSettings,
     available_cores,
-    config_names,
     load_config,
     local_path,
     parse_assignments,
@@ -98,8 +97,10 @@ def standin(
     as_json: Json = False,
 ) -> None:
     """Write a stand-in release in the real on-disk layout; no score on it means anything about people."""
-    if dataset not in config_names("datasets"):
-        raise ConfigError(f"--dataset is {dataset!r}; known: {', '.join(config_names('datasets'))}")
+    from data_tools.corpora.release import STANDINS
+
+    if dataset not in STANDINS:
+        raise ConfigError(f"--dataset is {dataset!r}; known: {', '.join(STANDINS)}")
     if noise is not None and not 0 <= noise < 1:
         raise ConfigError(f"--noise is {noise}: give a chance in [0, 1)")
     from data_tools.standin import write_standin

@@ -11,8 +11,8 @@ from data_tools.manifest import Reject, Utterance
 STAGE = "reorganize"
 # `pipeline standin` leaves this file in what it writes: in the root, or beside CMU-MOSEI's folder Raw.
 STANDIN_FILE = "STANDIN.json"
-# The corpora that it can make.
-_STANDINS = ("iemocap", "mosei")
+# The corpora that it can make: the keys of standin/release.py.
+STANDINS = ("iemocap", "mosei")
 
 _LEVELS = 2
 # File systems allow 255 bytes; what comes round an id (`.<id>.<process>.tmp.mp4`) needs some of them.
@@ -117,7 +117,7 @@ def find_root(start: Path, is_root: Callable[[Path], bool], looked_for: str, dat
 
 def _ways_out(dataset: str) -> str:
     standin = f", or make a stand-in with `pipeline standin --dataset {dataset} --out raw`"
-    return "give its place with --root" + (standin if dataset in _STANDINS else "")
+    return "give its place with --root" + (standin if dataset in STANDINS else "")
 
 
 def printable(text: str) -> str:

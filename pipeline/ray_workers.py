@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import re
 import socket
 import sys
 import uuid
@@ -107,6 +108,8 @@ def run_on_ray(
                     result = Died(tasks[index])
                 yield tasks[index], result
         except exceptions.RayTaskError as error:
+            if missing := re.search(r"No module named \S+", str(error.cause)):
+                raise ConfigError(f"a node says: {missing[0]}; install this project on every node") from error
             raise error.cause from error
         except exceptions.RayError as error:
             raise DataError(f"the Ray cluster failed ({error}); what was finished is kept: start again") from error

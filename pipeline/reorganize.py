@@ -12,7 +12,7 @@ from data_tools.clips import make_clips
 from data_tools.corpora import Release, read_release
 from data_tools.corpora.release import STAGE, printable
 from data_tools.errors import DataError
-from data_tools.files import folder_lock, write_json
+from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
     STORE_FILE,
     STORE_FOLDER,
@@ -63,6 +63,7 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     check_share(len(wanted), release.rejects + split.rejects, settings, f"nothing in {settings.out} was touched")
     with folder_lock(out):
         check_owner(out, settings.dataset)
+        sweep(out)
         results = _cut_all(_dialogues(release.root, out, wanted, settings), settings, reporter)
         clips = _rows(wanted, results, split, _no_face_shares(out))
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]

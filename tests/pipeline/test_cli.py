@@ -22,13 +22,14 @@ def run(monkeypatch, capsys, tmp_path):
     return call
 
 
-COMMANDS = sorted(command.callback.__name__ for command in cli.app.registered_commands)
+COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.app.registered_commands)
 
 
 def test_the_commands_are_those_of_the_readme(run):
     assert COMMANDS == sorted(
         ["standin", "reorganize", "preprocess", "train", "evaluate", "predict", "stats", "flops", "bench", "demo"]
         + ["check", "inspect"]
+        + ["bench-data"]
     )
 
 
@@ -52,6 +53,11 @@ def test_help_has_an_example_of_the_command(run, command):
         (["reorganize", "--dataset", "iemocat"], ["'iemocat'", "iemocap", "mosei"]),
         (["reorganize", "--dataset", "iemocap", "--set", "crf=99"], ["crf is 99"]),
         (["preprocess", "--device", "tpu"], ["device is 'tpu'"]),
+        (["preprocess", "--executor", "dask"], ["executor is 'dask'"]),
+        (["reorganize", "--dataset", "iemocap", "--executor", "ray:head"], ["executor is 'ray:head'"]),
+        (["reorganize", "--dataset", "iemocap", "--root", "s3://corpora/iemocap"], ["root is", "mount"]),
+        (["stats", "--data", "s3://b/data"], ["s3:", "is a URL", "mount"]),
+        (["predict", "--run", "gs://b/run", "film.mp4"], ["gs:", "is a URL", "mount"]),
         (["preprocess", "--set", "device=tpu"], ["device is 'tpu'"]),
         (["preprocess", "--set", "faces={margin_px: 60}"], ["faces.margin_px is 60"]),
         (["reorganize", "--dataset", "iemocap", "--split", "sesion:5"], ["sesion:5"]),

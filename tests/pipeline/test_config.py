@@ -1,13 +1,17 @@
+from pathlib import Path
+
 import pytest
 
 from data_tools.corpora import CORPORA
 from pipeline.config import (
     ConfigError,
+    EvaluateSettings,
     PreprocessSettings,
     ReorganizeSettings,
     TrainSettings,
     config_names,
     load_config,
+    local_path,
     parse_assignments,
 )
 
@@ -32,6 +36,37 @@ def test_every_problem_is_named_at_once():
 def test_nested_settings_are_checked_too():
     with pytest.raises(ConfigError, match=r"faces\.margin_px is -1"):
         PreprocessSettings.checked({"data": "d", "faces": {"margin_px": -1}}, "flags")
+
+
+@pytest.mark.parametrize("url", ["s3://b/x", "gs://b/x", "hdfs://host/x", "S3://b", "https://host/x", "file://host/x"])
+def test_urls_are_refused_with_what_to_do(url):
+    given = [url] if url.startswith("file:") else [url, Path(url)]  # the command line gives a Path, with one slash less
+    for path in given:
+        for settings, name in ((PreprocessSettings, "data"), (TrainSettings, "out"), (EvaluateSettings, "run")):
+            with pytest.raises(ConfigError, match=rf"{name} is .*{url[:3]}.* is a URL; only local .* mount"):
+                settings.checked({name: path}, "flags")
+
+
+@pytest.mark.parametrize(
+    ("given", "path"),
+    [
+        ("file:///data/raw", "/data/raw"),
+        (Path("file:///data/raw"), "/data/raw"),
+        ("FILE://localhost/data/a%20b", "/data/a b"),
+        ("file:/data/raw", "/data/raw"),
+        ("data/a:b", "data/a:b"),
+        ("C:/data", "C:/data"),
+        (Path("/data/s3:/x"), "/data/s3:/x"),
+    ],
+)
+def test_file_urls_and_local_paths_are_taken(given, path):
+    assert PreprocessSettings.checked({"data": given}, "flags").data == Path(path)
+    assert Path(local_path(given)) == Path(path)
+
+
+def test_what_is_no_path_is_refused():
+    with pytest.raises(ConfigError, match="data is 3"):
+        PreprocessSettings.checked({"data": 3}, "flags")
 
 
 def test_settings_are_read_only():

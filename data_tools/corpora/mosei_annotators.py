@@ -1,5 +1,6 @@
 """CMU-MOSEI's raw label tables: one row an annotator, summed into one label a clip."""
 
+import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -91,10 +92,11 @@ def _read_table(release: Release, path: Path, emotions: Sequence[str]) -> pd.Dat
     wanted = [_VIDEO, _CLIP, *([EMOTION_COLUMNS[emotion] for emotion in emotions] or [_SENTIMENT])]
     try:
         # Everything as text first: 459 video ids are all digits, and must not become numbers. index_col: otherwise a
-        # comma at the end of every line moves all columns by one.
-        raw = pd.read_csv(
-            path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig", encoding_errors="replace"
-        )
+        # comma at the end of every line moves all columns by one; pandas warns that it leaves out what is after it.
+        with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):
+            raw = pd.read_csv(
+                path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig", encoding_errors="replace"
+            )
     except (OSError, ValueError) as error:
         detail = f"{path.name} is not readable CSV: {str(error).strip()[:200]}"
         release.reject(None, shown(release, path), "labels:unreadable", detail)
@@ -114,7 +116,7 @@ def _parsed(raw: pd.DataFrame, emotions: Sequence[str]) -> pd.DataFrame:
     answers = raw[[EMOTION_COLUMNS[emotion] for emotion in emotions]].set_axis(list(emotions), axis=1)
     table = answers.apply(pd.to_numeric, errors="coerce").astype(float)
     in_range = table.ge(0) & table.le(MAX_EMOTION)
-    empty = answers.apply(lambda column: column.str.strip() == "")
+    empty = answers.apply(lambda column: column.str.strip()).eq("")
     sentiment = raw[_SENTIMENT] if _SENTIMENT in raw.columns else pd.Series("", index=raw.index)
     numbers = pd.to_numeric(sentiment, errors="coerce").astype(float)
     table["sentiment"] = numbers.where(numbers.abs() <= MAX_SENTIMENT)

@@ -138,6 +138,8 @@ def _labels(
     release: Release, emotions: Sequence[str], published: Published, settings: ReorganizeSettings
 ) -> dict[str, dict[str, int | None]]:
     """Utterances of each label, also of those that the task leaves out; those whose files are broken are not here."""
+    if not emotions:
+        return {}  # only sentiment is asked for
     found = Counter({emotion: sum(u.labels[emotion] > 0.5 for u in release.utterances) for emotion in emotions})
     found.update(r.reason.removeprefix("label:") for r in release.rejects if r.reason.startswith("label:"))
     stated = published.merged_labels(settings.reader.get("merge") or {})
@@ -255,7 +257,8 @@ def _warnings(
     warnings = [
         f"{name}: {files['found']} files, the published release has {files['published']}"
         for name, files in summary["files"].items()
-        if files["found"] < files["published"] and not summary["standin"]
+        # Where there is none at all, the copy has another layout, or the reader's rejects say what is lost.
+        if 0 < files["found"] < files["published"] and not summary["standin"]
     ]
     warnings += [f"no utterance has the label {e}; leave it out of emotions" for e in emotions if not _has(wanted, e)]
     for name, part in summary.get("split", {"splits": {}})["splits"].items():

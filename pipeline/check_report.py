@@ -81,8 +81,9 @@ def _samples(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _disk(summary: Mapping[str, Any]) -> Iterator[str]:
     disk = summary["disk"]
+    need = "about" if any("bytes" in sample for sample in summary["samples"]) else "(not counting their pictures)"
     yield (
-        f"disk: {disk['seconds'] / 3600:.2f} h of utterances need about {_size(disk['need_bytes'])}, "
+        f"disk: {disk['seconds'] / 3600:.2f} h of utterances need {need} {_size(disk['need_bytes'])}, "
         f"{disk['folder']} has {_size(disk['free_bytes'])} free"
     )
 

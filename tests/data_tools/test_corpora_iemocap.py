@@ -6,12 +6,17 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_tools.clips import make_clips
 from data_tools.corpora import read_release
 from data_tools.errors import DataError
+from data_tools.media import write_video
+from data_tools.receipts import ClipSettings, Dialogue
 
 SIX = ["ang", "exc", "fru", "hap", "neu", "sad"]
 
@@ -440,3 +445,32 @@ def test_any_bytes_leave_every_line_accounted_for(labels, texts):
     once = [u.utterance_id for u in release.utterances]
     once += [r.utterance_id for r in release.rejects if r.utterance_id and "_FXX" not in r.utterance_id]
     assert len(once) == len(set(once))
+
+
+def test_classes_that_are_left_out_are_rejects(root):
+    release = read_release("iemocap", root, ["ang", "hap", "neu", "sad"])
+    assert {u.utterance_id for u in release.utterances} == {"Ses01F_impro01_M001", "Ses01F_impro01_F000"}
+    path = root / "Session1" / "dialog" / "EmoEvaluation" / "Ses01F_impro01.txt"
+    path.write_text(path.read_text().replace("\tang\t", "\texc\t"))
+    release = read_release("iemocap", root, ["ang", "hap", "neu", "sad"])
+    assert reasons(release)["Ses01F_impro01_M001", "label:exc"] == 1
+    assert len(release.utterances) == 1
+
+
+def test_the_dialogues_sound_is_the_mean_of_both_channels_in_the_interval(tmp_path):
+    name = "Ses02F_impro01_M000"
+    labels, texts = f"[0.5000 - 1.2500]\t{name}\tsad\t[2, 2, 2]\n", f"{name} [000.5000-001.2500]: No.\n"
+    root = make_dialogue(tmp_path / "raw", "Ses02F_impro01", labels, texts, sounds=[])
+    dialog = root / "Session2" / "dialog"
+    frames = (np.full((480, 720, 3), 128, np.uint8) for _ in range(60))
+    write_video(dialog / "avi" / "DivX" / "Ses02F_impro01.avi", frames, (720, 480), 30, "mpeg4", tag="DIVX")
+    both = np.random.default_rng(0).integers(-9000, 9000, (32_000, 2)).astype(np.int16)
+    soundfile.write(dialog / "wav" / "Ses02F_impro01.wav", both, 16_000)
+    (utterance,) = read_release("iemocap", root, SIX).utterances
+    dialogue = Dialogue(root, tmp_path / "data", (utterance,), ClipSettings(18, 0.1, 600.0))
+    assert not make_clips(dialogue).rejects
+    samples, rate_hz = soundfile.read(dialogue.wav(utterance), dtype="int16")
+    assert rate_hz == 16_000
+    expected = both[8_000:20_000].mean(axis=1)
+    assert len(samples) == len(expected)
+    assert np.abs(samples - expected).max() <= 0.5

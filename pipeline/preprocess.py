@@ -85,9 +85,9 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     totals: Counter[str] = Counter()
     rejects: list[Reject] = []
     with folder_lock(settings.data):
-        _start(settings.data, {task.dialogue_id for task in tasks})
         fingerprints: dict[str, str] = {}
         no_face_shares: dict[str, float] = {}
+        # Starts nothing yet: a cluster that does not answer leaves the store as it was.
         results = run_tasks(
             _preprocess_dialogue,
             tasks,
@@ -97,6 +97,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             writes=settings.data,
             on_gpu=on_gpu,
         )
+        _start(settings.data, {task.dialogue_id for task in tasks})
         for task, result in reporter.track(results, len(tasks), "preprocess", "dialogues", _work(table)):
             if isinstance(result, Died):
                 detail = "the worker died twice on this dialogue (out of memory?)"

@@ -117,33 +117,37 @@ def run_on_ray(
             _cancel(list(running))
 
 
+def check_cluster(address: str | None) -> None:
+    """Raise ConfigError where nobody listens: Ray itself would go on trying for minutes. None: as for `run_on_ray`."""
+    named = address or os.environ.get("RAY_ADDRESS")
+    if not named:
+        return
+    host, _, port = named.rpartition(":")
+    if not host or not port.isdecimal():
+        raise _no_cluster(named, "expected HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S).close()
+    except (OSError, OverflowError) as error:
+        raise _no_cluster(named, f"nobody answers there ({error})") from error
+
+
 @contextmanager
 def _connected(address: str | None) -> Iterator[None]:
-    named = address or os.environ.get("RAY_ADDRESS")
     try:
-        if named:
-            _check_answers(named)
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ConfigError(
-            f"executor is 'ray' with the cluster {named or 'of this machine'!r}: {error}. Start Ray with the same "
-            "versions on this machine too, `ray start --address=HOST:PORT`, or leave the address out"
-        ) from error
+        raise _no_cluster(address or "of this machine", error) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _check_answers(address: str) -> None:
-    """Raise ConnectionError or ValueError where nobody listens: Ray itself would go on trying for minutes."""
-    host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
-        raise ValueError("expected HOST:PORT")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER_WITHIN_S).close()
-    except (OSError, OverflowError) as error:
-        raise ConnectionError(f"nobody answers there ({error})") from error
+def _no_cluster(name: str, why: object) -> ConfigError:
+    return ConfigError(
+        f"executor is 'ray' with the cluster {name!r}: {why}. Start Ray with the same versions on this machine too, "
+        "`ray start --address=HOST:PORT`, or leave the address out"
+    )
 
 
 def _slots(on_gpu: bool) -> int:

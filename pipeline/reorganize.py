@@ -174,11 +174,7 @@ def _cut_all(
             results[dialogue.folder.name] = done
     if results:
         reporter.say(f"{len(results)} of {len(dialogues)} dialogues are done already and are kept")
-    if todo:
-        # From here on the old manifest would name clips that are being replaced.
-        (todo[0].data_dir / UTTERANCES_FILE).unlink(missing_ok=True)
-        # And the old features would be of clips that are gone; preprocess keeps those that still fit.
-        (todo[0].data_dir / STORE_FOLDER / STORE_FILE).unlink(missing_ok=True)
+    # Starts nothing yet: a cluster that does not answer leaves the folder as it was.
     finished = run_tasks(
         make_clips,
         todo,
@@ -188,6 +184,11 @@ def _cut_all(
         reads=dialogues[0].root,
         writes=dialogues[0].data_dir,
     )
+    if todo:
+        # From here on the old manifest would name clips that are being replaced.
+        (todo[0].data_dir / UTTERANCES_FILE).unlink(missing_ok=True)
+        # And the old features would be of clips that are gone; preprocess keeps those that still fit.
+        (todo[0].data_dir / STORE_FOLDER / STORE_FILE).unlink(missing_ok=True)
     work = _work(dialogues, todo)
     for dialogue, result in reporter.track(finished, len(dialogues), "reorganize", "dialogues", work):
         results[dialogue.folder.name] = _died(dialogue) if isinstance(result, Died) else result

@@ -36,6 +36,7 @@ def run_tasks(
 ) -> Iterator[tuple[Task, Result | Died[Task]]]:
     """(task, result) as they finish, in any order. Exceptions of `function` are raised here.
 
+    Nothing is started before the first result is asked for; only that a Ray cluster answers is checked at once.
     A task whose worker was killed is tried once more; only one that kills a second worker is given up.
 
     function, tasks: must be picklable. workers: most tasks at once; None for one on each core, of all machines.
@@ -48,12 +49,14 @@ def run_tasks(
         DataError: the Ray cluster broke down.
     """
     if executor == LOCAL:
-        yield from _run_here(function, tasks, workers or available_cores(), preload)
-    elif tasks:
-        from pipeline.ray_workers import run_on_ray  # Ray is an extra
+        return _run_here(function, tasks, workers or available_cores(), preload)
+    if not tasks:
+        return iter(())
+    from pipeline.ray_workers import check_cluster, run_on_ray  # Ray is an extra
 
-        address = executor.partition(":")[2] or None
-        yield from run_on_ray(function, tasks, address, workers, reads, writes, on_gpu)
+    address = executor.partition(":")[2] or None
+    check_cluster(address)
+    return run_on_ray(function, tasks, address, workers, reads, writes, on_gpu)
 
 
 def _run_here(

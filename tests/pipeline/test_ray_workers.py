@@ -206,11 +206,15 @@ def test_a_cluster_without_a_gpu_is_refused_at_once(executor):
         run(executor, ["1"], on_gpu=True)
 
 
-def test_where_no_cluster_answers_it_is_said(tmp_path):
+def test_where_no_cluster_answers_it_is_said_and_nothing_is_touched(release, done):
+    before = tree(done)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{taken.getsockname()[1]}.*ray start"):
-            run(f"ray:127.0.0.1:{taken.getsockname()[1]}", ["1"])
+            process(done, executor=f"ray:127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ConfigError, match="nobody answers"):
+            cut(release, done, executor=f"ray:127.0.0.1:{taken.getsockname()[1]}", crf=30)
+    assert tree(done) == before
 
 
 def test_nothing_to_do_needs_no_cluster():

@@ -81,11 +81,25 @@ def _cut(dialogue: Dialogue, video: Path, utterances: list[Utterance], result: D
     boxes = _boxes(video, utterances, result)
     cuts = [Cut(u.start_s, u.end_s, dialogue.clip(u), boxes.get(u.half or ""), dialogue.wav(u)) for u in utterances]
     for utterance, outcome in zip(utterances, cut_video(video, cuts, dialogue.settings.crf), strict=True):
-        if outcome.failure:
+        failure, detail = outcome.failure, outcome.detail
+        if not failure and math.isinf(utterance.end_s):
+            failure, detail = _far_apart(outcome.end_s - utterance.start_s, audio_duration_s(dialogue.wav(utterance)))
+        if failure:
+            dialogue.clip(utterance).unlink(missing_ok=True)
             dialogue.wav(utterance).unlink(missing_ok=True)
-            _reject(dialogue, result, utterance, (utterance.source_video, outcome.failure, outcome.detail))
+            _reject(dialogue, result, utterance, (utterance.source_video, failure, detail))
         else:
             result.made.append(Made(utterance.utterance_id, outcome.end_s, outcome.fps))
+
+
+def _far_apart(picture_s: float, sound_s: float) -> tuple[str | None, str]:
+    """(reason, detail) where a file taken to its end has far more sound than pictures, or the other way round.
+
+    A little more of one is usual. Twice as much says that the rest of the other is lost.
+    """
+    if abs(picture_s - sound_s) <= END_SLACK_S + min(picture_s, sound_s):
+        return None, ""
+    return "clip:length", f"its pictures last {picture_s:.2f} s, its sound {sound_s:.2f} s"
 
 
 def _boxes(video: Path, utterances: list[Utterance], result: DialogueResult) -> dict[str, tuple[int, int, int, int]]:

@@ -96,9 +96,13 @@ class _Pass:
         self.pixel_shape = stream.sample_aspect_ratio or Fraction(1)
         self.frame_s = float(1 / frame_rate(stream))
         end_s, damaged = 0.0, False
+        last_s, longest_s = None, 0.0
         for shown in decoded(self.source, container, stream):
             if shown:
-                end_s = shown.time_s + self.frame_s
+                longest_s = max(longest_s, shown.time_s - last_s) if last_s is not None else 0.0
+                # The last frame's length is the header's word: it is taken for no longer than any frame really was.
+                end_s = shown.time_s + min(self.frame_s, longest_s or self.frame_s)
+                last_s = shown.time_s
             if shown is None or shown.damaged or (damaged and not shown.frame.key_frame):
                 damaged, self.before = True, None
                 self._fail(list(self.open), "video:damaged", f"{self.source.name} is damaged near {end_s:.2f} s")

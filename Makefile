@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed$(foreach extra,$(EXTRAS),-$(extra))
 RUN := $(VENV)/bin/
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint bench gpu-test docker lock clean
+.PHONY: help install demo test test-slow lint bench bench-data gpu-test docker lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -39,8 +39,11 @@ lint: install ## check format, style, types and the Dockerfile
 	$(RUN)mypy
 	$(RUN)hadolint Dockerfile
 
-bench: install ## measure speed side by side and write docs/benchmarks/cpu.json
+bench: install ## measure the models' speed side by side and write docs/benchmarks/cpu.json
 	$(RUN)pipeline bench --out docs/benchmarks
+
+bench-data: install ## measure the data stages beside plain ways and write docs/benchmarks/data-cpu.json
+	$(RUN)pipeline bench-data --out docs/benchmarks
 
 gpu-test: install ## run the tests that need a CUDA device
 	$(RUN)python -m pytest -m gpu

@@ -1,15 +1,12 @@
-"""Speed side by side, written into docs/benchmarks by the command that measured it."""
+"""The models' speed side by side, written into docs/benchmarks by the command that measured it."""
 
-import sys
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
 
 import torch
 
 from data_tools.files import write_json, write_text
-from pipeline.bench_data import bench_data
 from pipeline.bench_models import Precision, bench_models
 from pipeline.progress import Reporter
 
@@ -23,9 +20,9 @@ PUBLISHED_STEP_S = {
 
 
 def bench(out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Measure everything and write `out`/cpu.json (or cuda.json), one object a row, and a table of it beside.
+    """Measure the models and write `out`/cpu.json (or cuda.json), one object a row, and a table of it beside.
 
-    Takes about 15 minutes on two cores and wants the machine for itself. Returns {"rows": [...], "files": [...]}.
+    Takes about 12 minutes on two cores and wants the machine for itself. Returns {"rows": [...], "files": [...]}.
 
     Raises:
         DataError: `out` cannot be written to.
@@ -34,20 +31,11 @@ def bench(out: Path, reporter: Reporter) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for precision in get_args(Precision):
         rows += bench_models(reporter, precision=precision, device=device)
-    rows += [row | _where() for row in bench_data(reporter)]
     files = [out / f"{device}.json", out / f"{device}.md"]
     write_json(files[0], rows)
     write_text(files[1], as_markdown(rows))
     reporter.say(f"written: {', '.join(map(str, files))}")
     return {"rows": rows, "files": [str(path) for path in files]}
-
-
-def _where() -> dict[str, Any]:
-    return {
-        "device": f"CPU {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
-        "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
-        "date": datetime.now(UTC).date().isoformat(),
-    }
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -59,19 +47,7 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines += ["## Models, batch 8 with 72 faces, 96 chunks, 50 tokens", ""]
     lines += ["| work | precision | model | seconds | of FE2E | peak GiB | of the published step |"]
     lines += ["|---|---|---|---:|---:|---:|---:|"]
-    lines += [_model_line(row) for row in rows if "ratio_to_fe2e" in row]
-    lines += ["", "## Data stages", "", "| work | seconds | compared to | its seconds | ratio | clips/s |"]
-    lines += ["|---|---:|---|---:|---:|---:|"]
-    lines += [
-        f"| {row['work']} | {row['median_s']:.1f} | {row['compared_to']} | {row['compared_s']:.1f} "
-        f"| {row['ratio']:.2f} | {row['clips_per_s']:.1f} |"
-        for row in rows
-        if "compared_to" in row
-    ]
-    lines += [
-        "",
-        *(f"{row['work']}: {row['share']:.1%} of a training step ({row['model']})." for row in rows if "share" in row),
-    ]
+    lines += [_model_line(row) for row in rows]
     return "\n".join(lines) + "\n"
 
 

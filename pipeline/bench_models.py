@@ -1,14 +1,10 @@
 """How fast the models are, side by side: FE2E and MESM in turn in one process, so that their ratios hold."""
 
-import multiprocessing
-import resource
 import statistics
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -20,6 +16,7 @@ from models.base import Model
 from models.layers.text import TextEncoder
 from models.layers.tokenizers import HashTokenizer
 from pipeline.noise import random_batch
+from pipeline.peak_memory import with_peak
 from pipeline.progress import Reporter
 
 Precision = Literal["32-true", "bf16-mixed"]
@@ -148,27 +145,17 @@ class _Run:
 
 
 def _peak_in_fresh_process(case: _Case, inputs: Batch) -> int:
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak, case, inputs.to("cpu"), torch.get_num_threads()).result()
+    on_device, resident = with_peak(_three_steps, case, inputs.to("cpu"), torch.get_num_threads())
+    return resident if case.device == "cpu" else on_device
 
 
-def _peak(case: _Case, inputs: Batch, threads: int) -> int:
+def _three_steps(case: _Case, inputs: Batch, threads: int) -> int:
+    """The most bytes of the device's memory that they took; 0 on a CPU."""
     torch.set_num_threads(threads)
     run = _Run(case, inputs.to(case.device))
     for _ in range(3):
         run.do("training step")
-    return _resident_peak() if case.device == "cpu" else torch.cuda.max_memory_allocated()
-
-
-def _resident_peak() -> int:
-    """The most bytes that this process held resident so far."""
-    status = Path("/proc/self/status")
-    if status.is_file():
-        # Linux keeps ru_maxrss of the parent across the start of a process; this figure starts anew.
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return 0 if case.device == "cpu" else torch.cuda.max_memory_allocated()
 
 
 def _row(case: _Case, work: str, batch: int, times: list[float], base: float, peak: int) -> dict[str, Any]:

@@ -317,10 +317,23 @@ def bench(
     ),
     as_json: Json = False,
 ) -> None:
-    """Speed side by side: FE2E and MESM, and the data stages beside plain tools. Takes about 15 minutes."""
+    """Speed of the models side by side: FE2E and MESM. Takes about 12 minutes."""
     from pipeline.bench import bench as run
 
     _print(run(out, Reporter()), as_json)
+
+
+@app.command("bench-data", epilog="Example: pipeline bench-data --out docs/benchmarks")
+def bench_data(
+    out: Annotated[Path, typer.Option(help="The folder for the JSON file and its table.")] = Path("docs/benchmarks"),
+    seconds: Annotated[float, typer.Option(min=1, help="Of stand-in video, at least, from each corpus.")] = 300.0,
+    as_json: Json = False,
+) -> None:
+    """The data stages beside plain ways: speed, memory, disk, and the faces found. Takes about 15 minutes."""
+    from pipeline.bench_data import bench_data as run
+    from pipeline.bench_data_table import as_markdown
+
+    _print(run(out, Reporter(), seconds), as_json, lambda result: as_markdown(result["rows"]))
 
 
 @app.command(epilog="Example: pipeline demo --out demo")

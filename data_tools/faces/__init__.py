@@ -2,6 +2,7 @@
 
 from data_tools.faces.crop import (
     DEFAULT_SIZE_PX,
+    Detector,
     FaceCrops,
     centre_box,
     crop_each,
@@ -15,6 +16,7 @@ from data_tools.faces.path import choose_path
 __all__ = [
     "DEFAULT_SIZE_PX",
     "Candidates",
+    "Detector",
     "FaceCrops",
     "FaceDetector",
     "centre_box",

@@ -1,16 +1,24 @@
 """The square picture of one face a frame, of one clip after the other."""
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
 
-from data_tools.faces.detector import Candidates, FaceDetector
+from data_tools.faces.detector import Candidates
 from data_tools.faces.path import choose_path
 
 DEFAULT_SIZE_PX = 48
+
+
+class Detector(Protocol):
+    """Whatever finds faces in frames; `FaceDetector` does."""
+
+    def detect(self, frames: Sequence[np.ndarray]) -> list[Candidates]:
+        """Candidates of each frame. frames: (H, W, 3) uint8 RGB, all of one size."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +70,7 @@ def cut_square(frame: np.ndarray, box: np.ndarray, size_px: int) -> np.ndarray:
 
 def crop_faces(
     frames: Iterable[np.ndarray],
-    detector: FaceDetector,
+    detector: Detector,
     size_px: int = DEFAULT_SIZE_PX,
     margin_px: int = 2,
     batch_frames: int = 16,
@@ -76,7 +84,7 @@ def crop_faces(
 
 def crop_each(
     stream: Iterable[np.ndarray | None],
-    detector: FaceDetector,
+    detector: Detector,
     size_px: int = DEFAULT_SIZE_PX,
     margin_px: int = 2,
     batch_frames: int = 16,

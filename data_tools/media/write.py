@@ -1,4 +1,4 @@
-"""Writing a new video with one ffmpeg process: from raw frames through a pipe, or from another file."""
+"""Writing a new video from raw frames, through a pipe to one ffmpeg process."""
 
 import shutil
 import threading
@@ -14,12 +14,10 @@ import numpy as np
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
-from data_tools.media.source import READ_OPTIONS, check_file, local_url
+from data_tools.media.source import READ_OPTIONS, STEADY_X264, check_file, local_url
 
-_CODEC_OPTIONS: dict[str, dict[str, Any]] = {
-    "mpeg4": {"qscale:v": 3, "mpeg_quant": 1},
-    "libx264": {"crf": 18, "preset": "veryfast"},
-}
+X264_OPTIONS: dict[str, Any] = {"crf": 18, "preset": "veryfast", "x264-params": STEADY_X264}
+_CODEC_OPTIONS: dict[str, dict[str, Any]] = {"mpeg4": {"qscale:v": 3, "mpeg_quant": 1}, "libx264": X264_OPTIONS}
 _AUDIO_CODECS = {".avi": "pcm_s16le", ".mp4": "aac"}
 
 
@@ -85,26 +83,6 @@ def write_video(
         if status:
             words = b"".join(said).decode(errors="replace").strip()[-500:]
             raise DataError(f"cannot write {path}: ffmpeg ended with {status}: {words}")
-
-
-def transcode(source: Path, target: Path, *, box: tuple[int, int, int, int], crf: int) -> None:
-    """Decode all of `source`, keep the region (left, top, width, height) and encode it, without sound: one plain pass.
-
-    This is what cutting is measured against. ffmpeg takes as many threads as it likes.
-
-    Raises:
-        DataError: no such file, or ffmpeg refuses; its words are in the message.
-    """
-    check_file(source)
-    options = _CODEC_OPTIONS["libx264"] | {"vcodec": "libx264", "pix_fmt": "yuv420p", "crf": crf}
-    picture = ffmpeg.input(local_url(source), **READ_OPTIONS).video.crop(*box)
-    with atomic_path(target) as temporary:
-        command = ffmpeg.output(picture, local_url(temporary), **options).overwrite_output()
-        try:
-            command.global_args("-loglevel", "error", "-nostdin").run(cmd=ffmpeg_exe(), capture_stderr=True)
-        except ffmpeg.Error as error:
-            words = error.stderr.decode(errors="replace").strip()[-500:]
-            raise DataError(f"cannot transcode {source}: {words}") from error
 
 
 def _start_ffmpeg(

@@ -15,6 +15,7 @@ import pytest
 from data_tools.errors import DataError
 from data_tools.media import (
     Cut,
+    PlainPass,
     audio_duration_s,
     cut_video,
     ffmpeg_exe,
@@ -139,7 +140,7 @@ def readers(path):
         "interval": lambda: read_audio(path, 16_000, 0.1, 0.2),
         "audio_duration_s": lambda: audio_duration_s(path),
         "seekable_sound": lambda: seekable_sound(path, out / "t.wav").__enter__(),
-        "transcode": lambda: transcode(path, out / "t.mp4", box=(0, 0, 32, 32), crf=30),
+        "transcode": lambda: transcode([PlainPass(path, out / "t.mp4")], crf=30),
         "sound of write_video": lambda: write_video(out / "w.mp4", plain(GREEN), (64, 64), 25, audio=path),
     }
 
@@ -232,7 +233,7 @@ def test_names_with_a_meaning_are_only_names(tmp_path, canary, monkeypatch, name
     assert len(frames) == 10
     assert np.abs(np.asarray(frames).mean(axis=(0, 1, 2)) - GREEN).max() < 10
     assert len(read_audio(path)) > 10_000
-    transcode(path, tmp_path / "t.mp4", box=(0, 0, 32, 32), crf=30)
+    transcode([PlainPass(path, tmp_path / "t.mp4", sound=True)], crf=30)
     (outcome,) = cut_video(path, [Cut(0.0, 0.2, tmp_path / "c.mp4")], crf=30)
     assert outcome.failure is None
     assert not canary.was_opened()

@@ -16,7 +16,6 @@ from data_tools.media import (
     read_audio,
     read_frames,
     seekable_sound,
-    transcode,
     write_video,
     write_wav,
 )
@@ -121,18 +120,6 @@ def test_a_video_that_cannot_be_written_leaves_nothing(tmp_path):
     with pytest.raises(DataError, match="nope"):
         write_video(tmp_path / "a.mp4", [good] * 2000, (320, 64), 25, audio=tmp_path / "nope.wav")
     assert list(tmp_path.iterdir()) == []
-
-
-def test_transcode_keeps_the_region(tmp_path):
-    write_video(tmp_path / "a.avi", numbered(50), (320, 64), 25, "mpeg4")
-    transcode(tmp_path / "a.avi", tmp_path / "b.mp4", box=(0, 0, 160, 40), crf=18)
-    assert [
-        number_of(np.pad(frame, ((0, 0), (0, 160), (0, 0)))) for _, frame in read_frames(tmp_path / "b.mp4", 40)
-    ] == [number % 16 for number in range(50)]
-    (tmp_path / "text.avi").write_text("not a video " * 100)
-    for name, cause in [("none.avi", "no media file"), ("text.avi", "cannot transcode")]:
-        with pytest.raises(DataError, match=cause):
-            transcode(tmp_path / name, tmp_path / "c.mp4", box=(0, 0, 160, 40), crf=18)
 
 
 def test_sound_of_every_container(tmp_path):

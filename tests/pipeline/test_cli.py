@@ -26,11 +26,9 @@ COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.a
 
 
 def test_the_commands_are_those_of_the_readme(run):
-    assert COMMANDS == sorted(
-        ["standin", "reorganize", "preprocess", "train", "evaluate", "predict", "stats", "flops", "bench", "demo"]
-        + ["check", "inspect"]
-        + ["bench-data"]
-    )
+    stages = ["standin", "reorganize", "preprocess", "train", "evaluate", "predict", "demo"]
+    looks = ["check", "inspect", "stats", "flops", "bench", "bench-data"]
+    assert COMMANDS == sorted([*stages, *looks])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -3,8 +3,6 @@
 import io
 import json
 import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 
 from data_tools.corpora import csd_child
 from data_tools.errors import DataError
+from data_tools.processes import read_apart
 
 TIME_LIMIT_S = 120.0
 _MAX_FILE_BYTES = 512 * 2**20  # CMU_MOSEI_Labels.csd has 23 MB
@@ -62,17 +61,7 @@ def read_csd(path: Path, time_limit_s: float = TIME_LIMIT_S) -> Csd:
 
 def _in_a_process(path: Path, time_limit_s: float) -> dict[str, np.ndarray]:
     """What `csd_child.read` gives for `path`."""
-    # -P: the folder of the script holds modules of ours that are none of the script's.
-    command = [sys.executable, "-P", csd_child.__file__, str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "HDF5_PLUGIN_PATH": os.devnull}
-    damaged = f"{path} cannot be used as a label file (HDF5 of the CMU SDK)"
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=time_limit_s, env=environment, check=False)
-    except subprocess.TimeoutExpired:
-        raise DataError(f"{damaged}: reading it took more than {time_limit_s:g} s; copy it again") from None
-    if done.returncode == csd_child.REFUSED:
-        raise DataError(f"{damaged}: {done.stderr.decode(errors='replace').strip()[-300:]}; copy it again")
-    if done.returncode:
-        raise DataError(f"{damaged}: the HDF5 library broke down on it (exit status {done.returncode}); copy it again")
-    with np.load(io.BytesIO(done.stdout), allow_pickle=False) as packed:
+    problem = f"{path} cannot be used as a label file (HDF5 of the CMU SDK)"
+    output = read_apart(csd_child.__file__, [str(path)], problem, time_limit_s, {"HDF5_PLUGIN_PATH": os.devnull})
+    with np.load(io.BytesIO(output), allow_pickle=False) as packed:
         return {name: packed[name] for name in packed.files}

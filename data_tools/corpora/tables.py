@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from data_tools.corpora import parquet_child
 from data_tools.errors import DataError
+from data_tools.processes import read_apart
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 SPREADSHEET_SUFFIXES = (".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers")
@@ -25,6 +25,8 @@ MAX_BYTES = 128 * 2**20
 MAX_ROWS = 1_000_000
 MAX_CELLS = 20_000_000
 MAX_CELL_CHARACTERS = 131_072
+# For a Parquet file, which is read in a process of its own: one flipped byte can make the Arrow library crash.
+TIME_LIMIT_S = 120.0
 
 _DELIMITERS = (",", ";", "\t")
 # The longer mark first: UTF-32's begins with that of UTF-16.
@@ -35,7 +37,7 @@ _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
     codecs.BOM_UTF8: "utf-8-sig",
 }
-_BATCH_ROWS = 4096
+_PARQUET_MARK = b"PAR1"
 
 # A row as it was found: its number, and its cells by column or, as a text, why it cannot be used.
 _Row = tuple[int, dict[str, str] | str]
@@ -257,7 +259,7 @@ def _object(value: object) -> dict[str, str] | str:
 
 
 def _cell(value: object) -> str:
-    """A plain value as text. Numbers as Python writes them, which is exact for float64."""
+    """A plain JSON value as text; its numbers are texts already."""
     if value is None:
         return ""
     if isinstance(value, bool):
@@ -266,52 +268,12 @@ def _cell(value: object) -> str:
 
 
 def _read_parquet(path: Path, _: str | None) -> Iterator[_Row]:
-    try:
-        with pq.ParquetFile(path, thrift_string_size_limit=MAX_BYTES, thrift_container_size_limit=MAX_ROWS) as file:
-            texts = _check_parquet(path, file)
-        # Texts stay folded into a list of the different ones: unfolded, a file of kilobytes can fill the memory.
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
-            names = _columns(path, file.schema_arrow.names)
-            number = 0
-            for batch in file.iter_batches(_BATCH_ROWS, use_threads=False):
-                batch.validate(full=True)  # a damaged file may hold indices that lead out of the memory
-                columns = [_unfold(column) for column in batch.columns]
-                for cells in zip(*columns, strict=True):
-                    number += 1
-                    yield number, {name: cell for name, cell in zip(names, cells, strict=True) if name}
-    except (pa.ArrowException, OSError, MemoryError) as error:
-        raise DataError(f"{path} is not readable Parquet: {str(error)[:200]}") from error
-
-
-def _check_parquet(path: Path, file: pq.ParquetFile) -> list[str]:
-    """The names of its text columns, when what the file says of itself is within the limits."""
-    about, schema = file.metadata, file.schema_arrow
-    groups = range(about.num_row_groups)
-    size = sum(about.row_group(i).column(j).total_uncompressed_size for i in groups for j in range(about.num_columns))
-    cells = about.num_rows * len(schema.names)
-    if about.num_rows > MAX_ROWS or size > MAX_BYTES or cells > MAX_CELLS:
-        raise DataError(
-            f"{path} holds {about.num_rows} rows, {cells} cells and {size} bytes unpacked; the limits are {MAX_ROWS}, "
-            f"{MAX_CELLS} and {MAX_BYTES}: split it"
-        )
-    odd = [f"{field.name!r} ({field.type})" for field in schema if not _is_plain(field.type)]
-    if odd:
-        raise DataError(f"{path}: {', '.join(odd[:5])} hold no plain values; leave out such columns")
-    return [field.name for field in schema if _is_text(field.type)]
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    tests = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null, pa.types.is_decimal)
-    return _is_text(inner) or pa.types.is_time(inner) or any(test(inner) for test in tests)
-
-
-def _unfold(column: pa.Array) -> list[str]:
-    if not pa.types.is_dictionary(column.type):
-        return [_cell(value) for value in column.to_pylist()]
-    different = [_cell(value) for value in column.dictionary.to_pylist()]
-    return ["" if index is None else different[index] for index in column.indices.to_pylist()]
+    problem = f"{path} cannot be used as a Parquet table"
+    with path.open("rb") as file:
+        if file.read(4) != _PARQUET_MARK:
+            raise DataError(f"{problem}: it does not begin with {_PARQUET_MARK.decode()}")
+    limits = [str(limit) for limit in (MAX_BYTES, MAX_ROWS, MAX_CELLS)]
+    lines = io.BytesIO(read_apart(parquet_child.__file__, [str(path.absolute()), *limits], problem, TIME_LIMIT_S))
+    names = _columns(path, json.loads(next(lines)))
+    for number, line in enumerate(lines, start=1):
+        yield number, {name: cell for name, cell in zip(names, json.loads(line), strict=True) if name}

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.corpora import tables
+from data_tools.corpora import parquet_child, tables
 from data_tools.corpora.tables import TABLE_SUFFIXES, read_table
 from data_tools.errors import DataError
+from data_tools.processes import REFUSED
 
 # What other readers turn into numbers, dates, nothing, or run.
 TEMPTING = ["007", "1e5", "NA", "nan", "None", "True", "2024-01-02", "1_000", "0x1F", "=cmd|' /C calc'!A0", "-1", "٣"]
@@ -152,8 +153,8 @@ def test_json_lines_keep_what_can_be_read(tmp_path):
         ("t.json", b'{"a":' * 100_000, "is not JSON: it is nested too deeply"),
         ("t.json", b"[]", "no row that can be used"),
         ("t.json", b'[{"a": "' + b"x" * 140_000 + b'"}]', "row 1: the cell 'a' has 140000 characters; the limit is"),
-        ("t.parquet", b"", "is not readable Parquet"),
-        ("t.parquet", b"PAR1" + b"\0" * 100 + b"PAR1", "is not readable Parquet"),
+        ("t.parquet", b"", "cannot be used as a Parquet table: it does not begin with PAR1"),
+        ("t.parquet", b"PAR1" + b"\0" * 100 + b"PAR1", "cannot be used as a Parquet table: OSError: "),
         ("t.xlsx", b"PK", "is a spreadsheet; save it as CSV"),
         ("t.txt", b"a", "is no table by its name; expected one of .csv"),
     ],
@@ -262,8 +263,10 @@ def test_any_text_comes_back_from_json_and_parquet(tmp_path_factory, rows):
     folder = tmp_path_factory.getbasetemp()
     assert cells(write(folder, "round.json", json.dumps(records))) == records
     assert cells(write(folder, "round.jsonl", "\n".join(json.dumps(r, ensure_ascii=False) for r in records))) == records
+    # Without the process of its own, which takes half a second.
     pd.DataFrame(records).to_parquet(folder / "round.parquet")
-    assert cells(folder / "round.parquet") == records
+    header, *found = parquet_child.read(str(folder / "round.parquet"), 10**6, 100, 100)
+    assert (header, [tuple(row) for row in found]) == (["one", "two"], rows)
 
 
 def only_a_table_or_a_data_error(path):
@@ -286,15 +289,37 @@ def test_any_bytes_give_a_table_or_a_data_error(tmp_path_factory, suffix, conten
     only_a_table_or_a_data_error(write(tmp_path_factory.getbasetemp(), f"bytes{suffix}", content))
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".json", ".jsonl", ".parquet"])
-def test_damaged_tables(tmp_path, suffix):
+def test_a_library_that_breaks_down_or_hangs_on_a_file_costs_that_file_only(tmp_path, monkeypatch):
+    path = tmp_path / "t.parquet"
+    pd.DataFrame({"id": ["a"]}).to_parquet(path)
+    monkeypatch.setattr(tables, "TIME_LIMIT_S", 0)
+    with pytest.raises(DataError, match="reading it took more than 0 s"):
+        read_table(path)
+    monkeypatch.setattr(tables, "TIME_LIMIT_S", 60)
+    monkeypatch.setattr(parquet_child, "__file__", str(write(tmp_path, "crash.py", "import os; os.abort()")))
+    with pytest.raises(DataError, match=r"t.parquet cannot be used .* broke down on it \(exit status -6\)"):
+        read_table(path)
+    assert parquet_child.REFUSED == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("suffix", "times"),
+    [
+        (".csv", 150),
+        (".json", 150),
+        (".jsonl", 150),
+        (".parquet", 12),
+        pytest.param(".parquet", 150, marks=pytest.mark.slow),
+    ],
+)
+def test_damaged_tables(tmp_path, suffix, times):
     path = tmp_path / f"t{suffix}"
     frame = pd.DataFrame({"id": [f"ü{i}" for i in range(40)], "x": np.arange(40) / 8, "text": ['a "b"\nc'] * 40})
     write_as = {".csv": frame.to_csv, ".parquet": frame.to_parquet}
     write_as.get(suffix, lambda p: frame.to_json(p, orient="records", lines=suffix == ".jsonl"))(path)
     whole = path.read_bytes()
-    chance = random.Random(suffix)
-    for _ in range(150):
+    chance = random.Random(f"{suffix} {times}")
+    for _ in range(times):
         content = bytearray(whole[: chance.choice([len(whole), chance.randrange(len(whole))])])
         for _ in range(chance.randrange(8)):
             if content:

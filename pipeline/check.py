@@ -218,7 +218,7 @@ def _judge_samples(summary: dict[str, Any], settings: ReorganizeSettings) -> Non
 def _disk(
     settings: ReorganizeSettings, wanted: Sequence[Utterance], samples: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Room for what stages 1 and 2 write, at most: clips as dense as the sampled videos, wavs, faces and mel."""
+    """Room for what stages 1 and 2 write, if clips are as dense as the sampled videos: clips, wavs, faces and mel."""
     probed = [sample for sample in samples if sample.get("duration_s")]
     probed_s = sum(sample["duration_s"] for sample in probed)
     density = sum(sample["bytes"] for sample in probed) / probed_s if probed_s else 0.0

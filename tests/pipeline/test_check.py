@@ -14,6 +14,8 @@ from pipeline import cli
 from pipeline.check import check, failed
 from pipeline.check_report import format_check
 from pipeline.config import ReorganizeSettings, load_config
+from pipeline.progress import Reporter
+from pipeline.reorganize import reorganize
 
 # DATASETS.md A2: the published release.
 SESSIONS = {"1": (28, 1819), "2": (30, 1811), "3": (32, 2136), "4": (30, 2103), "5": (31, 2170)}
@@ -311,3 +313,33 @@ def test_the_command_prints_either_way_and_its_status_says_the_verdict(small, tm
     status, out = run("--root", tmp_path / "nowhere")
     assert status == 1
     assert out.startswith("problem: ")
+
+
+@pytest.fixture
+def sims(tmp_path, media):
+    """MMSA's copy of CH-SIMS: sentiment alone, whole clips, a split of its own."""
+    root = tmp_path / "raw" / "SIMS"
+    rows = ["video_id,clip_id,text,label,label_T,label_A,label_V,annotation,mode"]
+    for place, mode in enumerate(["train"] * 4 + ["valid", "test"]):
+        (root / "Raw" / "video_0001").mkdir(parents=True, exist_ok=True)
+        clip = root / "Raw" / "video_0001" / f"{place:04}.mp4"
+        write_video(clip, picture((64, 64), bars=False, seconds=1), (64, 64), 30, audio=media / "a.wav")
+        rows.append(f"video_0001,{place:04},好,{(place - 2) / 5},0,0,0,Neutral,{mode}")
+    (root / "label.csv").write_text("\n".join(rows))
+    return root
+
+
+def test_what_is_checked_is_what_stage_1_then_does(sims, tmp_path):
+    chosen = settings(sims, tmp_path / "data", "sims", workers=1)
+    found = check(chosen)
+    assert not failed(found)
+    assert found["labels"] == {}
+    assert found["split"]["splits"] == {
+        name: {"utterances": count, "published": published, "labels": {}}
+        for name, count, published in (("train", 4, 1368), ("valid", 1, 456), ("test", 1, 457))
+    }
+    assert (found["files"]["clips"]["found"], found["files"]["clips"]["published"]) == (6, 2281)
+    made = reorganize(chosen, Reporter(quiet=True))
+    assert made["kept"] == found["utterances"]["usable"] == 6
+    assert made["shared"] == found["split"]["shared"]
+    assert {name: part["utterances"] for name, part in made["splits"].items()} == {"train": 4, "valid": 1, "test": 1}

@@ -6,7 +6,7 @@ import shutil
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.corpora.mmsa import is_mmsa, read_mmsa, whole_clip
@@ -173,6 +173,7 @@ TABLES = st.one_of(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(content=TABLES)
 def test_any_bytes_in_the_table_are_clips_rejects_or_an_error(tmp_path_factory, content):
     root = tmp_path_factory.getbasetemp() / "any" / "MOSI"
@@ -196,6 +197,7 @@ def test_any_bytes_in_the_table_are_clips_rejects_or_an_error(tmp_path_factory, 
         assert f"{reject.utterance_id}{reject.detail}".encode()
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

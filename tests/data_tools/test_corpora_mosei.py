@@ -353,7 +353,7 @@ TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\ufeff"), m
 TIMES = st.floats(0, 1e4).map(lambda start: (start, start + 1.5))
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(video=VIDEO_IDS, clips=st.dictionaries(st.integers(0, 999_999), st.tuples(TIMES, TEXTS), min_size=1, max_size=5))
 def test_a_transcript_comes_back_as_it_was_written(tmp_path_factory, video, clips):
     root = fresh(tmp_path_factory, "round")
@@ -371,7 +371,7 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(content=st.binary(max_size=200) | LINES.map("".join).map(str.encode))
 def test_any_bytes_in_a_transcript_are_utterances_or_rejects(tmp_path_factory, content):
     root = make(fresh(tmp_path_factory, "any"), {"v": "", "good": "good___0___0___5___A.\n"})
@@ -393,7 +393,7 @@ CELLS = st.sampled_from(
 )
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(
     content=st.binary(max_size=200)
     | st.lists(st.lists(CELLS, max_size=13).map(",".join), max_size=6).map(

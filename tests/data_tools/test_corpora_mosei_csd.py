@@ -364,7 +364,7 @@ def put(group, name, node):
         group[name] = h5py.ExternalLink("/etc/passwd", "/")
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(
     videos=st.dictionaries(st.sampled_from(["a", "-b", "0", "é", "a b"]), st.tuples(NODES, NODES) | NODES, max_size=5),
     names=st.one_of(NODES, st.lists(st.text(max_size=3), max_size=9).map(json.dumps)),

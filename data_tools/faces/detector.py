@@ -6,15 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from facenet_pytorch import MTCNN
-from torch import Tensor, nn
-from torchvision.ops import batched_nms
+from torch import Tensor
 
 from data_tools.faces.area import AreaSums
+from data_tools.faces.networks import Network
 
-# Side of the picture that each network looks at.
+# Side of the picture that each network looks at, and how sure it has to be; all as in facenet-pytorch.
 _PNET_PX, _RNET_PX, _ONET_PX = 12, 24, 48
+_PNET_SURE, _RNET_SURE, _ONET_SURE = 0.6, 0.7, 0.7
 _PNET_STRIDE_PX = 2
+# From one size of the picture to the next.
+_SCALE_STEP = 0.709
 # Regions in one pass of a network, so that a frame full of candidates doesn't take all the memory.
 _MOST_REGIONS = 512
 
@@ -44,7 +46,9 @@ class _Found:
 
     def thinned(self, overlap: float) -> Tensor:
         """The places of those that stay when, in each frame, the less sure of two that overlap more is left out."""
-        return batched_nms(self.boxes, self.scores, self.owners, overlap)
+        boxes, scores, owners = (part.cpu().numpy() for part in (self.boxes, self.scores, self.owners))
+        kept = [places[_surest(boxes[places], scores[places], overlap)] for places in _by_owner(owners)]
+        return torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *kept])).to(self.boxes.device)
 
 
 class FaceDetector:
@@ -62,9 +66,10 @@ class FaceDetector:
 
     def __init__(self, device: str = "cpu", min_face_px: int = 20) -> None:
         self._device, self._min_face_px = torch.device(device), min_face_px
-        library = MTCNN(keep_all=True, device=self._device).eval().to(memory_format=torch.channels_last)
-        self._pnet, self._rnet, self._onet = library.pnet, library.rnet, library.onet
-        self._thresholds, self._factor = library.thresholds, library.factor
+        self._pnet, self._rnet, self._onet = (
+            Network(name, pools, self._device)
+            for name, pools in (("pnet", (2, None, None)), ("rnet", (3, 3, None)), ("onet", (3, 3, 2, None)))
+        )
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[Candidates]:
         """Candidates of each frame. frames: (H, W, 3) uint8 RGB, all of one size."""
@@ -101,43 +106,42 @@ class FaceDetector:
     def _scales(self, side_px: int) -> list[float]:
         scales = [_PNET_PX / self._min_face_px]
         while side_px * scales[-1] >= _PNET_PX:
-            scales.append(scales[-1] * self._factor)
+            scales.append(scales[-1] * _SCALE_STEP)
         return scales[:-1]
 
     def _proposed_at(self, scale: float, sums: AreaSums) -> tuple[_Found, Tensor]:
         """Squares of one size, and how the network would shift their sides, (K, 4) in shares of the square."""
         pictures = sums.frames(int(sums.height * scale + 1), int(sums.width * scale + 1))
-        shifts, probabilities = self._pnet(_as_input(pictures))
-        owners, rows, columns = (probabilities[:, 1] >= self._thresholds[0]).nonzero().unbind(1)
+        sure, shifts = self._pnet(_as_input(pictures))
+        owners, rows, columns = (sure >= _PNET_SURE).nonzero().unbind(1)
         corners = torch.stack([columns, rows], 1) * _PNET_STRIDE_PX
         boxes = torch.cat([(corners + 1) / scale, (corners + _PNET_PX) / scale], 1).floor()
-        found = _Found(boxes, probabilities[owners, 1, rows, columns], owners)
+        found = _Found(boxes, sure[owners, rows, columns], owners)
         kept = found.thinned(0.5)
         return found[kept], shifts[owners, :, rows, columns][kept]
 
     def _refined(self, sums: AreaSums, found: _Found) -> _Found:
         """The squares that the second network takes for faces, moved and resized by it."""
-        shifts, probabilities = _looked_at(self._rnet, _RNET_PX, sums, found)
-        sure = (probabilities[:, 1] > self._thresholds[1]).nonzero()[:, 0]
-        found = _Found(found.boxes[sure], probabilities[sure, 1], found.owners[sure])
+        scores, shifts = _looked_at(self._rnet, _RNET_PX, sums, found)
+        sure = (scores > _RNET_SURE).nonzero()[:, 0]
+        found = _Found(found.boxes[sure], scores[sure], found.owners[sure])
         kept = found.thinned(0.7)
         found = found[kept]
         return _squares(_shifted(found.boxes, shifts[sure][kept]), found, sums)
 
     def _measured(self, sums: AreaSums, found: _Found) -> list[Candidates]:
         """The third network's faces and their landmarks, by frame."""
-        shifts, points, probabilities = _looked_at(self._onet, _ONET_PX, sums, found)
-        sure = (probabilities[:, 1] > self._thresholds[2]).nonzero()[:, 0]
+        scores, shifts, points = _looked_at(self._onet, _ONET_PX, sums, found)
+        sure = (scores > _ONET_SURE).nonzero()[:, 0]
         boxes = found.boxes[sure]
         sides = boxes[:, 2:] - boxes[:, :2] + 1
         # The network gives five x, then five y, as shares of the square it saw.
         landmarks = points[sure].view(-1, 2, 5).transpose(1, 2) * sides[:, None] + boxes[:, None, :2] - 1
-        parts = (_shifted(boxes, shifts[sure]), probabilities[sure, 1], landmarks, found.owners[sure])
+        parts = (_shifted(boxes, shifts[sure]), scores[sure], landmarks, found.owners[sure])
         all_boxes, all_scores, all_landmarks, owners = (part.cpu().numpy() for part in parts)
         faces = []
-        for number in range(sums.count):
-            own = np.flatnonzero(owners == number)
-            own = own[_outermost(all_boxes[own], all_scores[own])]
+        for places in _by_owner(owners, sums.count):
+            own = places[_outermost(all_boxes[places], all_scores[places])]
             faces.append(Candidates(all_boxes[own], all_scores[own], all_landmarks[own]))
         return faces
 
@@ -158,7 +162,7 @@ def _no_candidates() -> Candidates:
     return Candidates(*(np.zeros((0, *rest), np.float32) for rest in ((4,), (), (5, 2))))
 
 
-def _looked_at(net: nn.Module, side_px: int, sums: AreaSums, found: _Found) -> list[Tensor]:
+def _looked_at(net: Network, side_px: int, sums: AreaSums, found: _Found) -> list[Tensor]:
     """What the network says of each box, (K, ...) a tensor."""
     regions = _cut_to_frame(found.boxes, sums)
     blocks = []
@@ -195,6 +199,26 @@ def _shifted(boxes: Tensor, shifts: Tensor) -> Tensor:
     """Boxes with each side moved by a share of the box; a box holds its last pixel, as in MTCNN."""
     sides = boxes[:, 2:] - boxes[:, :2] + 1
     return boxes + shifts * sides.repeat(1, 2)
+
+
+def _by_owner(owners: np.ndarray, count: int | None = None) -> list[np.ndarray]:
+    """The places of each frame's faces, of `count` frames or of those up to the last one that has any."""
+    number = count if count is not None else int(owners.max(initial=-1)) + 1
+    return [np.flatnonzero(owners == owner) for owner in range(number)]
+
+
+def _surest(boxes: np.ndarray, scores: np.ndarray, overlap: float) -> np.ndarray:
+    """Places of the boxes that stay, the surest first, each time without those that it overlaps by more (IoU)."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    areas = (high - low).prod(1)
+    left = np.argsort(-scores, kind="stable")
+    kept = []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(best)
+        shared = np.maximum(np.minimum(high[best], high[left]) - np.maximum(low[best], low[left]), 0).prod(1)
+        left = left[shared / (areas[best] + areas[left] - shared) <= overlap]
+    return np.array(kept, dtype=np.int64)
 
 
 def _outermost(boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:

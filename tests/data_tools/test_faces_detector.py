@@ -1,5 +1,8 @@
 """The detector finds what MTCNN finds, on photographs of two people that move, come, go, turn and are cut."""
 
+import subprocess
+import sys
+
 import cv2
 import matplotlib.cbook
 import numpy as np
@@ -8,6 +11,7 @@ import skimage.data
 import torch
 from facenet_pytorch import MTCNN
 
+from data_tools.errors import DataError
 from data_tools.faces import Candidates, FaceDetector, choose_path, crop_each, crop_faces
 
 MIN_FACE_PX = 40
@@ -182,3 +186,16 @@ def test_frames_without_a_face(detector, shape):
 def test_no_frame_at_all(detector):
     assert detector.detect([]) == []
     assert detector.detect_together([]) == []
+
+
+def test_the_package_of_the_weights_is_not_loaded():
+    """It would bring torchvision, which takes a second and 170 MB in every process."""
+    code = "import sys; from data_tools.faces import FaceDetector as F; F(); print('torchvision' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"
+
+
+def test_missing_weights_are_named(monkeypatch):
+    monkeypatch.setattr("data_tools.faces.networks.find_spec", lambda _: None)
+    with pytest.raises(DataError, match="facenet-pytorch"):
+        FaceDetector()

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_tools import mel
-from data_tools.batch import Batch
+from data_tools.batch import Batch, Packed
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, STORE_FILE, STORE_FOLDER, emotions_of, read_manifest
-from data_tools.store import DialogueStore, Features, store_path
+from data_tools.features import FEATURES_FILE, IMPORTED, DialogueFeatures, FeatureScale, features_path, read_facts
+from data_tools.manifest import LABEL_PREFIX, STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
+from data_tools.store import EMPTY, DialogueStore, Features, store_path
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 
@@ -27,6 +28,8 @@ class Sample:
     faces: (F, 3, 48, 48) uint8 RGB. face_scores: (F,) float32, 0 where the centre crop stands in.
     chunks: (C, 1, 128, 32) float32 standardised log-mel. text: the transcript, may be empty.
     labels: (E,) float32 in [0, 1]. sentiment: NaN where the corpus has none.
+    features: (N, D) float32 by modality letter, where extracted features were asked for; faces and chunks are then
+    empty.
     """
 
     id: str
@@ -36,6 +39,7 @@ class Sample:
     text: str
     labels: Tensor
     sentiment: float
+    features: dict[str, Tensor] = field(default_factory=dict)
 
 
 def to_sample(
@@ -53,20 +57,31 @@ def to_sample(
     )
 
 
+def feature_sample(
+    features: dict[str, Tensor], utterance_id: str, text: str, labels: Tensor, sentiment: float = float("nan")
+) -> Sample:
+    """A sample of extracted features, (N, D) by letter, without faces and chunks."""
+    return replace(to_sample(EMPTY, utterance_id, text, labels, sentiment), features=features)
+
+
 class UtteranceDataset(Dataset[Sample]):
     """The utterances of a data folder, or of one split of it, in the order of the manifest (by id).
 
     Utterances that preprocessing rejected are left out and counted in `rejected`.
 
+    features: the name of extracted features that the samples have in place of faces and chunks; no face is read then.
+
     Attributes:
         emotions: names of the labels, in label order.
         table: the manifest's rows of these utterances.
+        features: what features.json says of the extracted features; None without.
+        scale: what the features are standardised with; None for as they are stored. `fit_scale` makes one.
 
     Raises:
-        DataError: no manifest, an unknown split, an unfinished store, or one that lacks an utterance.
+        DataError: no manifest, an unknown split, an unfinished store or features, or one that lacks an utterance.
     """
 
-    def __init__(self, data_dir: str | Path, split: str | None = None) -> None:
+    def __init__(self, data_dir: str | Path, split: str | None = None, features: str | None = None) -> None:
         self.data_dir = Path(data_dir)
         table = read_manifest(self.data_dir)
         self.emotions = emotions_of(table)
@@ -75,19 +90,32 @@ class UtteranceDataset(Dataset[Sample]):
             if split not in known:
                 raise DataError(f"split {split!r} is not in {self.data_dir}; it has {', '.join(known) or 'none'}")
             table = table[table["split"] == split]
-        self._stores: dict[str, DialogueStore] = {}
+        if features is None and not has_media(table):
+            raise DataError(
+                f"{self.data_dir} has no clips, only imported features: add --set features={IMPORTED}, for a "
+                "model that reads features"
+            )
+        self.features = None if features is None else read_facts(self.data_dir, features)
+        self.scale: FeatureScale | None = None
+        self._stores: dict[str, DialogueStore | DialogueFeatures] = {}
         kept = table[self._stored(table)].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
         self.table = kept
         self._labels = torch.tensor(kept[[LABEL_PREFIX + name for name in self.emotions]].to_numpy(np.float32))
 
+    def fit_scale(self) -> FeatureScale:
+        """The mean and deviation of each feature over all of these utterances, as they are stored."""
+        rows = self.table[["dialogue_id", "utterance_id"]].itertuples(index=False)
+        return FeatureScale.of(self._features(dialogue_id, name) for dialogue_id, name in rows)
+
     def _stored(self, table: pd.DataFrame) -> list[bool]:
-        """For each row whether its features are there; those that preprocessing rejected are not."""
-        fingerprints = self._fingerprints()
+        """For each row whether its tensors are there; those that preprocessing rejected are not."""
+        fingerprints = self.features.fingerprints if self.features else self._fingerprints()
+        about = FEATURES_FILE if self.features else STORE_FILE
         for dialogue_id in table["dialogue_id"].unique():
             store = self._store(dialogue_id)
             if store.fingerprint != fingerprints.get(dialogue_id):
-                raise self._unfinished(f"{self._path(dialogue_id)} is not of the run that {STORE_FILE} speaks of")
+                raise self._unfinished(f"{self._path(dialogue_id)} is not of the run that {about} speaks of")
         found = []
         for dialogue_id, utterance_id in table[["dialogue_id", "utterance_id"]].itertuples(index=False):
             store = self._stores[dialogue_id]
@@ -104,16 +132,28 @@ class UtteranceDataset(Dataset[Sample]):
             raise self._unfinished(f"{path} is not there, or damaged") from None
 
     def _unfinished(self, why: str) -> DataError:
+        if self.features:
+            command = f"pipeline extract --data {self.data_dir} --features {self.features.name}"
+            return DataError(f"{why}: the features are not of these data; run `{command}`")
         return DataError(f"{why}: preprocessing has not finished; run `pipeline preprocess --data {self.data_dir}`")
 
     def _path(self, dialogue_id: str) -> Path:
+        if self.features:
+            return features_path(self.data_dir, self.features.name, dialogue_id)
         return store_path(self.data_dir, dialogue_id)
 
-    def _store(self, dialogue_id: str) -> DialogueStore:
+    def _store(self, dialogue_id: str) -> DialogueStore | DialogueFeatures:
         # Opened on first use in whichever process reads: an open memory map doesn't travel to a loader's workers.
         if dialogue_id not in self._stores:
-            self._stores[dialogue_id] = DialogueStore(self._path(dialogue_id))
+            kind = DialogueFeatures if self.features else DialogueStore
+            self._stores[dialogue_id] = kind(self._path(dialogue_id))
         return self._stores[dialogue_id]
+
+    def _features(self, dialogue_id: str, utterance_id: str) -> dict[str, Tensor]:
+        store = self._store(dialogue_id)
+        if not isinstance(store, DialogueFeatures):
+            raise DataError("this data set was opened without features; open it with UtteranceDataset(features=NAME)")
+        return store[utterance_id]
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_stores": {}}
@@ -123,12 +163,21 @@ class UtteranceDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         row = self.table.iloc[index]
-        features = self._store(row["dialogue_id"])[row["utterance_id"]]
-        return to_sample(features, row["utterance_id"], row["text"], self._labels[index], float(row["sentiment"]))
+        utterance_id, labels, sentiment = row["utterance_id"], self._labels[index], float(row["sentiment"])
+        store = self._store(row["dialogue_id"])
+        if isinstance(store, DialogueStore):
+            return to_sample(store[utterance_id], utterance_id, row["text"], labels, sentiment)
+        features = store[utterance_id]
+        return feature_sample(
+            self.scale(features) if self.scale else features, utterance_id, row["text"], labels, sentiment
+        )
 
 
 def collate(samples: Sequence[Sample], tokenize: Tokenize) -> Batch:
-    """Samples packed into one batch, in their order. `tokenize` maps B texts to (B, L) tokens and mask."""
+    """Samples packed into one batch, in their order; all have features of the same modalities, or none has any.
+
+    tokenize: maps B texts to (B, L) tokens and mask.
+    """
     tokens, token_mask = tokenize([sample.text for sample in samples])
     return Batch(
         faces=torch.cat([sample.faces for sample in samples]),
@@ -140,4 +189,9 @@ def collate(samples: Sequence[Sample], tokenize: Tokenize) -> Batch:
         labels=torch.stack([sample.labels for sample in samples]),
         sentiment=torch.tensor([sample.sentiment for sample in samples], dtype=torch.float32),
         ids=tuple(sample.id for sample in samples),
+        features={letter: _pack([sample.features[letter] for sample in samples]) for letter in samples[0].features},
     )
+
+
+def _pack(sequences: Sequence[Tensor]) -> Packed:
+    return Packed(torch.cat(list(sequences)), torch.tensor([len(values) for values in sequences]))

@@ -17,6 +17,8 @@ REJECTS_FILE = "rejects.parquet"
 STORE_FOLDER = "store"
 STORE_FILE = "store.json"
 LABEL_PREFIX = "label_"
+# A label is a share of annotators or a plain 0/1; from half on it counts as "has this emotion".
+PRESENT_FROM = 0.5
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,8 @@ class Reject:
 @dataclass(frozen=True)
 class Clip:
     """One row of the manifest: an utterance whose clip is on disk. Paths are relative to the data folder.
+
+    clip, wav: empty where only extracted features were imported; nothing is known of seconds and frames then.
 
     no_face_share: share of the sampled frames without a face, in [0, 1]; None until stage 2 has looked for them.
     """
@@ -179,6 +183,11 @@ def _read_table(path: Path) -> pd.DataFrame:
 def emotions_of(table: pd.DataFrame) -> list[str]:
     """The emotions of a manifest in label order, from its column names."""
     return [name.removeprefix(LABEL_PREFIX) for name in table.columns if name.startswith(LABEL_PREFIX)]
+
+
+def has_media(table: pd.DataFrame) -> bool:
+    """Whether the utterances of a manifest have clips; those of imported features have none."""
+    return bool((table["clip"] != "").any())
 
 
 def write_rejects(data_dir: Path, rejects: Iterable[Reject]) -> None:

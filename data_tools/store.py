@@ -41,7 +41,8 @@ class Features:
     logmel: Tensor
 
 
-_EMPTY = Features(
+# Of an utterance that has nothing.
+EMPTY = Features(
     torch.zeros(0, 48, 48, 3, dtype=torch.uint8),
     torch.zeros(0),
     torch.zeros(0),
@@ -68,7 +69,7 @@ def write_dialogue(
     fingerprint: of the clips and settings that the features were made from; `read_fingerprint` gives it back.
     rejected: utterance id -> (reason, detail) of those that could not be processed, so that a later run knows.
     """
-    items = list(features.values()) or [_EMPTY]
+    items = list(features.values()) or [EMPTY]
     tensors = {name: torch.cat([getattr(item, name) for item in items]).contiguous() for name in _PER_FACE}
     tensors["logmel"] = torch.cat([item.logmel for item in items]).contiguous()
     tensors["face_offsets"] = _offsets([len(item.faces) for item in items])

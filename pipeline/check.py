@@ -11,7 +11,7 @@ from typing import Any
 
 from data_tools.corpora import Release, read_release
 from data_tools.errors import DataError
-from data_tools.manifest import Reject, Utterance
+from data_tools.manifest import PRESENT_FROM, Reject, Utterance
 from data_tools.media import AUDIO_RATE_HZ
 from data_tools.splits import SPLITS, SplitResult, shared_between
 from pipeline.check_media import sample_media
@@ -140,7 +140,9 @@ def _labels(
     """Utterances of each label, also of those that the task leaves out; those whose files are broken are not here."""
     if not emotions:
         return {}  # only sentiment is asked for
-    found = Counter({emotion: sum(u.labels[emotion] > 0.5 for u in release.utterances) for emotion in emotions})
+    found = Counter(
+        {emotion: sum(u.labels[emotion] >= PRESENT_FROM for u in release.utterances) for emotion in emotions}
+    )
     found.update(r.reason.removeprefix("label:") for r in release.rejects if r.reason.startswith("label:"))
     stated = published.merged_labels(settings.reader.get("merge") or {})
     names = dict.fromkeys([*emotions, *sorted(stated, key=lambda label: -stated[label]), *sorted(found)])
@@ -191,7 +193,7 @@ def _split(
             name: {
                 "utterances": len(members),
                 "published": known.utterances.get(name) if known else None,
-                "labels": {emotion: sum(u.labels[emotion] > 0.5 for u in members) for emotion in emotions},
+                "labels": {emotion: sum(u.labels[emotion] >= PRESENT_FROM for u in members) for emotion in emotions},
             }
             for name, members in parts.items()
         },
@@ -282,4 +284,4 @@ def _warnings(
 
 
 def _has(utterances: Sequence[Utterance], emotion: str) -> bool:
-    return any(utterance.labels[emotion] > 0.5 for utterance in utterances)
+    return any(utterance.labels[emotion] >= PRESENT_FROM for utterance in utterances)

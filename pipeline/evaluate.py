@@ -13,14 +13,14 @@ import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, write_json
-from data_tools.manifest import LABEL_PREFIX, read_manifest
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, read_manifest
 from pipeline import metrics, thresholds
 from pipeline.config import ConfigError, EvaluateSettings
 from pipeline.engine import Engine, start_fabric
 from pipeline.facts import DataFacts, dataset_name, notice_of, preprocessing_of, read_json
 from pipeline.loaders import ordered_loader
 from pipeline.loop import Pass, run_epoch
-from pipeline.losses import PRESENT_FROM, MultiLabelBCE, Objective
+from pipeline.losses import MultiLabelBCE, Objective
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
 

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, STORE_FOLDER
-from pipeline.losses import PRESENT_FROM, positive_weights
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FOLDER
+from pipeline.losses import positive_weights
 
 STANDIN_NOTICE = "stand-in data: scores say nothing about people"
 

@@ -8,11 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_tools.batch import Batch
+from data_tools.manifest import PRESENT_FROM
 from models.output import Output
 from pipeline.config import ConfigError
-
-# A label is a share of annotators or a plain 0/1; from half on it counts as "has this emotion".
-PRESENT_FROM = 0.5
 
 TaskLoss = Callable[[Tensor, Batch], Tensor]
 

@@ -14,6 +14,7 @@ from data_tools.corpora.release import STAGE, printable
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
+    PRESENT_FROM,
     STORE_FILE,
     STORE_FOLDER,
     UTTERANCES_FILE,
@@ -272,7 +273,7 @@ def _summary(
 def _counts(clips: Sequence[Clip], emotions: Sequence[str]) -> dict[str, Any]:
     return {
         "utterances": len(clips),
-        "labels": {emotion: sum(clip.labels[emotion] > 0.5 for clip in clips) for emotion in emotions},
+        "labels": {emotion: sum(clip.labels[emotion] >= PRESENT_FROM for clip in clips) for emotion in emotions},
     }
 
 

@@ -10,12 +10,11 @@ import pandas as pd
 
 from data_tools import mel
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, Reject
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, Reject
 from data_tools.media import read_audio, read_frames
 from data_tools.store import DialogueStore, Features, store_path
 from pipeline.config import FaceSettings
 from pipeline.figures import data_uri, jpeg, png
-from pipeline.losses import PRESENT_FROM
 from pipeline.timeline import Timeline, make_timeline
 
 # Of a long utterance this many sampled frames are shown, evenly spread; the marks over the sound show all of them.

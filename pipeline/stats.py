@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, emotions_of, read_manifest
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, emotions_of, read_manifest
 from data_tools.splits import SPLITS
 from pipeline.config import published_facts
 from pipeline.published import PublishedSplit
@@ -88,7 +88,7 @@ def _read_dataset(data_dir: Path) -> dict[str, Any]:
 
 
 def _describe(rows: pd.DataFrame, emotions: list[str]) -> dict[str, Any]:
-    flags = {emotion: rows[LABEL_PREFIX + emotion] > 0.5 for emotion in emotions}
+    flags = {emotion: rows[LABEL_PREFIX + emotion] >= PRESENT_FROM for emotion in emotions}
     if emotions:
         flags["no_label"] = ~pd.DataFrame(flags, index=rows.index).any(axis=1)
     sentiment = rows["sentiment"]

@@ -12,7 +12,7 @@ import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
-from data_tools.manifest import LABEL_PREFIX, read_manifest
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, read_manifest
 from pipeline import metrics, thresholds
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.config import ConfigError, TrainSettings
@@ -21,7 +21,6 @@ from pipeline.evaluate import BestModel, load_split, load_unseen, record, task_o
 from pipeline.facts import DataFacts
 from pipeline.loaders import EpochBatches, ordered_loader, train_loader
 from pipeline.loop import Pass, Update, run_epoch
-from pipeline.losses import PRESENT_FROM
 from pipeline.optim import build_optimizer, learning_rates
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir, default_path, new_run, resumed_run

@@ -1,6 +1,5 @@
 """Which of the faces in each frame is the utterance's person: the best path through all of them."""
 
-import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,34 +8,46 @@ from data_tools.faces.detector import Candidates
 
 # A jump of one face width between neighbouring samples costs as much as this share of the relative face size.
 _JUMP_WEIGHT = 0.5
+# A frame in which the person is not found, and another one is, may be left out for this; so many in a row at most.
+_GAP_COST, _LONGEST_GAP = 0.4, 10
 
 
 def choose_path(candidates: Sequence[Candidates], frame_size: tuple[int, int]) -> list[int | None]:
-    """The index of the chosen face in each frame, None where there is no candidate.
+    """The index of the chosen face in each frame, None where there is no candidate, or only those of others.
 
     The rule: large, sure and steady. Over the whole utterance the path of faces is taken that has the largest
     sum of score x (face height / frame height), less, for each step from one frame with faces to the next, the
-    distance moved in face widths x 0.5 (at most 1 width counts as a change of person). Found exactly by dynamic
-    programming, so a second person who is larger in one frame doesn't take the utterance over.
+    distance moved in face widths x 0.5 (at most 1 width counts as a change of person). A frame with faces may be left
+    out for 0.4: that pays where the way there and back is longer than the face is large, as when the detector misses
+    the speaker once and finds a passer-by. Found exactly by dynamic programming, so a second person who is larger in
+    one frame doesn't take the utterance over.
 
     frame_size: (height, width) in pixels.
     """
     seen = [t for t, found in enumerate(candidates) if len(found.scores)]
     if not seen:
         return [None] * len(candidates)
-    best = _merit(candidates[seen[0]], frame_size)
-    previous: list[np.ndarray] = []
-    for before, now in itertools.pairwise(seen):
-        # (N before, N now): value of the best path that ends in each pair
-        total = best[:, None] - _JUMP_WEIGHT * _jump(candidates[before].boxes, candidates[now].boxes)
-        previous.append(total.argmax(0))
-        best = total.max(0) + _merit(candidates[now], frame_size)
-    chosen = [int(best.argmax())]
-    for step in reversed(previous):
-        chosen.append(int(step[chosen[-1]]))
+    # Per frame with faces and per face in it: the value of the best path that ends there, and the step before it.
+    best: list[np.ndarray] = []
+    came_from: list[list[tuple[int, int] | None]] = []
+    for now, t in enumerate(seen):
+        value = np.full(len(candidates[t].scores), -_GAP_COST * now)
+        steps: list[tuple[int, int] | None] = [None] * len(value)
+        for before in range(max(0, now - 1 - _LONGEST_GAP), now):
+            jumps = _jump(candidates[seen[before]].boxes, candidates[t].boxes)
+            totals = best[before][:, None] - _JUMP_WEIGHT * jumps - _GAP_COST * (now - before - 1)
+            for index, total in enumerate(totals.max(0)):
+                if total > value[index]:
+                    value[index], steps[index] = total, (before, int(totals[:, index].argmax()))
+        best.append(value + _merit(candidates[t], frame_size))
+        came_from.append(steps)
+    ends = [float(value.max()) - _GAP_COST * (len(seen) - 1 - now) for now, value in enumerate(best)]
+    now = int(np.argmax(ends))
+    at: tuple[int, int] | None = (now, int(best[now].argmax()))
     path: list[int | None] = [None] * len(candidates)
-    for t, index in zip(seen, reversed(chosen), strict=True):
-        path[t] = index
+    while at is not None:
+        path[seen[at[0]]] = at[1]
+        at = came_from[at[0]][at[1]]
     return path
 
 

@@ -86,8 +86,9 @@ def slow_path(found, size):
     seen = [t for t, c in enumerate(found) if len(c.scores)]
 
     def value(path):
-        total = 0.0
-        for before, now in itertools.pairwise([None, *path]):
+        chosen = [step for step in path if step is not None]
+        total = -0.4 * (len(path) - len(chosen))
+        for before, now in itertools.pairwise([None, *chosen]):
             t, i = now
             box = found[t].boxes[i]
             total += float(found[t].scores[i] * (box[3] - box[1]) / size[0])
@@ -97,8 +98,9 @@ def slow_path(found, size):
                 total -= 0.5 * min(distance / max(old[2] - old[0], 1.0), 1.0)
         return total
 
-    paths = itertools.product(*[[(t, i) for i in range(len(found[t].scores))] for t in seen])
-    best = dict(max(paths, key=value))
+    paths = itertools.product(*[[None, *((t, i) for i in range(len(found[t].scores)))] for t in seen])
+    some = (path for path in paths if any(path))
+    best = dict(step for step in max(some, key=value, default=()) if step is not None)
     return [best.get(t) for t in range(len(found))]
 
 
@@ -117,6 +119,19 @@ def test_one_large_stranger_does_not_take_over():
     speaker, stranger = (100, 50, 160, 110, 0.99), (250, 40, 330, 120, 0.99)
     found = [candidates(speaker), candidates(stranger, speaker), candidates(), candidates(speaker)]
     assert choose_path(found, SIZE) == [0, 1, None, 0]
+
+
+def test_a_stranger_alone_in_a_frame_is_not_taken_for_the_speaker():
+    speaker, stranger = (100, 50, 160, 110, 0.99), (250, 40, 330, 120, 0.99)
+    found = [candidates(speaker), candidates(stranger), candidates(speaker)]
+    assert choose_path(found, SIZE) == [0, None, 0]
+
+
+def test_a_face_that_moves_fast_and_a_cut_to_another_place_are_followed():
+    here, beside = (100, 50, 160, 110, 0.99), (135, 50, 195, 110, 0.99)
+    assert choose_path([candidates(here), candidates(beside), candidates(here)], SIZE) == [0, 0, 0]
+    elsewhere = (250, 40, 330, 120, 0.99)
+    assert choose_path([candidates(here)] * 3 + [candidates(elsewhere)] * 3, SIZE) == [0] * 6
 
 
 def test_square_box_keeps_the_centre_and_adds_the_margin():

@@ -14,10 +14,11 @@ from data_tools.errors import DataError
 from data_tools.manifest import PRESENT_FROM, Reject, Utterance
 from data_tools.media import AUDIO_RATE_HZ
 from data_tools.splits import SPLITS, SplitResult, shared_between
+from pipeline.account import check_share
 from pipeline.check_media import sample_media
 from pipeline.config import ReorganizeSettings, published_facts
 from pipeline.published import Published, PublishedFiles, total
-from pipeline.reorganize import DATASET_FILE, check_owner, check_share, split_of
+from pipeline.reorganize import DATASET_FILE, check_owner, split_of
 
 # What a second of an utterance becomes: 16-bit wav; two 48x48 faces; 80 rows of 128 mel bands in 2 bytes.
 _WAV_BYTES = 2 * AUDIO_RATE_HZ

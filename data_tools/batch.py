@@ -35,6 +35,9 @@ class Batch:
     labels: (B, E) float32 in [0, 1]. sentiment: (B,) float32, NaN where the corpus has none.
     ids: utterance ids, in order.
     features: extracted features by modality, letters of "tav"; empty where nothing was extracted.
+    missing: which steps data_tools/damage.py took away, bool, by what they are steps of: `tokens` (B, L),
+        `chunks` (C,), `faces` (F,), a letter of `features` (N,); empty where nothing was damaged.
+    complete: the batch before it was damaged, for models that learn to restore; None in evaluation.
     """
 
     faces: Tensor
@@ -47,6 +50,8 @@ class Batch:
     sentiment: Tensor
     ids: tuple[str, ...]
     features: Mapping[str, Packed] = field(default_factory=dict)
+    missing: Mapping[str, Tensor] = field(default_factory=dict)
+    complete: "Batch | None" = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -60,4 +65,6 @@ class Batch:
             letter: Packed(*(part.to(device, non_blocking=True) for part in (packed.values, packed.counts)))
             for letter, packed in self.features.items()
         }
+        moved["missing"] = {name: mask.to(device, non_blocking=True) for name, mask in self.missing.items()}
+        moved["complete"] = None if self.complete is None else self.complete.to(device)
         return replace(self, **moved)

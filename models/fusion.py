@@ -74,7 +74,11 @@ class FusionModel(Model):
         An utterance without any step of a modality has one zero vector there: a defined answer, and the same one in
         every batch.
         """
-        return self.fuse({letter: _never_empty(sequence) for letter, sequence in self.frontend(batch).items()}, batch)
+        return self.fuse(self.sequences(batch), batch)
+
+    def sequences(self, batch: Batch) -> dict[str, Padded]:
+        """What the frontend makes of a batch, by modality letter; at least one real step in each."""
+        return {letter: _never_empty(sequence) for letter, sequence in self.frontend(batch).items()}
 
     @abstractmethod
     def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:

@@ -32,6 +32,10 @@ class FeatureFrontend(nn.Module):
         """Raises ModelError where the batch has no features of a modality, or others than the model was built for."""
         return {letter: pad(*self._checked(batch, letter)) for letter in self.sizes}
 
+    def missing(self, batch: Batch) -> dict[str, Tensor]:
+        """(B, L) bool, the steps of a damaged batch that were taken away."""
+        return {letter: _pad_mask(batch.missing[letter], batch.features[letter].counts) for letter in self.sizes}
+
     def _checked(self, batch: Batch, letter: str) -> tuple[Tensor, Tensor]:
         if letter not in batch.features:
             raise ModelError(
@@ -77,3 +81,16 @@ class TowerFrontend(nn.Module):
                 packed, counts = images[letter]
                 sequences[letter] = pad(self.towers[name](packed, None).features, counts)
         return sequences
+
+    def missing(self, batch: Batch) -> dict[str, Tensor]:
+        """(B, L) bool, the steps of a damaged batch that were taken away."""
+        masks = {
+            "t": batch.missing["tokens"],
+            "a": _pad_mask(batch.missing["chunks"], batch.chunk_counts),
+            "v": _pad_mask(batch.missing["faces"], batch.face_counts),
+        }
+        return {letter: masks[letter] for letter in self.sizes}
+
+
+def _pad_mask(mask: Tensor, counts: Tensor) -> Tensor:
+    return pad(mask.unsqueeze(1), counts).values.squeeze(2)

@@ -18,6 +18,14 @@ _PAD, _START, _END, _FIRST_WORD = 0, 1, 2, 3
 class Tokenizer(Protocol):
     """Texts in, `(tokens (B, L) int64, mask (B, L) bool)` out; L is the longest text of these, at most the limit."""
 
+    @property
+    def unknown(self) -> int:
+        """The id of a token that is not known. Raises ModelError where the tokenizer has none."""
+
+    @property
+    def special(self) -> frozenset[int]:
+        """Ids that stand for no word: start, end, padding and the like."""
+
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """See the class."""
 
@@ -33,6 +41,21 @@ class PretrainedTokenizer:
         # The state of the first token stands for the text, so the first token may not be padding.
         self.tokenizer.padding_side = "right"
         self.max_tokens = max_tokens
+
+    @property
+    def unknown(self) -> int:
+        """See Tokenizer."""
+        if self.tokenizer.unk_token_id is None:
+            raise ModelError(
+                f"the tokenizer {self.tokenizer.name_or_path!r} has no unknown token to put in the place of a missing "
+                "one; take another text_encoder, or modalities without t"
+            )
+        return int(self.tokenizer.unk_token_id)
+
+    @property
+    def special(self) -> frozenset[int]:
+        """See Tokenizer."""
+        return frozenset(self.tokenizer.all_special_ids)
 
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """See Tokenizer."""
@@ -50,6 +73,10 @@ class PretrainedTokenizer:
 
 class HashTokenizer:
     """Lower-case words and marks, each numbered by its hash: the same on every machine, no vocabulary to learn."""
+
+    # Every word has a number; that of the padding stands at no place that is read.
+    unknown = _PAD
+    special = frozenset({_PAD, _START, _END})
 
     def __init__(self, vocabulary: int, max_tokens: int) -> None:
         self.vocabulary = vocabulary

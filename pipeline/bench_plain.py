@@ -35,8 +35,15 @@ def decode(clips: Sequence[Path], every_ms: int) -> Iterator[list[np.ndarray]]:
         yield [frame for _, frame in read_frames(clip, every_ms)]
 
 
-def detect(detector: Detector, clips: Sequence[Sequence[np.ndarray]], batch_frames: int) -> None:
-    """The detector's bare passes over frames that are in memory."""
-    for frames in clips:
-        for start in range(0, len(frames), batch_frames):
-            detector.detect(frames[start : start + batch_frames])
+def detect(
+    detector: Detector, clips: Sequence[Sequence[np.ndarray]], batch_frames: int, threads: int | None = None
+) -> None:
+    """The detector's bare passes over frames that are in memory. threads: of torch; None for as many as it has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        for frames in clips:
+            for start in range(0, len(frames), batch_frames):
+                detector.detect(frames[start : start + batch_frames])
+    finally:
+        torch.set_num_threads(before)

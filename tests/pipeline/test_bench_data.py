@@ -6,13 +6,14 @@ import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
 
 from data_tools.errors import DataError
 from data_tools.media import write_video
 from pipeline.bench_data import bench_data
 from pipeline.bench_data_table import as_markdown
 from pipeline.bench_memory import _write_release
-from pipeline.bench_plain import FullDetector, decode
+from pipeline.bench_plain import FullDetector, decode, detect
 from pipeline.bench_published import write_jpegs
 from pipeline.config import ReorganizeSettings, load_config
 from pipeline.progress import Reporter
@@ -47,6 +48,19 @@ def test_decoding_and_full_detection(video):
     found = FullDetector(30).detect([*frames, np.zeros_like(frames[0])])
     assert [len(faces.scores) for faces in found] == [1, 1, 1, 0]
     assert FullDetector(30).detect([]) == []
+
+
+def test_bare_passes_see_every_frame_in_batches_with_the_threads_asked_for():
+    seen = []
+
+    class Watched:
+        def detect(self, frames):
+            seen.append((*frames, torch.get_num_threads()))
+
+    before = torch.get_num_threads()
+    detect(Watched(), [[1, 2, 3], [], [4]], batch_frames=2, threads=before + 1)
+    assert seen == [(1, 2, before + 1), (3, before + 1), (4, before + 1)]
+    assert torch.get_num_threads() == before
 
 
 def test_a_looped_video_becomes_a_release_of_its_length(tmp_path):

@@ -10,19 +10,29 @@ from pydantic import ValidationError
 
 from models.base import Model, ModelSettings
 from models.checkpoint import read_model, write_model
+from models.emoembs import EmoEmbs, EmoEmbsConfig
 from models.emt import EMT, EMTConfig
 from models.errors import ModelError
 from models.fe2e import FE2E, FE2EConfig
 from models.layers.text import TextEncoder, pretrained, tokenizer_of
 from models.layers.tokenizers import Tokenizer
+from models.lf_lstm import LFLSTM, LFLSTMConfig
+from models.lf_trans import LFTrans, LFTransConfig
+from models.lmf import LMF, LMFConfig
 from models.mesm import MESM, MESMConfig
 from models.mult import MulT, MulTConfig
+from models.tfn import TFN, TFNConfig
 
 REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "fe2e": (FE2EConfig, FE2E),
     "mesm": (MESMConfig, MESM),
     "mult": (MulTConfig, MulT),
     "emt": (EMTConfig, EMT),
+    "lf-lstm": (LFLSTMConfig, LFLSTM),
+    "lf-trans": (LFTransConfig, LFTrans),
+    "emoembs": (EmoEmbsConfig, EmoEmbs),
+    "tfn": (TFNConfig, TFN),
+    "lmf": (LMFConfig, LMF),
 }
 
 __all__ = ["REGISTRY", "ModelError", "build", "config_of", "load", "save", "tokenizer_for"]

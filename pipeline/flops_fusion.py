@@ -1,7 +1,8 @@
 """Multiply-adds and parameters of the fusion models, counted on an input of stated lengths."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,7 +22,8 @@ def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) ->
     model = model.eval()
     # The counter knows matrix products, and not what the fused kernels of attention and LSTM do on a CPU.
     own = {torch.ops.aten.mkldnn_rnn_layer: _of_lstm}
-    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=own) as counter:
+    counter = FlopCounterMode(display=False, custom_mapping=own)
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _layer_by_layer(), counter:
         model(batch)
     counts = {part: sum(found.values()) / 2 for part, found in counter.get_flop_counts().items()}
     parts = {part: _of_part(counts, f"{type(model).__name__}.{part}") for part, _ in model.named_children()}
@@ -44,6 +46,17 @@ def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) ->
             if any(True for _ in module.parameters())
         },
     }
+
+
+@contextmanager
+def _layer_by_layer() -> Iterator[None]:
+    """Without the one kernel for a whole nn.TransformerEncoderLayer, of which the counter would see nothing."""
+    enabled = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 def _of_part(counts: dict[str, float], name: str) -> float:

@@ -17,6 +17,11 @@ class Padded(NamedTuple):
         at = self.present.sum(1).clamp(min=1) - 1
         return states[torch.arange(len(states), device=states.device), at]
 
+    def mean(self) -> Tensor:
+        """(B, D): the mean of an utterance's real steps; 0 where it has none."""
+        real = self.present.unsqueeze(2).to(self.values.dtype)
+        return (self.values * real).sum(1) / real.sum(1).clamp(min=1)
+
 
 def pad(values: Tensor, counts: Tensor) -> Padded:
     """Packed steps, padded to the longest utterance, at least 1.

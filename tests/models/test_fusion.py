@@ -13,7 +13,15 @@ from models.fusion import FusionModel
 
 FUSION = [name for name, (_, kind) in models.REGISTRY.items() if issubclass(kind, FusionModel)]
 # The smallest sizes that each model has, so that all of this takes seconds.
-SMALL = {"mult": {"size": 10, "layers": 2}, "emt": {"size": 8, "heads": 2, "layers": 2}}
+SMALL = {
+    "mult": {"size": 10, "layers": 2},
+    "emt": {"size": 8, "heads": 2, "layers": 2},
+    "lf-lstm": {"size": 6},
+    "lf-trans": {"size": 8, "heads": 2, "layers": 2},
+    "emoembs": {"size": 6, "audio_size": 5, "vision_size": 4},
+    "tfn": {"size": 8, "audio_size": 6, "vision_size": 6, "fused_size": 16, "dropout": 0.0},
+    "lmf": {"size": 6, "audio_size": 4, "vision_size": 3, "fused_size": 8, "rank": 2},
+}
 TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 8}
 
 

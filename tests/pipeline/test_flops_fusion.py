@@ -36,6 +36,21 @@ def test_emt_counts_its_lstms():
     assert found["utterance"]["encoders"] == lstms
 
 
+def test_lf_trans_counts_its_encoder_layers():
+    found = flops("lf-trans", SIZES | {"size": 8, "heads": 2, "layers": 3})
+    lengths = [1 + STEPS[letter] for letter in "tav"]
+    encoders = 3 * (12 * 8 * 8 * sum(lengths) + 2 * 8 * sum(length**2 for length in lengths))
+    assert found["utterance"]["encoders"] == encoders
+    project = 8 * sum(STEPS[letter] * dim for letter, dim in (("t", 300), ("a", 5), ("v", 20)))
+    assert found["utterance"]["total"] == encoders + project + 3 * (8 * 8 + 8)
+
+
+def test_lf_lstm_counts_both_directions():
+    found = flops("lf-lstm", SIZES | {"size": 16})
+    lstms = sum(STEPS[letter] * 2 * 4 * 16 * (dim + 16) for letter, dim in (("t", 300), ("a", 5), ("v", 20)))
+    assert found["utterance"]["encoders"] == lstms
+
+
 def test_emt_on_cmu_mosi_costs_in_the_proportion_of_the_papers_table():
     """Table 8: 1.5, 3.1 and 8.3; its unit counts other operations too, so a common factor is free."""
     ours = [flops("emt", {"fusion": fusion})["utterance"]["fusion"] for fusion in ("oagl", "ooll", "oall")]

@@ -1,0 +1,68 @@
+"""TFN, the tensor fusion network of Zadeh et al. 2017: all products of features of all modalities.
+
+Subnetworks make one vector of each modality (models/layers/subnetworks.py). The fused tensor is the outer product
+
+    Z = [z_t; 1] x [z_a; 1] x [z_v; 1]
+
+whose (d_t + 1)(d_a + 1)(d_v + 1) values are the vectors themselves, the products of two and those of three; two
+layers and a linear one read it. With fewer modalities it is the product of those that there are.
+
+What differs: the paper flattens the states of all words of a text of fixed length before its layer; texts here have
+the length that they have, and the state after the last word is read, as in the released code. The paper ends in a
+sigmoid scaled to [-3, 3] for sentiment; here scores are what every model gives, before any such function.
+"""
+
+import math
+
+from torch import Tensor, nn
+
+from data_tools.batch import Batch
+from models.fusion import FusionModel
+from models.layers.padded import Padded
+from models.layers.subnetworks import SubnetworkConfig, subnetworks, with_one
+from models.layers.text import TextEncoder
+from models.output import Output
+
+
+class TFNConfig(SubnetworkConfig):
+    """Settings of TFN."""
+
+
+class TFN(FusionModel):
+    """`model(batch) -> Output`; see the head of this file."""
+
+    def __init__(self, config: TFNConfig, text: TextEncoder | None) -> None:
+        super().__init__(config, text)
+        self.subnetworks = subnetworks(self.sizes, config)
+        self.fusion = TensorFusion(config.vector_sizes(), config.fused_size)
+        fused = config.fused_size
+        self.head = nn.Sequential(
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(fused, fused),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(fused, config.outputs),
+        )
+
+    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:  # noqa: ARG002
+        """Sequences -> scores (B, outputs)."""
+        vectors = {letter: self.subnetworks[letter](sequence) for letter, sequence in sequences.items()}
+        return Output(self.head(self.fusion(vectors)).float())
+
+
+class TensorFusion(nn.Module):
+    """W Z + b of the outer product Z. sizes: features of a modality's vector, by letter; they fix the order in Z."""
+
+    def __init__(self, sizes: dict[str, int], fused: int) -> None:
+        super().__init__()
+        self.letters = list(sizes)
+        self.contract = nn.Linear(math.prod(size + 1 for size in sizes.values()), fused)
+
+    def forward(self, vectors: dict[str, Tensor]) -> Tensor:
+        """vectors: (B, D) by letter. Returns (B, fused)."""
+        product, *others = (with_one(vectors[letter]) for letter in self.letters)
+        for other in others:
+            product = (product.unsqueeze(2) * other.unsqueeze(1)).flatten(1)
+        out: Tensor = self.contract(product)
+        return out

@@ -64,10 +64,7 @@ def _write_wavs(dialogue: Dialogue, result: DialogueResult) -> list[Utterance]:
             try:
                 if math.isfinite(utterance.end_s):
                     _check_duration(dialogue, utterance.end_s - utterance.start_s)
-                if utterance.audio_is_cut:
-                    samples = _whole(dialogue.root / utterance.source_audio, utterance)
-                else:
-                    samples = sounds.interval(utterance)
+                samples = _whole(dialogue, utterance) if utterance.audio_is_cut else sounds.interval(utterance)
                 _check_duration(dialogue, len(samples) / AUDIO_RATE_HZ)
                 write_wav(dialogue.wav(utterance), samples)
                 usable.append(utterance)
@@ -131,20 +128,21 @@ def _check_duration(dialogue: Dialogue, duration_s: float) -> None:
         )
 
 
-def _whole(file: Path, utterance: Utterance) -> np.ndarray:
-    """All sound of a file that holds this utterance alone; one of another length is damaged or another utterance."""
+def _whole(dialogue: Dialogue, utterance: Utterance) -> np.ndarray:
+    """All sound of a file that holds this utterance alone; one of another length is damaged or another utterance.
+
+    Not more than a second beyond the longest that is allowed: a small file may unfold to hours.
+    """
+    file = dialogue.root / utterance.source_audio
     is_video = utterance.source_audio == utterance.source_video
     try:
         if is_video and not has_audio(file):
             raise _UnusableError("no_audio", f"{file.name} has no sound track")
-        samples = read_audio(file)
+        samples = read_audio(file, end_s=dialogue.settings.max_duration_s + 1)
     except DataError as error:
         raise _UnusableError("video:unreadable" if is_video else "audio:unreadable", str(error)) from error
-    found_s, interval_s, stated_s = (
-        len(samples) / AUDIO_RATE_HZ,
-        utterance.end_s - utterance.start_s,
-        utterance.stated_s,
-    )
+    found_s, interval_s = len(samples) / AUDIO_RATE_HZ, utterance.end_s - utterance.start_s
+    stated_s = utterance.stated_s
     if math.isfinite(interval_s) and abs(found_s - interval_s) > END_SLACK_S:
         raise _UnusableError(
             "audio:length", f"{file.name} lasts {found_s:.2f} s, the label's interval {interval_s:.2f} s"

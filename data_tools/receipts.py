@@ -147,12 +147,12 @@ def clear_others(data_dir: Path, dialogue_ids: set[str], spared: set[str]) -> No
 
 
 def _delete_recorded(folder: Path) -> None:
-    try:
-        for path in [folder / name for name in sorted(_recorded(folder))] + sorted(folder.glob(".*.tmp.*")):
-            if path.suffix in _OURS or path.name.startswith(f".{Path(_RECEIPT).stem}."):
+    for path in [folder / name for name in sorted(_recorded(folder))] + sorted(folder.glob(".*.tmp.*")):
+        if path.suffix in _OURS or path.name.startswith(f".{Path(_RECEIPT).stem}."):
+            try:
                 path.unlink(missing_ok=True)
-    except OSError as error:
-        raise _cannot_clear(folder, error) from error
+            except OSError as error:
+                raise _cannot_clear(path, error) from error
 
 
 def _recorded(folder: Path) -> set[str]:
@@ -164,8 +164,8 @@ def _recorded(folder: Path) -> set[str]:
         return set()
 
 
-def _cannot_clear(folder: Path, error: OSError) -> DataError:
-    return DataError(f"cannot clear {folder}: {error.strerror or error}; check permissions")
+def _cannot_clear(path: Path, error: OSError) -> DataError:
+    return DataError(f"cannot delete {path}: {error.strerror or error}; check permissions, and what stands there")
 
 
 def _fingerprint(dialogue: Dialogue) -> str:

@@ -1,4 +1,4 @@
-"""docs/corpora names a test for every fact of a release: each of those tests must be there."""
+"""docs/corpora names a test for every fact of a release, docs/ a meaning for every reason: they must be there."""
 
 import re
 from pathlib import Path
@@ -30,3 +30,16 @@ def test_every_row_of_a_table_of_facts_names_a_test_or_says_why_not(page):
     facts = [row for row in rows if row != HEADER and set(row[0]) != {"-"}]
     assert len(facts) >= 10
     assert [fact for fact, _, shown in facts if "`test_" not in shown and not shown.startswith("none:")] == []
+
+
+def test_every_reason_for_a_reject_is_explained():
+    """Codes as they stand in the source: a word, a colon and a word, or one of the plain ones."""
+    root = TESTS.parent
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (root / "data_tools").rglob("*.py"))
+    kinds = "audio|clip|duplicate|fold|folder|id|interval|known|labels|path|row|split|transcript|video|worker"
+    codes = set(re.findall(rf'"((?:{kinds}):[a-z_]+)"', source)) | set(
+        re.findall(r'"(no_[a-z]+|unlabelled|duplicate)"', source)
+    )
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in [root / "docs" / "data.md", *PAGES])
+    assert len(codes) > 25
+    assert sorted(code for code in codes if f"`{code}`" not in pages) == []

@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from data_tools.batch import Batch
 from models.fusion import FusionModel
 from models.layers.padded import Padded
-from models.layers.subnetworks import SubnetworkConfig, subnetworks, with_one
+from models.layers.subnetworks import subnetworks, with_one
 from models.layers.text import TextEncoder
 from models.output import Output
+from models.tfn import TFNConfig
 
 
-class LMFConfig(SubnetworkConfig):
+class LMFConfig(TFNConfig):
     """Settings of LMF; sizes as TFN's, so that the fusions differ and nothing before them."""
 
     rank: int = Field(4, ge=1, description="products of factors whose sum stands for the weight tensor")
@@ -37,7 +38,7 @@ class LMF(FusionModel):
 
     def __init__(self, config: LMFConfig, text: TextEncoder | None) -> None:
         super().__init__(config, text)
-        self.subnetworks = subnetworks(self.sizes, config)
+        self.subnetworks = subnetworks(self.sizes, config.vector_sizes(), config.dropout)
         self.fusion = LowRankFusion(config.vector_sizes(), config.fused_size, config.rank)
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.fused_size, config.outputs))
 

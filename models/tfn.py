@@ -7,25 +7,37 @@ Subnetworks make one vector of each modality (models/layers/subnetworks.py). The
 whose (d_t + 1)(d_a + 1)(d_v + 1) values are the vectors themselves, the products of two and those of three; two
 layers and a linear one read it. With fewer modalities it is the product of those that there are.
 
-What differs: the paper flattens the states of all words of a text of fixed length before its layer; texts here have
-the length that they have, and the state after the last word is read, as in the released code. The paper ends in a
-sigmoid scaled to [-3, 3] for sentiment; here scores are what every model gives, before any such function.
+What was chosen: texts have the length that they have, so the text's layer reads the LSTM's state after the last real
+step; one such layer stands behind the LSTM. Nothing bounds the scores: they are what every model gives, before a
+sigmoid or the scale of sentiment.
 """
 
 import math
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from data_tools.batch import Batch
-from models.fusion import FusionModel
+from models.fusion import FusionConfig, FusionModel
 from models.layers.padded import Padded
-from models.layers.subnetworks import SubnetworkConfig, subnetworks, with_one
+from models.layers.subnetworks import subnetworks, with_one
 from models.layers.text import TextEncoder
 from models.output import Output
 
 
-class TFNConfig(SubnetworkConfig):
-    """Settings of TFN."""
+class TFNConfig(FusionConfig):
+    """Settings of TFN; the sizes are the paper's, which make 129 x 33 x 33 products."""
+
+    size: int = Field(128, ge=1, description="features of the text's LSTM and of its vector")
+    audio_size: int = Field(32, ge=1, description="features of the vector of sound")
+    vision_size: int = Field(32, ge=1, description="features of the vector of the picture")
+    fused_size: int = Field(128, ge=1, description="features of what the product of all vectors is brought to")
+    dropout: float = Field(0.15, ge=0, lt=1, description="of what goes into layers, before and behind the product")
+
+    def vector_sizes(self) -> dict[str, int]:
+        """Features of a modality's vector, for the modalities that are named, in the order t, a, v."""
+        sizes = {"t": self.size, "a": self.audio_size, "v": self.vision_size}
+        return {letter: size for letter, size in sizes.items() if letter in self.modalities}
 
 
 class TFN(FusionModel):
@@ -33,7 +45,7 @@ class TFN(FusionModel):
 
     def __init__(self, config: TFNConfig, text: TextEncoder | None) -> None:
         super().__init__(config, text)
-        self.subnetworks = subnetworks(self.sizes, config)
+        self.subnetworks = subnetworks(self.sizes, config.vector_sizes(), config.dropout)
         self.fusion = TensorFusion(config.vector_sizes(), config.fused_size)
         fused = config.fused_size
         self.head = nn.Sequential(

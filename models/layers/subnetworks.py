@@ -4,26 +4,9 @@ Zadeh et al. 2017, section 4.1; Liu et al. 2018 take the same ones.
 """
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from models.fusion import FusionConfig
 from models.layers.padded import Padded
-
-
-class SubnetworkConfig(FusionConfig):
-    """Settings of the subnetworks and of the vector that they are fused to; the defaults are TFN's sizes."""
-
-    size: int = Field(128, ge=1, description="features of the text's LSTM and of its vector")
-    audio_size: int = Field(32, ge=1, description="features of the vector of sound")
-    vision_size: int = Field(32, ge=1, description="features of the vector of the picture")
-    fused_size: int = Field(128, ge=1, description="features of what the product of all vectors is brought to")
-    dropout: float = Field(0.15, ge=0, lt=1, description="of every modality's vector and of the fused one")
-
-    def vector_sizes(self) -> dict[str, int]:
-        """Features of a modality's vector, for the modalities that are named, in the order t, a, v."""
-        sizes = {"t": self.size, "a": self.audio_size, "v": self.vision_size}
-        return {letter: size for letter, size in sizes.items() if letter in self.modalities}
 
 
 class TextSubnetwork(nn.Module):
@@ -58,11 +41,10 @@ class MeanSubnetwork(nn.Module):
         return out
 
 
-def subnetworks(dims: dict[str, int], config: SubnetworkConfig) -> nn.ModuleDict:
-    """By modality letter: (B, L, dims) -> (B, vector size)."""
-    sizes = config.vector_sizes()
+def subnetworks(dims: dict[str, int], sizes: dict[str, int], dropout: float) -> nn.ModuleDict:
+    """By modality letter: (B, L, dims) -> (B, sizes)."""
     kinds = {"t": TextSubnetwork, "a": MeanSubnetwork, "v": MeanSubnetwork}
-    return nn.ModuleDict({letter: kinds[letter](dim, sizes[letter], config.dropout) for letter, dim in dims.items()})
+    return nn.ModuleDict({letter: kinds[letter](dim, sizes[letter], dropout) for letter, dim in dims.items()})
 
 
 def with_one(vector: Tensor) -> Tensor:

@@ -3,6 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+# Hours of the utterances that are cut: the six-class counts times the mean seconds of the MESM paper's Table 1, and
+# the sum of the intervals in CMU_MOSEI_Labels.csd.
+REAL_RELEASES = {"iemocap": ("IEMOCAP, six classes", 9.4), "mosei": ("CMU-MOSEI", 49.1)}
+
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     """Tables of the ratios, of the agreement between detectors, and how each figure was got."""
@@ -44,7 +48,29 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     lines += [
         f"- waiting for data: {row['share']:.1%} of a training step ({row['model']})." for row in rows if "share" in row
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_real_releases(rows)]) + "\n"
+
+
+def _real_releases(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """What these rates come to on the published releases."""
+    lines = ["", "## How long and how big on the real releases", ""]
+    lines += [
+        "Computed from the rates above, on this machine; real pictures are noisier, so that clips are larger.",
+        "",
+    ]
+    lines += [
+        "| release | hours of utterances | reorganize | preprocess | clips, wavs and store |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for corpus, (name, hours) in REAL_RELEASES.items():
+        found = {row["work"]: row for row in rows if row["corpus"] == corpus and row.get("unit")}
+        if not {"reorganize", "preprocess", "disk"} <= set(found):
+            continue
+        scale = hours * 3600 / found["reorganize"]["clip_s"]
+        cut_h, process_h = (found[work]["value"] * scale / 3600 for work in ("reorganize", "preprocess"))
+        size = found["disk"]["value"] * scale / 1e9
+        lines.append(f"| {name} | {hours} | {cut_h:.1f} h | {process_h:.1f} h | {size:.1f} GB |")
+    return lines
 
 
 def _amount(value: float, unit: str) -> str:

@@ -92,6 +92,17 @@ def test_the_page_has_every_ratio_and_how_it_was_got():
         assert part in page
 
 
+def test_the_page_says_what_the_rates_come_to_on_real_releases():
+    where = {"device": "CPU X, 2 cores", "versions": {"torch": "2"}, "date": "2026-01-02", "corpus": "iemocap"}
+    row = {"unit": "s", "how": "", "compared_to": "", "compared_value": 1, "compared_how": "", "ratio": 1, "target": 1}
+    row |= {"source_s": 100.0, "clip_s": 94.0} | where
+    works = {"reorganize": 10.0, "preprocess": 20.0, "disk": 5e6}
+    page = as_markdown([row | {"work": work, "value": value} for work, value in works.items()])
+    # 9.4 hours are 360 times 94 s.
+    assert "| IEMOCAP, six classes | 9.4 | 1.0 h | 2.0 h | 1.8 GB |" in page
+    assert "CMU-MOSEI" not in page
+
+
 @pytest.mark.slow
 def test_all_rows_with_tiny_sizes(tmp_path):
     result = bench_data(tmp_path / "out", QUIET, seconds=5, repeats=1, lengths_s=(20, 40))

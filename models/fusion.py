@@ -26,7 +26,7 @@ class FusionConfig(ModelSettings):
     frontend: Literal["features", "towers"] = Field("features", description="extracted features, or faces, mel, tokens")
     text_dim: int = Field(384, ge=1, description="features of a step of text, for frontend features")
     audio_dim: int = Field(33, ge=1, description="features of a step of sound, for frontend features")
-    vision_dim: int = Field(48, ge=1, description="features of a step of picture, for frontend features")
+    vision_dim: int = Field(142, ge=1, description="features of a step of picture, for frontend features")
     tower_width: int = Field(
         64, ge=4, multiple_of=4, description="first channels of the towers, and features of a step"
     )

@@ -180,6 +180,27 @@ def preprocess(
     _print(run(PreprocessSettings.checked(values, "flags"), Reporter()), as_json)
 
 
+@app.command(epilog="Example: pipeline extract --data data/iemocap")
+def extract(
+    data: Data = Path("data/iemocap"),
+    features: Annotated[str, typer.Option(help="The name that the features get.")] = "default",
+    recipe: Annotated[
+        str | None, typer.Option(help="A file in configs/features, or a path to a YAML file; by default that name.")
+    ] = None,
+    workers: Workers = None,
+    executor: Executor = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Feature sequences of text, sound and faces for models that read features, in data/<name>/features."""
+    from pipeline.extract import extract as run
+    from pipeline.recipe import ExtractSettings
+
+    values = load_config("features", recipe or features) | parse_assignments(settings or [])
+    values |= _given(data=data, features=features, workers=workers, executor=executor)
+    _print(run(ExtractSettings.checked(values, f"--features {features} and flags"), Reporter()), as_json)
+
+
 @app.command(epilog="Example: pipeline train --model mesm --top-p 0.5 --data data/iemocap --out runs/first")
 def train(
     model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,

@@ -77,6 +77,7 @@ def _check_executor(executor: str) -> str:
 
 
 LOCAL = "local"
+ConfigKind = Literal["datasets", "models", "features"]
 LocalPath = Annotated[Path, BeforeValidator(local_path)]
 Workers = Annotated[int | None, Field(ge=1, description="tasks at once; None: one for each core (of the cluster)")]
 Executor = Annotated[
@@ -145,6 +146,10 @@ class TrainSettings(Settings):
 
     data: LocalPath = Path("data/iemocap")
     out: LocalPath | None = Field(None, description="None: runs/<model>-<dataset>-<time>")
+    features: str | None = Field(
+        None, description="extracted features for a model that reads them; None: `default`, or what was imported"
+    )
+    standardise: bool = Field(True, description="features less the mean of train, over its deviation")
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
     batch_size: int = Field(8, ge=1)
@@ -182,12 +187,12 @@ def configs_dir() -> Path:
     raise ConfigError(f"no configs folder beside {package}; install the project again with `make install`")
 
 
-def config_names(kind: Literal["datasets", "models"]) -> list[str]:
+def config_names(kind: ConfigKind) -> list[str]:
     """The names that `load_config` knows, sorted."""
     return sorted(path.stem for path in (configs_dir() / kind).glob("*.yaml"))
 
 
-def load_config(kind: Literal["datasets", "models"], name: str) -> dict[str, Any]:
+def load_config(kind: ConfigKind, name: str) -> dict[str, Any]:
     """The plain values of configs/<kind>/<name>.yaml, or of the YAML file that `name` is a path to.
 
     Raises:

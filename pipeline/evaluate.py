@@ -63,14 +63,14 @@ def _evaluate(run: RunDir, settings: EvaluateSettings, reporter: Reporter) -> di
     return record(run, data, settings.split, best.score(dataset, reporter, settings.split), reporter)
 
 
-def load_split(data: Path, split: str) -> UtteranceDataset:
-    """The utterances of one split, at least one.
+def load_split(data: Path, split: str, features: str | None = None) -> UtteranceDataset:
+    """The utterances of one split, at least one; with extracted features in place of faces and sound where named.
 
     Raises:
         DataError: no manifest, nothing in the split, or not preprocessed; the message has the command that helps.
     """
     counts = read_manifest(data)["split"].value_counts().to_dict()
-    dataset = UtteranceDataset(data, split) if counts.get(split) else None
+    dataset = UtteranceDataset(data, split, features) if counts.get(split) else None
     if not dataset:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
         rejected = f"; preprocessing rejected all {counts[split]} of them" if counts.get(split) else ""
@@ -84,12 +84,17 @@ def load_split(data: Path, split: str) -> UtteranceDataset:
 def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
     """`load_split`, without an utterance that `run` was trained on unless the split is `train` itself.
 
-    The splits of a data folder can be other ones than when the run was trained.
+    The splits of a data folder can be other ones than when the run was trained. A run on extracted features gets
+    those of the same name, on the scale that it was trained with.
 
     Raises:
-        DataError: as `load_split`, or the run was trained on some of the utterances; names a few.
+        DataError: as `load_split`, or the run was trained on some of the utterances (names a few), or on features that
+            were extracted in another way.
     """
-    dataset = load_split(data, split)
+    use = run.facts().features
+    dataset = load_split(data, split, None if use is None else use.name)
+    if use is not None:
+        use.apply(dataset)
     trained_on = run.learned_from()["train"]
     known = [name for name in dataset.table["utterance_id"] if name in trained_on]
     if split != "train" and known:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FOLDER
+from pipeline.feature_use import FeatureUse
 from pipeline.losses import positive_weights
 
 STANDIN_NOTICE = "stand-in data: scores say nothing about people"
@@ -27,6 +28,7 @@ class DataFacts:
     train_utterances, train_positives: how many utterances the train split has, and how many with each emotion.
     pos_weight: of the loss, by emotion. fingerprint: of the ids and labels of train and valid.
     dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
+    features: the extracted ones that the run reads; None where it reads faces and sound.
     """
 
     folder: str
@@ -37,6 +39,7 @@ class DataFacts:
     fingerprint: str
     dataset: dict[str, Any]
     preprocessing: dict[str, Any]
+    features: FeatureUse | None = None
 
     @classmethod
     def of(cls, data: Path, train: UtteranceDataset, valid: UtteranceDataset) -> "DataFacts":
@@ -54,6 +57,7 @@ class DataFacts:
             fingerprint=_fingerprint(train.table, valid.table),
             dataset=read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {},
             preprocessing=preprocessing_of(data),
+            features=FeatureUse.of(train),
         )
 
     @classmethod

@@ -32,7 +32,17 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 # Other versions of these would give other bytes.
-_SAME_EVERYWHERE = ("emotion-pipeline", "av", "numpy", "soundfile", "torch", "facenet-pytorch")
+_SAME_EVERYWHERE = (
+    "emotion-pipeline",
+    "av",
+    "numpy",
+    "soundfile",
+    "torch",
+    "facenet-pytorch",
+    "librosa",
+    "scikit-image",
+    "transformers",
+)
 # So many names of a folder show well enough that it is the same one.
 _NAMES = 20
 _MOUNT = "every node must mount the release and the data folder under the same paths"

@@ -19,6 +19,7 @@ from pipeline.config import ConfigError, TrainSettings
 from pipeline.engine import Engine, resolved_precision, start_fabric
 from pipeline.evaluate import BestModel, load_split, load_unseen, record, task_objective
 from pipeline.facts import DataFacts
+from pipeline.feature_use import wanted_features, with_sizes
 from pipeline.loaders import EpochBatches, ordered_loader, train_loader
 from pipeline.loop import Pass, Update, run_epoch
 from pipeline.optim import build_optimizer, learning_rates
@@ -47,7 +48,11 @@ def train(
     precision = resolved_precision(settings.precision, settings.device)
     settings = settings.model_copy(update={"precision": precision})
     fabric = start_fabric(settings.device, settings.precision)
-    train_split, valid_split = load_split(settings.data, "train"), load_split(settings.data, "valid")
+    settings = settings.model_copy(update={"features": wanted_features(settings, model_settings)})
+    train_split, valid_split = (load_split(settings.data, split, settings.features) for split in ("train", "valid"))
+    model_settings = with_sizes(model_settings, train_split)
+    if settings.features is not None and settings.standardise:
+        train_split.scale = valid_split.scale = train_split.fit_scale()
     facts = DataFacts.of(settings.data, train_split, valid_split)
     _check_fit(settings, model_settings, facts, valid_split)
     run = _run_folder(settings, model_settings, resume)
@@ -110,13 +115,17 @@ def _start(
     """Put the run folder in order before the first epoch of this start."""
     run.sweep()
     before = run.facts() if run.settings.is_file() else facts
-    if (before.fingerprint, before.preprocessing) != (facts.fingerprint, facts.preprocessing):
+    if _made_from(before) != _made_from(facts):
         raise DataError(
-            f"{settings.data} has other utterances, labels or preprocessing than when {run.path} was started; "
-            "give the old data folder, or start a new run"
+            f"{settings.data} has other utterances, labels or preprocessing, or other features, than when {run.path} "
+            "was started; give the old data folder, or start a new run"
         )
     train_ids, valid_ids = (split.table["utterance_id"].tolist() for split in (train_split, valid_split))
     run.write_start(settings.model_copy(update={"out": run.path}), model_settings, facts, train_ids, valid_ids)
+
+
+def _made_from(facts: DataFacts) -> tuple[Any, ...]:
+    return facts.fingerprint, facts.preprocessing, facts.features
 
 
 def _take_up(run: RunDir, engine: Engine) -> Progress:

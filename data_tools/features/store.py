@@ -184,6 +184,11 @@ class DialogueFeatures:
         values, times = (self._slice(utterance_id, letter, name).numpy() for name in ("values", "times"))
         return Steps(values, times)
 
+    def count(self, utterance_id: str, letter: str) -> int:
+        """Steps of one modality."""
+        i, offsets = self._position[utterance_id], self._offsets[letter]
+        return offsets[i + 1] - offsets[i]
+
     def _slice(self, utterance_id: str, letter: str, name: str) -> Tensor:
         i, offsets = self._position[utterance_id], self._offsets[letter]
         part: Tensor = self._file.get_slice(f"{letter}.{name}")[offsets[i] : offsets[i + 1]]

@@ -12,6 +12,10 @@ import torch
 from torch import Tensor
 
 
+# Where `Batch.features` has the sound itself.
+WAVEFORM = "w"
+
+
 @dataclass(frozen=True)
 class Packed:
     """Feature vectors of B utterances, one utterance after the other.
@@ -34,7 +38,8 @@ class Batch:
     tokens, token_mask: (B, L) int64 and bool; mask True at real tokens. L is the longest text of the batch.
     labels: (B, E) float32 in [0, 1]. sentiment: (B,) float32, NaN where the corpus has none.
     ids: utterance ids, in order.
-    features: extracted features by modality, letters of "tav"; empty where nothing was extracted.
+    features: extracted features by modality, letters of "tav"; empty where nothing was extracted. Also, for models
+        that read it and under `WAVEFORM`, the sound itself: (S, 1) at 16 kHz, standardised per utterance.
     missing: which steps data_tools/damage.py took away, bool, by what they are steps of: `tokens` (B, L),
         `chunks` (C,), `faces` (F,), a letter of `features` (N,); empty where nothing was damaged.
     complete: the batch before it was damaged, for models that learn to restore; None in evaluation.

@@ -11,23 +11,25 @@ does not depend on the rate: what is missing at one rate is missing at every hig
 A step that is taken away keeps its place. Sound and extracted features become 0, which is the mean, for both are
 standardised; a face becomes the mean colour; a token becomes the unknown token, [CLS] and [SEP] stay. Of extracted
 text features every step can go, the first too: a stored [CLS] state has read the whole sentence, and at rate 1 it
-would still tell it.
+would still tell it. Of the sound itself, for models that read samples, 20 ms are a step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import combinations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_tools.batch import Batch, Packed
+from data_tools.batch import WAVEFORM, Batch, Packed
 
-# Which modalities can be present when whole ones are absent.
-SUBSETS = ("t", "a", "v", "ta", "tv", "av", "tav")
+# A time step of the sound itself: 20 ms at 16 kHz, one frame of a speech encoder.
+_SAMPLES = 320
 
+Draw = Callable[..., NDArray[np.float64]]
 # Of one utterance, by modality letter: the share of steps that go.
 Rates = Mapping[str, float]
 
@@ -62,16 +64,19 @@ def drop_steps(batch: Batch, rate: float | tuple[float, float], seed: int, blank
     return _without(batch, [rates(utterance_id) for utterance_id in batch.ids], seed, epoch, blank)
 
 
-def drop_modalities(batch: Batch, present: str | None, seed: int, blank: Blank, epoch: int = 0) -> Batch:
-    """The batch with nothing but the modalities `present`; the absent ones keep their lengths.
+def subsets(modalities: str) -> list[str]:
+    """Every way in which some of the modalities, or all, can be present; the smallest first. Seven of three."""
+    return ["".join(some) for size in range(1, len(modalities) + 1) for some in combinations(modalities, size)]
 
-    present: letters of "tav"; None draws one of `SUBSETS` for each utterance, all equally likely.
+
+def drop_modalities(batch: Batch, present: Sequence[str], seed: int, blank: Blank, epoch: int = 0) -> Batch:
+    """The batch with nothing but some modalities; the absent ones keep their lengths.
+
+    present: sets of letters, of which one is drawn for each utterance, all equally likely.
     """
 
     def rates(utterance_id: str) -> Rates:
-        kept = present
-        if kept is None:
-            kept = SUBSETS[int(len(SUBSETS) * _uniform(utterance_id, seed, epoch, "subset")(1)[0])]
+        kept = present[int(len(present) * _uniform(utterance_id, seed, epoch, "present")(1)[0])]
         return {letter: float(letter not in kept) for letter in "tav"}
 
     return _without(batch, [rates(utterance_id) for utterance_id in batch.ids], seed, epoch, blank)
@@ -102,13 +107,22 @@ def add_noise(batch: Batch, probability: float, seed: int, blank: Blank, epoch: 
 
 @dataclass(frozen=True)
 class _Part:
-    """Packed steps of one kind. letter: its modality. blank: what a step becomes that goes, (1, ...)."""
+    """Packed steps of one kind. letter: its modality. blank: what a step becomes that goes, (1, ...).
+
+    together: of so many steps all go or none.
+    """
 
     name: str
     letter: str
     values: Tensor
     counts: list[int]
     blank: Tensor
+    together: int = 1
+
+    def draws(self, number: int, uniform: Draw) -> NDArray[np.float64]:
+        """One draw for each step of utterance number `number` of the batch."""
+        count = self.counts[number]
+        return uniform(-(-count // self.together)).repeat(self.together)[:count]
 
 
 def _parts(batch: Batch, blank: Blank | None = None) -> list[_Part]:
@@ -119,17 +133,18 @@ def _parts(batch: Batch, blank: Blank | None = None) -> list[_Part]:
         _Part("chunks", "a", batch.chunks, batch.chunk_counts.tolist(), zero),
         _Part("faces", "v", batch.faces, batch.face_counts.tolist(), colour),
     ]
-    return parts + [
-        _Part(letter, letter, packed.values, packed.counts.tolist(), zero) for letter, packed in batch.features.items()
-    ]
+    for name, packed in batch.features.items():
+        letter, together = ("a", _SAMPLES) if name == WAVEFORM else (name, 1)
+        parts.append(_Part(name, letter, packed.values, packed.counts.tolist(), zero, together))
+    return parts
 
 
 def _without(batch: Batch, rates: Sequence[Rates], seed: int, epoch: int, blank: Blank) -> Batch:
     made, missing = {}, {}
     for part in _parts(batch, blank):
         draws = [
-            _uniform(utterance_id, seed, epoch, part.letter)(count) < rate[part.letter]
-            for utterance_id, count, rate in zip(batch.ids, part.counts, rates, strict=True)
+            part.draws(i, _uniform(utterance_id, seed, epoch, part.letter)) < rates[i][part.letter]
+            for i, utterance_id in enumerate(batch.ids)
         ]
         gone = missing[part.name] = torch.from_numpy(np.concatenate(draws))
         made[part.name] = torch.where(gone.view(-1, *[1] * (part.values.ndim - 1)), part.blank, part.values)
@@ -154,7 +169,7 @@ def _rebuilt(batch: Batch, made: Mapping[str, Tensor], tokens: Tensor, missing: 
     return replace(batch, chunks=made["chunks"], faces=made["faces"], tokens=tokens, features=features, missing=missing)
 
 
-def _uniform(utterance_id: str, seed: int, epoch: int, what: str) -> Callable[..., NDArray[np.float64]]:
+def _uniform(utterance_id: str, seed: int, epoch: int, what: str) -> Draw:
     """Draws from [0, 1) that depend on these alone; the first n of more draws are those of n."""
     digest = blake2b("\n".join([utterance_id, str(seed), str(epoch), what]).encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "big")).random

@@ -12,6 +12,7 @@ from models.base import Model, ModelSettings
 from models.checkpoint import read_model, write_model
 from models.emoembs import EmoEmbs, EmoEmbsConfig
 from models.emt import EMT, EMTConfig
+from models.emt_dlfr import EMTDLFR, EMTDLFRConfig
 from models.errors import ModelError
 from models.fe2e import FE2E, FE2EConfig
 from models.layers.text import TextEncoder, pretrained, tokenizer_of
@@ -22,12 +23,15 @@ from models.lmf import LMF, LMFConfig
 from models.mesm import MESM, MESMConfig
 from models.mult import MulT, MulTConfig
 from models.tfn import TFN, TFNConfig
+from models.tfr_net import TFRNet, TFRNetConfig
 
 REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "fe2e": (FE2EConfig, FE2E),
     "mesm": (MESMConfig, MESM),
     "mult": (MulTConfig, MulT),
     "emt": (EMTConfig, EMT),
+    "emt-dlfr": (EMTDLFRConfig, EMTDLFR),
+    "tfr-net": (TFRNetConfig, TFRNet),
     "lf-lstm": (LFLSTMConfig, LFLSTM),
     "lf-trans": (LFTransConfig, LFTrans),
     "emoembs": (EmoEmbsConfig, EmoEmbs),

@@ -70,7 +70,12 @@ class EMT(FusionModel):
     def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:  # noqa: ARG002
         """Sequences -> scores (B, outputs)."""
         _, own, fused = self.promoted(sequences)
-        return Output(self.head(torch.cat([fused, own], dim=1)).float())
+        return Output(self.scores(own, fused))
+
+    def scores(self, own: Tensor, fused: Tensor) -> Tensor:
+        """The prediction module (section 3.4): h of all modalities and g, (B, M * size) both -> (B, outputs)."""
+        scores: Tensor = self.head(torch.cat([fused, own], dim=1)).float()
+        return scores
 
     def parameters_without_gradient(self) -> list[str]:
         """Of the last layer's units the half that promotes the sequences, which no score depends on any more.

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.published import Published
 
@@ -141,6 +141,30 @@ class PreprocessSettings(Settings):
     keep_blank: bool = Field(False, description="keep clips of one flat colour, and clips without any sound")
 
 
+class DamageSettings(Settings):
+    """How training input is damaged, anew in each epoch; see data_tools/damage.py."""
+
+    protocol: Literal["random", "modalities", "bernoulli"] = Field(
+        "random", description="steps go at random; some modalities are absent; noise on all elements"
+    )
+    rate: Annotated[float, Field(ge=0, le=1)] | tuple[float, float] | None = Field(
+        None, description="random: the share that goes, or [low, high] for one of each utterance's own; bernoulli: 0.5"
+    )
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _rate_fits_the_protocol(self) -> Self:
+        if isinstance(self.rate, tuple) and not 0 <= self.rate[0] <= self.rate[1] <= 1:
+            raise ValueError(f"rate is {list(self.rate)}: give [low, high] with 0 <= low <= high <= 1")
+        if self.protocol == "random" and self.rate is None:
+            raise ValueError("protocol random needs a rate, for example rate: [0.1, 1.0]")
+        if self.protocol == "modalities" and self.rate is not None:
+            raise ValueError("protocol modalities has no rate: each subset of them is present as often; leave it out")
+        if self.protocol == "bernoulli" and isinstance(self.rate, tuple):
+            raise ValueError("protocol bernoulli takes one rate, the probability of noise")
+        return self
+
+
 class TrainSettings(Settings):
     """Stage 3, all but the network itself, whose settings are `models`' own."""
 
@@ -160,6 +184,7 @@ class TrainSettings(Settings):
     clip_norm: float = Field(1.0, gt=0)
     monitor: Literal["f1", "accuracy", "weighted_accuracy", "loss"] = "f1"
     loss_weights: dict[str, float] = Field({}, description="weight of each further loss a model returns, by name")
+    damage: DamageSettings | None = Field(None, description="damage to the training input; None: none")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
         "auto", description="auto: bf16-mixed where the processor or GPU multiplies bfloat16 itself, else 32-true"
     )
@@ -175,6 +200,21 @@ class EvaluateSettings(Settings):
     split: str = "test"
     data: LocalPath | None = Field(None, description="None: the folder that the run was trained on")
     batch_size: int | None = Field(None, ge=1, description="None: as in training, for the same scores to the last bit")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class RobustnessSettings(Settings):
+    """What `pipeline robustness` damages, and how much."""
+
+    run: LocalPath
+    protocol: Literal["random", "modalities", "bernoulli"] = "random"
+    rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(
+        None, description="None: 0.1, 0.2 ... 1.0 for random, 0.5 for bernoulli; modalities has none"
+    )
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((111, 1111, 11111), min_length=1)
+    split: str = "test"
+    data: LocalPath | None = Field(None, description="None: the folder that the run was trained on")
+    batch_size: int | None = Field(None, ge=1, description="None: as in training")
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 

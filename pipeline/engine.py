@@ -70,7 +70,8 @@ class _Opened(nn.Module):
         output: Output = self.model(sealed.value)
         # The counts stay float64: float32 holds whole numbers only up to 2^24.
         own = {"computed": output.computed, "kept": output.kept}
-        return {"logits": output.logits, "losses": output.losses}, _Sealed(own)
+        learnt = {"logits": output.logits, "losses": output.losses, "also_scored": output.also_scored}
+        return learnt, _Sealed(own)
 
 
 class Engine:

@@ -73,7 +73,10 @@ class Objective:
             known = ", ".join(sorted(output.losses)) or "none"
             raise ConfigError(f"loss_weights names {', '.join(unknown)}; the further losses of this model: {known}")
         task = self.task(output.logits, batch)
+        further = dict(output.losses)
+        for name, logits in output.also_scored.items():
+            further[name] = further[name] + self.task(logits, batch)
         total = task
-        for name, value in output.losses.items():
+        for name, value in further.items():
             total = total + self.weights.get(name, 1.0) * value
-        return Loss(total, {self.name: task, **output.losses})
+        return Loss(total, {self.name: task, **further})

@@ -16,12 +16,13 @@ from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, read_manifest
 from pipeline import metrics, thresholds
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.config import ConfigError, TrainSettings
+from pipeline.damaging import damaged_for_training
 from pipeline.engine import Engine, resolved_precision, start_fabric
 from pipeline.evaluate import BestModel, load_split, load_unseen, record, task_objective
 from pipeline.facts import DataFacts
 from pipeline.feature_use import wanted_features, with_sizes
 from pipeline.loaders import EpochBatches, ordered_loader, train_loader
-from pipeline.loop import Pass, Update, run_epoch
+from pipeline.loop import Batches, Pass, Update, run_epoch
 from pipeline.optim import build_optimizer, learning_rates
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir, default_path, new_run, resumed_run
@@ -152,7 +153,9 @@ def _fit(
     """Epoch after epoch until there are enough, or `patience` of them brought nothing better."""
     tokenize = models.tokenizer_for(engine.model)
     order = EpochBatches(len(train_split), settings.batch_size, settings.seed)
-    batches = train_loader(train_split, order, tokenize, settings.loader_workers)
+    batches: Batches = train_loader(train_split, order, tokenize, settings.loader_workers)
+    if settings.damage is not None:
+        batches = damaged_for_training(batches, settings.damage, engine.model, order)
     valid_batches = ordered_loader(valid_split, settings.batch_size, tokenize, settings.loader_workers)
     objective = task_objective(facts, engine.fabric.device, settings.loss_weights)
     update = Update(settings.clip_norm, settings.accumulate)

@@ -8,11 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.batch import Batch, Packed
-from data_tools.damage import SUBSETS, Blank, add_noise, drop_modalities, drop_steps
+from data_tools.batch import WAVEFORM, Batch, Packed
+from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
 
 UNKNOWN, CLS, SEP, PAD = 7, 1, 2, 0
 BLANK = Blank(UNKNOWN, frozenset({PAD, CLS, SEP}), (159.0, 111.0, 102.0), (37.0, 33.0, 32.0))
+SUBSETS = ["t", "a", "v", "ta", "tv", "av", "tav"]
 DIMS = {"t": 3, "a": 4, "v": 5}
 
 
@@ -104,7 +105,7 @@ def assert_same(one, other):
 WAYS = {
     "random": lambda batch, seed=0, epoch=0: drop_steps(batch, 0.5, seed, BLANK, epoch),
     "range": lambda batch, seed=0, epoch=0: drop_steps(batch, (0.2, 0.8), seed, BLANK, epoch),
-    "modalities": lambda batch, seed=0, epoch=0: drop_modalities(batch, None, seed, BLANK, epoch),
+    "modalities": lambda batch, seed=0, epoch=0: drop_modalities(batch, SUBSETS, seed, BLANK, epoch),
     "bernoulli": lambda batch, seed=0, epoch=0: add_noise(batch, 0.5, seed, BLANK, epoch),
 }
 IDS = [f"Ses01F_impro01_F{i:03}" for i in range(12)]
@@ -113,7 +114,7 @@ IDS = [f"Ses01F_impro01_F{i:03}" for i in range(12)]
 @pytest.mark.parametrize("damage", [
     lambda batch: drop_steps(batch, 0.0, 111, BLANK),
     lambda batch: drop_steps(batch, (0.0, 0.0), 111, BLANK),
-    lambda batch: drop_modalities(batch, "tav", 111, BLANK),
+    lambda batch: drop_modalities(batch, ["tav"], 111, BLANK),
     lambda batch: add_noise(batch, 0.0, 111, BLANK),
 ])  # fmt: skip
 def test_nothing_asked_for_is_the_same_batch_bit_for_bit(damage):
@@ -221,10 +222,15 @@ def test_a_range_gives_every_utterance_one_rate_for_all_modalities():
     assert float(torch.corrcoef(torch.stack([shares["a"], shares["v"]]))[0, 1]) > 0.7
 
 
+def test_the_subsets_are_counted_by_hand():
+    assert subsets("tav") == SUBSETS
+    assert subsets("ta") == ["t", "a", "ta"]
+
+
 @pytest.mark.parametrize("present", SUBSETS)
 def test_absent_modalities_are_gone_and_present_ones_untouched(present):
     batch = make(IDS)
-    damaged = drop_modalities(batch, present, 0, BLANK)
+    damaged = drop_modalities(batch, [present], 0, BLANK)
     everything = drop_steps(batch, 1.0, 0, BLANK)
     for name, letter in {"faces": "v", "chunks": "a", "tokens": "t", "t": "t", "a": "a", "v": "v"}.items():
         expected = batch if letter in present else everything
@@ -234,7 +240,7 @@ def test_absent_modalities_are_gone_and_present_ones_untouched(present):
 def test_without_a_choice_each_utterance_keeps_one_of_the_seven_subsets():
     counts = torch.ones(1400, dtype=torch.int64)
     batch = without_media([f"utterance {i}" for i in range(1400)], counts)
-    values = drop_modalities(batch, None, 0, BLANK).features
+    values = drop_modalities(batch, SUBSETS, 0, BLANK).features
     kept = ["".join(letter for letter in "tav" if values[letter].values[i, 0]) for i in range(1400)]
     counts = {subset: kept.count(subset) for subset in set(kept)}
     assert set(counts) == set(SUBSETS)
@@ -256,6 +262,26 @@ def test_noise_adds_one_deviation_to_half_of_all_elements():
         assert torch.equal(after[risen], (before[risen] + deviation).clamp(max=255))
         assert float(risen[before < 255].double().mean()) == pytest.approx(0.5, abs=0.01)
     assert torch.equal(noisy.tokens, drop_steps(batch, 0.5, 111, BLANK).tokens)
+
+
+def test_of_the_sound_itself_twenty_milliseconds_go_together_as_modality_a():
+    counts = torch.tensor([1000, 16_000])
+    samples = torch.arange(1, 17_001, dtype=torch.float32).unsqueeze(1)
+    batch = replace(make(["a", "b"], [2, 2]), features={WAVEFORM: Packed(samples, counts)})
+    damaged = drop_steps(batch, 0.5, 0, BLANK)
+    gone = damaged.missing[WAVEFORM]
+    assert torch.equal(damaged.features[WAVEFORM].values[:, 0] == 0, gone)
+    first, second = gone.split([1000, 16_000])
+    for part in (*first.split(320), *second.split(320)):
+        assert len(part.unique()) == 1
+    assert 10 < int(second[::320].sum()) < 40  # of 50 steps
+    # The same draws as for any other steps of sound.
+    others = replace(batch, features={"a": Packed(torch.ones(54, 1), torch.tensor([4, 50]))})
+    assert torch.equal(drop_steps(others, 0.5, 0, BLANK).missing["a"], torch.cat([first[::320], second[::320]]))
+    assert not drop_modalities(batch, ["tv"], 0, BLANK).features[WAVEFORM].values.any()
+    assert torch.equal(drop_modalities(batch, ["a"], 0, BLANK).features[WAVEFORM].values, samples)
+    added = add_noise(batch, 0.5, 0, BLANK).features[WAVEFORM].values - samples
+    assert float(added.mean()) == pytest.approx(0.5, abs=0.02)
 
 
 def test_an_utterance_without_steps_stays_without():

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 import models
 from data_tools.batch import Packed
+from data_tools.damage import Blank, drop_steps
 from models import ModelError
 from models.fusion import FusionModel
 
@@ -16,6 +17,8 @@ FUSION = [name for name, (_, kind) in models.REGISTRY.items() if issubclass(kind
 SMALL = {
     "mult": {"size": 10, "layers": 2},
     "emt": {"size": 8, "heads": 2, "layers": 2},
+    "emt-dlfr": {"size": 8, "heads": 2, "layers": 2},
+    "tfr-net": {"size": 6, "heads": 2, "layers": 1, "gate_layers": 1, "head_size": 8},
     "lf-lstm": {"size": 6},
     "lf-trans": {"size": 8, "heads": 2, "layers": 2},
     "emoembs": {"size": 6, "audio_size": 5, "vision_size": 4},
@@ -23,6 +26,12 @@ SMALL = {
     "lmf": {"size": 6, "audio_size": 4, "vision_size": 3, "fused_size": 8, "rank": 2},
 }
 TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 8}
+BLANK = Blank(0, frozenset({0, 1, 2}), (159.0, 111.0, 102.0), (37.0, 33.0, 32.0))
+
+
+def damaged(batch):
+    """Half of all steps gone, and the batch as it was beside it: what models that restore are trained on."""
+    return replace(drop_steps(batch, 0.5, 0, BLANK), complete=batch)
 
 
 def alone(batch, i):
@@ -58,12 +67,19 @@ def test_neighbours_and_padding_change_nothing(build_fusion, make_features, name
 @pytest.mark.parametrize("modalities", ["tav", "ta", "tv", "av", "t", "a", "v"])
 def test_every_parameter_learns_or_stands_on_the_list(build_fusion, make_features, name, modalities):
     model = build_fusion(name, **SMALL[name], modalities=modalities)
-    batch = make_features()
+    batch = damaged(make_features())
     output = model(batch)
     (F.binary_cross_entropy_with_logits(output.logits, batch.labels) + sum(output.losses.values())).backward()
     without = {key for key, parameter in model.named_parameters() if parameter.grad is None}
     assert without == set(model.parameters_without_gradient())
     assert all(p.grad.isfinite().all() for key, p in model.named_parameters() if key not in without)
+
+
+@pytest.mark.parametrize("name", FUSION)
+def test_a_complete_view_beside_it_changes_no_score(build_fusion, make_features, name):
+    model = build_fusion(name, **SMALL[name]).eval()
+    batch = damaged(make_features())
+    assert torch.equal(model(batch).logits, model(replace(batch, complete=None)).logits)
 
 
 @pytest.mark.parametrize("name", FUSION)
@@ -105,7 +121,7 @@ def test_eight_utterances_are_learnt_by_heart(build_fusion, make_features, name)
 @pytest.mark.parametrize("name", FUSION)
 def test_it_learns_end_to_end_from_faces_mel_and_tokens(build_fusion, tiny_batch, name):
     model = build_fusion(name, **SMALL[name], **TOWERS)
-    output = model(tiny_batch)
+    output = model(damaged(tiny_batch))
     assert output.logits.shape == (3, 6)
     (output.logits.sum() + sum(output.losses.values())).backward()
     without = {key for key, parameter in model.named_parameters() if parameter.grad is None}

@@ -1,0 +1,88 @@
+"""EMT-DLFR (Sun et al. 2023, sections 3.5 and 3.6): EMT that learns from a damaged view what the complete one says.
+
+In training the batch comes damaged, with the complete one beside it (see data_tools/damage.py and `train.damage`).
+The scores are those of the damaged view, and two more losses restore what it lacks:
+
+- `reconstruction`, low-level (eq. 11 and 12): a two-layer decoder guesses the input at the missing steps from the
+  promoted sequences; smooth L1. The target of text is the encoder's output, not the tokens.
+- `attraction`, high-level (eq. 13 to 15): SimSiam between the two views of h of every modality and of g, and the
+  task's loss of the complete view's scores.
+
+Eq. 16 weighs them by lambda 1 and 2: `loss_weights: {reconstruction: ..., attraction: ...}`, both 1 for CMU-MOSI and
+CMU-MOSEI, 0.5 for CH-SIMS (Table 3). A batch without a complete view is scored by EMT alone, and both losses are 0.
+Decoders, projectors and predictors have no part in that: `restoration` holds them, which Table 8 doesn't count.
+
+Where the paper is silent or wrong: eq. 12 takes the square for x < 1, which would count a negative error by its square
+however large it is; |x| < 1 is taken, as smooth L1 is defined. What eq. 11 sums over steps and features is a mean over
+those that are missing. No gradient flows into the reconstruction's target, else an encoder that is trained along could
+make it easy. Every representation has a projector and a predictor of its own, for g is M times as wide as h; their
+batch norm is a layer norm (see models/layers/siamese.py). With `frontend: towers` the input that is guessed is what
+the towers made of each face and chunk.
+"""
+
+from torch import Tensor, nn
+
+from data_tools.batch import Batch
+from models.emt import EMT, EMTConfig
+from models.layers.frontends import FeatureFrontend, TowerFrontend
+from models.layers.padded import Padded
+from models.layers.reconstruction import Decoders
+from models.layers.siamese import SimSiam
+from models.layers.text import TextEncoder
+from models.output import Output
+
+
+class EMTDLFRConfig(EMTConfig):
+    """Settings of EMT-DLFR: EMT's."""
+
+
+class EMTDLFR(EMT):
+    """`model(batch) -> Output`; see the head of this file."""
+
+    config: EMTDLFRConfig
+    frontend: FeatureFrontend | TowerFrontend
+
+    def __init__(self, config: EMTDLFRConfig, text: TextEncoder | None) -> None:
+        super().__init__(config, text)
+        self.restoration = Restoration(self.sizes, config.size)
+
+    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
+        """Sequences -> scores (B, outputs), and the losses of restoration where the complete view is known."""
+        steps, own, fused = self.promoted(sequences)
+        scores = self.scores(own, fused)
+        if batch.complete is None:
+            return Output(scores, losses=dict.fromkeys(("reconstruction", "attraction"), scores.new_zeros(())))
+        complete = self.sequences(batch.complete)
+        _, own_complete, fused_complete = self.promoted(complete)
+        reconstruction = self.restoration.reconstruct(
+            {letter: sequence.values for letter, sequence in steps.items()}, complete, self.frontend.missing(batch)
+        )
+        attraction = self.restoration.attract((own, fused), (own_complete, fused_complete))
+        return Output(
+            scores,
+            losses={"reconstruction": reconstruction, "attraction": attraction},
+            also_scored={"attraction": self.scores(own_complete, fused_complete)},
+        )
+
+    def parameters_without_gradient(self) -> list[str]:
+        """None in training with damage: the reconstruction reads what the scores don't."""
+        return []
+
+
+class Restoration(nn.Module):
+    """What EMT-DLFR has for training alone. sizes: features of a step of the input, by modality letter."""
+
+    def __init__(self, sizes: dict[str, int], size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.reconstruct = Decoders(dict.fromkeys(sizes, size), sizes)
+        self.own = nn.ModuleList(SimSiam(size) for _ in sizes)
+        self.fused = SimSiam(size * len(sizes))
+
+    def attract(self, damaged: tuple[Tensor, Tensor], complete: tuple[Tensor, Tensor]) -> Tensor:
+        """Eq. 15 without the last term; each view is h of all modalities and g, both (B, M * size)."""
+        views = (damaged[0].split(self.size, dim=1), complete[0].split(self.size, dim=1))
+        drawn: Tensor = self.fused(damaged[1], complete[1])
+        for siamese, one, other in zip(self.own, *views, strict=True):
+            drawn = drawn + siamese(one, other)
+        return drawn

@@ -20,16 +20,20 @@ from models.layers.tokenizers import Tokenizer
 from models.lf_lstm import LFLSTM, LFLSTMConfig
 from models.lf_trans import LFTrans, LFTransConfig
 from models.lmf import LMF, LMFConfig
+from models.lmr_cbt import LMRCBT, LMRCBTConfig
 from models.mesm import MESM, MESMConfig
 from models.mult import MulT, MulTConfig
 from models.tfn import TFN, TFNConfig
 from models.tfr_net import TFRNet, TFRNetConfig
+from models.ucrn import UCRN, UCRNConfig
 
 REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "fe2e": (FE2EConfig, FE2E),
     "mesm": (MESMConfig, MESM),
     "mult": (MulTConfig, MulT),
     "emt": (EMTConfig, EMT),
+    "lmr-cbt": (LMRCBTConfig, LMRCBT),
+    "ucrn": (UCRNConfig, UCRN),
     "emt-dlfr": (EMTDLFRConfig, EMTDLFR),
     "tfr-net": (TFRNetConfig, TFRNet),
     "lf-lstm": (LFLSTMConfig, LFLSTM),

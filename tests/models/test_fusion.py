@@ -17,6 +17,8 @@ FUSION = [name for name, (_, kind) in models.REGISTRY.items() if issubclass(kind
 SMALL = {
     "mult": {"size": 10, "layers": 2},
     "emt": {"size": 8, "heads": 2, "layers": 2},
+    "lmr-cbt": {"size": 8, "heads": 2, "layers": 2, "head_size": 16},
+    "ucrn": {"size": 12, "layers": 2, "dropout": 0.0},
     "emt-dlfr": {"size": 8, "heads": 2, "layers": 2},
     "tfr-net": {"size": 6, "heads": 2, "layers": 1, "gate_layers": 1, "head_size": 8},
     "lf-lstm": {"size": 6},

@@ -67,18 +67,18 @@ def test_its_losses_are_their_equations(both, make_features):
         for number in range(3):
             part = slice(8 * number, 8 * number + 8)
             attraction += float(model.restoration.own[number](own[:, part], own_complete[:, part]))
-    assert float(found["reconstruction"]) == pytest.approx(reconstruction, rel=1e-5)
-    assert float(found["attraction"]) == pytest.approx(attraction, rel=1e-5)
+    assert found["reconstruction"].item() == pytest.approx(reconstruction, rel=1e-5)
+    assert found["attraction"].item() == pytest.approx(attraction, rel=1e-5)
 
 
 def test_nothing_missing_is_nothing_to_reconstruct_and_noise_is_no_missing_step(both, make_features):
     model, _ = both
     batch = make_features()
     untouched = model(damaged(batch, rate=0.0))
-    assert float(untouched.losses["reconstruction"]) == 0
+    assert untouched.losses["reconstruction"].item() == 0
     assert torch.equal(untouched.logits, untouched.also_scored["attraction"])
     noisy = model(replace(add_noise(batch, 0.5, 0, BLANK), complete=batch))
-    assert float(noisy.losses["reconstruction"]) == 0
+    assert noisy.losses["reconstruction"].item() == 0
     assert not torch.equal(noisy.logits, noisy.also_scored["attraction"])
 
 
@@ -113,5 +113,5 @@ def test_it_learns_to_reconstruct_and_to_attract(build_fusion, make_features):
         sum(model(batch).losses.values()).backward()
         optimizer.step()
     after = model(batch).losses
-    assert float(after["reconstruction"]) < 0.7 * float(before["reconstruction"])
-    assert float(after["attraction"]) < -3 < float(before["attraction"])  # four cosines, -4 at best
+    assert after["reconstruction"].item() < 0.7 * before["reconstruction"].item()
+    assert after["attraction"].item() < -3 < before["attraction"].item()  # four cosines, -4 at best

@@ -61,7 +61,7 @@ def test_decoders_add_up_the_modalities():
         guess = hidden @ last.weight.T + last.bias
         apart = (complete[letter].values - guess)[missing[letter]].flatten().tolist()
         expected += sum(map(slow_smooth_l1, apart)) / len(apart)
-    assert float(decoders(fused, complete, missing)) == pytest.approx(expected, rel=1e-5)
+    assert decoders(fused, complete, missing).item() == pytest.approx(expected, rel=1e-5)
 
 
 def slow_layers(network, x):
@@ -87,7 +87,7 @@ def test_simsiam_is_its_equations():
             p = [slow_layers(siamese.project, x) for x in (one, other)]
             q = [slow_layers(siamese.predict, x) for x in p]
             losses.append(0.5 * (slow_distance(q[0], p[1]) + slow_distance(q[1], p[0])))
-        assert float(siamese(damaged, complete)) == pytest.approx(sum(losses) / 3, rel=1e-5)
+        assert siamese(damaged, complete).item() == pytest.approx(sum(losses) / 3, rel=1e-5)
 
 
 def test_each_half_of_simsiam_stops_the_gradient_of_the_side_that_is_not_predicted():
@@ -115,5 +115,5 @@ def test_one_utterance_alone_can_be_trained_on_and_batch_mates_change_nothing():
     torch.manual_seed(0)
     siamese = SimSiam(8).train()
     one, other = torch.randn(4, 8), torch.randn(4, 8)
-    alone = [float(siamese(one[i : i + 1], other[i : i + 1])) for i in range(4)]
-    assert float(siamese(one, other)) == pytest.approx(sum(alone) / 4, rel=1e-5)
+    alone = [siamese(one[i : i + 1], other[i : i + 1]).item() for i in range(4)]
+    assert siamese(one, other).item() == pytest.approx(sum(alone) / 4, rel=1e-5)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -74,6 +76,7 @@ class UtteranceDataset(Dataset[Sample]):
     Attributes:
         emotions: names of the labels, in label order.
         table: the manifest's rows of these utterances.
+        left_out: utterances that `only` left out.
         features: what features.json says of the extracted features; None without.
         scale: what the features are standardised with; None for as they are stored. `fit_scale` makes one.
 
@@ -100,8 +103,17 @@ class UtteranceDataset(Dataset[Sample]):
         self._stores: dict[str, DialogueStore | DialogueFeatures] = {}
         kept = table[self._stored(table)].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
+        self.left_out = 0
         self.table = kept
         self._labels = torch.tensor(kept[[LABEL_PREFIX + name for name in self.emotions]].to_numpy(np.float32))
+
+    def only(self, kept: NDArray[np.bool_]) -> "UtteranceDataset":
+        """The same data set with the utterances alone at which `kept`, (n,), is true."""
+        part = copy(self)
+        part.table = self.table[kept].reset_index(drop=True)
+        part._labels = self._labels[torch.from_numpy(np.flatnonzero(kept))]
+        part.left_out = self.left_out + int((~kept).sum())
+        return part
 
     def fit_scale(self) -> FeatureScale:
         """The mean and deviation of each feature over all of these utterances, as they are stored."""

@@ -182,7 +182,20 @@ class TrainSettings(Settings):
     text_learning_rate_scale: float = Field(0.1, ge=0, description="of learning_rate; 0 freezes the text encoder")
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
-    monitor: Literal["f1", "accuracy", "weighted_accuracy", "loss"] = "f1"
+    task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
+        "auto", description="auto: multi-label where the data set has emotions, else sentiment"
+    )
+    loss: Literal["auto", "bce", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
+        "auto", description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment"
+    )
+    monitor: str = Field(
+        "auto",
+        description="loss or a metric of the task, by its name in metrics.json; auto: f1 for multi-label, "
+        "unweighted_accuracy for single-label, mae for sentiment",
+    )
+    sentiment_range: Literal["auto", 1, 3] = Field(
+        "auto", description="the end of the corpus' scale, which says what metrics there are; auto: from its labels"
+    )
     loss_weights: dict[str, float] = Field({}, description="weight of each further loss a model returns, by name")
     damage: DamageSettings | None = Field(None, description="damage to the training input; None: none")
     precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 
@@ -13,20 +12,16 @@ import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, write_json
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, read_manifest
-from pipeline import metrics, thresholds
+from data_tools.manifest import read_manifest
 from pipeline.config import ConfigError, EvaluateSettings
 from pipeline.engine import Engine, start_fabric
-from pipeline.facts import DataFacts, dataset_name, notice_of, preprocessing_of, read_json
+from pipeline.facts import dataset_name, notice_of, preprocessing_of, read_json
 from pipeline.loaders import ordered_loader
 from pipeline.loop import Pass, run_epoch
-from pipeline.losses import MultiLabelBCE, Objective
+from pipeline.losses import Objective
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
-
-TASK = "bce"
-LOSS = "binary cross-entropy, positives weighted by negatives / positives of train; mean over utterances and emotions"
-LOSS_BASELINE = "every score 0.5"
+from pipeline.tasks import Task, named, task_of, with_label
 
 
 def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
@@ -47,20 +42,20 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
         return _evaluate(run, settings, reporter)
 
 
-def _evaluate(run: RunDir, settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
+def _evaluate(run: RunDir, asked: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
     facts = run.facts()
-    data = settings.data or Path(facts.folder)
-    dataset = load_unseen(run, data, settings.split)
-    if dataset.emotions != facts.emotions:
-        raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {settings.run} knows {facts.emotions}")
+    data = asked.data or Path(facts.folder)
+    dataset = load_unseen(run, data, asked.split)
+    settings = run.read_settings()[0]
+    if settings.task != "sentiment" and dataset.emotions != facts.emotions:
+        raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {asked.run} knows {facts.emotions}")
     if (found := preprocessing_of(data)) != facts.preprocessing:
         raise DataError(
-            f"{data} was preprocessed with {found}, the data of {settings.run} with {facts.preprocessing}; "
+            f"{data} was preprocessed with {found}, the data of {asked.run} with {facts.preprocessing}; "
             "run `pipeline preprocess` with the settings of the run"
         )
-    batch_size = settings.batch_size or run.read_settings()[0].batch_size
-    best = BestModel.load(run, settings.device, batch_size)
-    return record(run, data, settings.split, best.score(dataset, reporter, settings.split), reporter)
+    best = BestModel.load(run, asked.device, asked.batch_size or settings.batch_size)
+    return record(run, dataset, asked.split, best.score(dataset, reporter, asked.split), reporter)
 
 
 def load_split(data: Path, split: str, features: str | None = None) -> UtteranceDataset:
@@ -82,17 +77,19 @@ def load_split(data: Path, split: str, features: str | None = None) -> Utterance
 
 
 def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
-    """`load_split`, without an utterance that `run` was trained on unless the split is `train` itself.
+    """`load_split` for the task of `run`, which was trained on none of it unless the split is `train` itself.
 
-    The splits of a data folder can be other ones than when the run was trained. A run on extracted features gets
-    those of the same name, on the scale that it was trained with.
+    Utterances without the label of the task are left out, and counted. The splits of a data folder can be other ones
+    than when the run was trained. A run on extracted features gets those of the same name, on the scale that it was
+    trained with.
 
     Raises:
-        DataError: as `load_split`, or the run was trained on some of the utterances (names a few), or on features that
-            were extracted in another way.
+        DataError: as `load_split` and `with_label`, or the run was trained on some of the utterances (names a few), or
+            on features that were extracted in another way.
     """
     use = run.facts().features
     dataset = load_split(data, split, None if use is None else use.name)
+    dataset = with_label(dataset, named(run.read_settings()[0].task, dataset.emotions))
     if use is not None:
         use.apply(dataset)
     trained_on = run.learned_from()["train"]
@@ -119,7 +116,7 @@ class BestModel:
     def load(cls, run: RunDir, device: str, batch_size: int) -> "BestModel":
         """Read them from the run folder."""
         engine = Engine(start_fabric(device), models.load(run.path))
-        return cls(engine, task_objective(run.facts(), engine.fabric.device), batch_size)
+        return cls(engine, task_objective(task_of_run(run), engine.fabric.device), batch_size)
 
     def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str) -> Pass:
         """One pass over `dataset` in its own order. An utterance without faces, sound or words counts like any."""
@@ -127,78 +124,48 @@ class BestModel:
         return run_epoch(self.engine, loader, self.objective, reporter, label)
 
 
-def task_objective(
-    facts: DataFacts, device: torch.device, loss_weights: Mapping[str, float] | None = None
-) -> Objective:
-    """The loss of a run: weighted binary cross-entropy, and the model's further losses."""
-    return Objective(TASK, _bce(facts, device), loss_weights or {})
+def task_objective(task: Task, device: torch.device, loss_weights: Mapping[str, float] | None = None) -> Objective:
+    """What a run makes small: the loss of its task, and the model's further losses."""
+    return Objective(task.settings.loss, task.loss(device), loss_weights or {})
 
 
-def _bce(facts: DataFacts, device: torch.device) -> MultiLabelBCE:
-    return MultiLabelBCE(torch.tensor([facts.pos_weight[name] for name in facts.emotions], device=device))
+def task_of_run(run: RunDir) -> Task:
+    """The task that a run was trained for."""
+    return task_of(run.read_settings()[0], run.facts())
 
 
-def record(run: RunDir, data: Path, split: str, found: Pass, reporter: Reporter) -> dict[str, Any]:
+def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, reporter: Reporter) -> dict[str, Any]:
     """Write what `found` says about one split into metrics.json and predictions.parquet; returns the split's part.
+
+    dataset: what `found` is a pass over. `left_out` in the answer counts its utterances without the label of the task.
 
     `tuned_on` there counts the utterances that the best epoch and the thresholds were chosen by: all of valid, and in
     another split none, unless the splits have changed since training.
     """
-    facts = run.facts()
-    dataset = read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {}
-    chosen = run.read_thresholds()
-    scores = found.logits.sigmoid().numpy()
-    predicted = thresholds.decide(scores, np.array(list(chosen.values())))
+    task, data = task_of_run(run), dataset.data_dir
+    about = read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {}
+    thresholds = run.read_thresholds()
     report = {
         "split": split,
-        "split_protocol": str(dataset.get("split", "not stated by the data folder")),
+        "split_protocol": str(about.get("split", "not stated by the data folder")),
         "dataset": dataset_name(data),
         "folder": data.as_posix(),
+        "task": task.settings.task,
         "utterances": len(found.ids),
+        "left_out": {task.unlabelled: dataset.left_out} if dataset.left_out else {},
         "tuned_on": 0 if split == "train" else len(run.learned_from()["valid"].intersection(found.ids)),
-        "notice": notice_of(dataset),
+        "notice": notice_of(about),
         "thresholds": read_json(run.thresholds),
-        "metrics": _metrics(facts, split, found, scores, predicted),
+        "metrics": {
+            protocol: {name: {"split": split} | entry for name, entry in entries.items()}
+            for protocol, entries in task.report(found, thresholds).items()
+        },
     }
     _write_metrics(run.metrics(data), split, report)
-    _write_predictions(run.predictions(data), split, _table(facts.emotions, split, found, scores, predicted))
+    columns = {"utterance_id": list(found.ids), "split": split} | task.columns(found, thresholds)
+    _write_predictions(run.predictions(data), split, pd.DataFrame(columns))
     reporter.say(format_split(report))
     return report
-
-
-def _metrics(
-    facts: DataFacts, split: str, found: Pass, scores: metrics.Floats, predicted: metrics.Bools
-) -> dict[str, dict[str, Any]]:
-    """Protocol -> metric -> value, baseline, definitions, split and count."""
-    present = found.labels.numpy() >= PRESENT_FROM
-    positives = np.array([facts.train_positives[name] for name in facts.emotions])
-    share = positives / facts.train_utterances
-    multi_label = metrics.multi_label_report(facts.emotions, present, scores, predicted, share)
-    multi_label["loss"] = {
-        "value": found.parts[TASK],
-        "baseline": _bce(facts, found.labels.device).against(torch.zeros_like(found.logits), found.labels).item(),
-        "definition": LOSS,
-        "baseline_definition": LOSS_BASELINE,
-        "utterances": len(present),
-    }
-    protocols = {"multi_label": multi_label}
-    if metrics.is_single_label(present):
-        truth, answer = present.argmax(1), found.logits.numpy().argmax(1)
-        protocols["single_label"] = metrics.single_label_report(facts.emotions, truth, answer, int(positives.argmax()))
-    return {
-        protocol: {name: {"split": split} | entry for name, entry in entries.items()}
-        for protocol, entries in protocols.items()
-    }
-
-
-def _table(
-    emotions: list[str], split: str, found: Pass, scores: metrics.Floats, predicted: metrics.Bools
-) -> pd.DataFrame:
-    columns: dict[str, Any] = {"utterance_id": list(found.ids), "split": split}
-    labels = found.labels.numpy()
-    for prefix, values in ((LABEL_PREFIX, labels), ("score_", scores), ("predicted_", predicted)):
-        columns |= {prefix + name: values[:, e] for e, name in enumerate(emotions)}
-    return pd.DataFrame(columns)
 
 
 def _write_metrics(path: Path, split: str, report: dict[str, Any]) -> None:
@@ -228,6 +195,7 @@ def format_split(report: Mapping[str, Any]) -> str:
         lines.append(
             f"  not a test: the epoch and the thresholds were chosen on {report['tuned_on']} of these utterances"
         )
+    lines += [f"  left out: {count} with {reason}" for reason, count in report["left_out"].items()]
     for protocol, entries in report["metrics"].items():
         found = [f"{name} {_number(e['value'])} (baseline {_number(e['baseline'])})" for name, e in entries.items()]
         lines.append(f"  {protocol}: {', '.join(found)}")

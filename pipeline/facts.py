@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data_tools.errors import DataError
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FOLDER
 from pipeline.feature_use import FeatureUse
 from pipeline.losses import positive_weights
+from pipeline.metrics.sentiment import train_constants
 
 STANDIN_NOTICE = "stand-in data: scores say nothing about people"
 
@@ -27,6 +28,8 @@ class DataFacts:
     folder: the data folder, as it was given. emotions: in label order.
     train_utterances, train_positives: how many utterances the train split has, and how many with each emotion.
     pos_weight: of the loss, by emotion. fingerprint: of the ids and labels of train and valid.
+    sentiment: what baselines answer, of `metrics.sentiment.train_constants`; empty where train has no sentiment.
+    left_out: split -> utterances without the label of the task, which count nowhere else.
     dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
     features: the extracted ones that the run reads; None where it reads faces and sound.
     """
@@ -39,6 +42,8 @@ class DataFacts:
     fingerprint: str
     dataset: dict[str, Any]
     preprocessing: dict[str, Any]
+    sentiment: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
     features: FeatureUse | None = None
 
     @classmethod
@@ -48,6 +53,7 @@ class DataFacts:
         labels = train.table[[LABEL_PREFIX + name for name in emotions]]
         weights = positive_weights(torch.tensor(labels.to_numpy("float32"))).tolist()
         positives = (labels >= PRESENT_FROM).sum(axis=0).tolist()
+        sentiment = train.table["sentiment"].dropna().to_numpy("float32")
         return cls(
             folder=data.as_posix(),
             emotions=emotions,
@@ -58,6 +64,8 @@ class DataFacts:
             dataset=read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {},
             preprocessing=preprocessing_of(data),
             features=FeatureUse.of(train),
+            sentiment=train_constants(sentiment) if len(sentiment) else {},
+            left_out={"train": train.left_out, "valid": valid.left_out},
         )
 
     @classmethod
@@ -100,7 +108,7 @@ def _fingerprint(*tables: pd.DataFrame) -> str:
     digest = hashlib.sha256()
     for table in tables:
         columns = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
-        digest.update(table[["utterance_id", *columns]].to_csv(index=False).encode())
+        digest.update(table[["utterance_id", *columns, "sentiment"]].to_csv(index=False).encode())
     return digest.hexdigest()[:16]
 
 

@@ -68,10 +68,10 @@ def show_kept(image: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return np.where(mask == 1, image, image * _DIMMED).astype(np.uint8)
 
 
-def curves_png(logs: Mapping[str, pd.DataFrame]) -> bytes:
-    """Loss (train dashed, valid solid) and validation F1 of each run over its epochs, as PNG.
+def curves_png(logs: Mapping[str, pd.DataFrame], score: str) -> bytes:
+    """Loss (train dashed, valid solid) and a score on valid of each run over its epochs, as PNG.
 
-    logs: run name -> the run's log.csv.
+    logs: run name -> the run's log.csv. score: a metric by its name in metrics.json, e.g. f1.
     """
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     losses, scores = figure.subplots(1, 2)
@@ -79,9 +79,11 @@ def curves_png(logs: Mapping[str, pd.DataFrame]) -> bytes:
         color = f"C{number}"
         losses.plot(log["epoch"], log["train_loss"], "--", color=color, label=f"{name} train")
         losses.plot(log["epoch"], log["valid_loss"], color=color, label=f"{name} valid")
-        scores.plot(log["epoch"], log["valid_f1"], color=color, label=f"{name} valid")
-    losses.set(xlabel="epoch", ylabel="loss (weighted BCE)")
-    scores.set(xlabel="epoch", ylabel="mean F1 on valid", ylim=(0, 1))
+        scores.plot(log["epoch"], log[f"valid_{score}"], color=color, label=f"{name} valid")
+    losses.set(xlabel="epoch", ylabel="loss")
+    scores.set(xlabel="epoch", ylabel=f"{score} on valid")
+    if score not in ("mae", "corr"):  # all others are shares
+        scores.set(ylim=(0, 1))
     for axes in (losses, scores):
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

@@ -46,7 +46,7 @@ class Pass:
 
     loss: mean over utterances. parts: its parts by name, the same.
     computed: `Output.computed` per utterance; a share (`face.share.1`) as the mean over utterances' batches.
-    ids, logits (n, E) float32, labels (n, E): in the loader's order, on the CPU.
+    ids, logits (n, outputs) float32, labels (n, E), sentiment (n,): in the loader's order, on the CPU.
     batches, steps: how many; steps are those of the optimizer. seconds: wall clock of the pass.
     wait_s: of these, seconds in which the loop stood waiting for the loader.
     """
@@ -57,6 +57,7 @@ class Pass:
     ids: tuple[str, ...]
     logits: Tensor
     labels: Tensor
+    sentiment: Tensor
     batches: int
     steps: int
     seconds: float
@@ -132,6 +133,7 @@ class _Tally:
     computed_sums: dict[str, Tensor] = field(default_factory=dict)
     logits: list[Tensor] = field(default_factory=list)
     labels: list[Tensor] = field(default_factory=list)
+    sentiment: list[Tensor] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
     unchecked: list[tuple[Tensor, tuple[str, ...]]] = field(default_factory=list)
     batches: int = 0
@@ -141,6 +143,7 @@ class _Tally:
         self.ids += batch.ids
         self.logits.append(output.logits.detach().float())
         self.labels.append(batch.labels)
+        self.sentiment.append(batch.sentiment)
         total = loss.total.detach()
         losses = {"": total} | {name: part.detach() for name, part in loss.parts.items()}
         _add(self.loss_sums, {name: value.double() * len(batch) for name, value in losses.items()})
@@ -172,6 +175,7 @@ class _Tally:
             ids=tuple(self.ids),
             logits=torch.cat(self.logits).cpu(),
             labels=torch.cat(self.labels).cpu(),
+            sentiment=torch.cat(self.sentiment).cpu(),
             batches=self.batches,
             steps=steps,
             seconds=time.perf_counter() - started,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -44,6 +45,50 @@ class MultiLabelBCE:
     def against(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The loss of `logits` against `labels`, both (B, E). Half precision is lifted to float32 first."""
         return F.binary_cross_entropy_with_logits(logits.float(), labels, pos_weight=self.pos_weight)
+
+
+def balanced_weights(positives: Tensor) -> Tensor:
+    """Weight of each class, n / (E positives), from its (E,) counts in train -> (E,) float32.
+
+    The mean weight over train is 1, as scikit-learn's "balanced". A class that nobody has gets 1: no loss reaches it.
+    """
+    counts = positives.to(torch.float64)
+    weights = counts.sum() / (len(counts) * counts.clamp(min=1))
+    return torch.where(counts == 0, 1.0, weights).float()
+
+
+@dataclass(frozen=True)
+class CrossEntropy:
+    """Cross-entropy of the one true class, each utterance weighted by its class; the mean over B.
+
+    Divided by the number of utterances and not by the sum of their weights, so that batches of one step add up.
+    weights: (E,) float32 on the device of the logits.
+    """
+
+    weights: Tensor
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of `logits` (B, E) against the batch's labels, of which one each is present: a scalar."""
+        return self.against(logits, batch.labels.argmax(1))
+
+    def against(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """The loss of `logits` (B, E) against the numbers of the true classes, (B,) int64."""
+        return (F.cross_entropy(logits.float(), truth, reduction="none") * self.weights[truth]).mean()
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far the one score is from the sentiment: mean absolute (`l1`, as EMT and MulT) or mean squared (`mse`)."""
+
+    kind: Literal["l1", "mse"]
+
+    def __call__(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of `logits` (B, 1) against the batch's sentiment, which has no NaN: a scalar."""
+        return self.against(logits[:, 0], batch.sentiment)
+
+    def against(self, scores: Tensor, sentiment: Tensor) -> Tensor:
+        """The loss of `scores` against `sentiment`, both (B,). Half precision is lifted to float32 first."""
+        return (F.l1_loss if self.kind == "l1" else F.mse_loss)(scores.float(), sentiment)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from data_tools.store import Features
 from data_tools.transcript import spoken_words
 from pipeline.config import ConfigError, FaceSettings, MelSettings
 from pipeline.engine import start_fabric
+from pipeline.evaluate import task_of_run
 from pipeline.features import extract_features
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
@@ -27,7 +28,8 @@ DEVICES = ("auto", "cpu", "cuda")
 class Prediction:
     """The answer for one file.
 
-    scores: emotion -> sigmoid in [0, 1]. predicted: emotions whose score reaches the run's threshold.
+    scores: emotion -> score in [0, 1], or `sentiment` -> its value in the corpus' range, unclipped.
+    predicted: emotions whose score reaches the run's threshold; of a single-label run the highest-scoring one.
     absent: what the file lacked, in words; the answer then rests on the rest. error: why there is no answer.
     """
 
@@ -44,7 +46,8 @@ def predict(
     """Scores of each file, taken whole as one utterance, with the preprocessing and thresholds of the run.
 
     transcript: the words said in the one file, or the path of a .srt or .txt file with them; None for no words.
-    Returns {"run", "notice", "thresholds", "files": [Prediction as a dict]}. A file that cannot be read has an `error`.
+    Returns {"run", "task", "notice", "thresholds", "files": [Prediction as a dict]}. A file that cannot be read has
+    an `error`.
 
     Raises:
         ConfigError: a transcript for several files, no such run, or CUDA asked for where there is none.
@@ -58,6 +61,7 @@ def predict(
     thresholds, preprocessing = run_dir.read_thresholds(), run_dir.read_preprocessing()
     faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
     mel_settings = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
+    task = task_of_run(run_dir)
     model = models.load(run).to(place).eval()
     tokenize = models.tokenizer_for(model)
     detector = FaceDetector(place, faces.min_face_px)
@@ -72,15 +76,14 @@ def predict(
             continue
         if not text.strip():
             absent.append("no words: no transcript was given")
-        sample = to_sample(features, str(path), text, torch.zeros(len(thresholds)))
+        sample = to_sample(features, str(path), text, torch.zeros(len(task.emotions)))
         with torch.inference_mode():
-            scores = model(collate([sample], tokenize).to(place)).logits.sigmoid()[0].tolist()
-        by_name = dict(zip(thresholds, scores, strict=True))
-        predicted = [name for name, score in by_name.items() if score >= thresholds[name]]
-        answers.append(Prediction(str(path), by_name, predicted, absent))
+            logits = model(collate([sample], tokenize).to(place)).logits[0].float().cpu()
+        answers.append(Prediction(str(path), *task.answer(logits, thresholds), absent))
     return {
         "run": str(run),
-        "notice": run_dir.facts().notice,
+        "task": task.settings.task,
+        "notice": task.facts.notice,
         "thresholds": thresholds,
         "files": [vars(answer) for answer in answers],
     }
@@ -141,8 +144,10 @@ def format_predictions(result: dict[str, Any]) -> str:
             lines.append(f"  error: {answer['error']}")
             continue
         for name, score in sorted(answer["scores"].items(), key=lambda item: -item[1]):
+            shown = f"{score:+.3f}" if result["task"] == "sentiment" else f"{score:.3f}"
+            threshold = f"threshold {result['thresholds'][name]:.2f}  " if name in result["thresholds"] else ""
             mark = "yes" if name in answer["predicted"] else ""
-            lines.append(f"  {name:<10} {score:.3f}  threshold {result['thresholds'][name]:.2f}  {mark}".rstrip())
+            lines.append(f"  {name:<10} {shown}  {threshold}{mark}".rstrip())
         lines += [f"  {absent}" for absent in answer["absent"]]
     return "\n".join(lines)
 

@@ -12,15 +12,18 @@ import torch
 
 import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
-from data_tools.manifest import LABEL_PREFIX
+from data_tools.manifest import PRESENT_FROM
 from data_tools.media import read_frames
 from pipeline.config import FaceSettings
+from pipeline.evaluate import task_of_run
 from pipeline.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
 from pipeline.pages import write_page
+from pipeline.report_scores import score_table
 from pipeline.rundir import RunDir
+from pipeline.tasks import TASKS, Task, with_label
+from pipeline.tasks.task import present_of
 
 SPLIT = "test"
-SHOWN_METRICS = {"accuracy": "accuracy", "f1": "F1", "weighted_accuracy": "weighted accuracy"}
 BLOCKS = (1, 2, 3)
 SAMPLE_EVERY_MS = FaceSettings().sample_every_ms
 CROP_HEIGHT_PX = 144
@@ -38,11 +41,13 @@ class Run:
 def write_report(page: Path, data: Path, runs: Sequence[Run], command: str) -> Path:
     """Write the page, one file with its pictures inside; the first run that keeps sites is the one drawn.
 
+    runs: all of one task.
+
     Raises:
         DataError: the page cannot be written, or a clip that the contact sheet shows cannot be read.
     """
     logs = {run.name: pd.read_csv(RunDir(run.folder).log) for run in runs}
-    report = runs[0].summary["splits"][SPLIT]
+    report, task = runs[0].summary["splits"][SPLIT], runs[0].summary["task"]
     write_page(
         page,
         "report.html.j2",
@@ -52,12 +57,10 @@ def write_report(page: Path, data: Path, runs: Sequence[Run], command: str) -> P
         split=SPLIT,
         count=report["utterances"],
         protocol=report["split_protocol"],
-        definitions=_definitions(report),
-        metrics=[{"title": title} for title in SHOWN_METRICS.values()],
         runs=runs,
-        rows=_score_rows(runs),
+        table=score_table(task, [run.summary["splits"][SPLIT] for run in runs]),
         costs=_cost_rows(runs, logs),
-        curves=data_uri(curves_png(logs)),
+        curves=data_uri(curves_png(logs, TASKS[task].monitors(3)[0])),
         sparse_name=_sparse(runs).name.upper(),
         sheet=_contact_sheet(data, runs),
         command=command,
@@ -78,7 +81,9 @@ def _summary(data: Path, runs: Sequence[Run]) -> str:
 
 
 def _single_label(runs: Sequence[Run]) -> str:
-    """How often the highest-scoring emotion is the true one, where every utterance has exactly one."""
+    """How often the highest-scoring emotion is the true one, where every utterance of the split has exactly one."""
+    if runs[0].summary["task"] != "multi-label":
+        return ""
     found = {run.name: run.summary["splits"][SPLIT]["metrics"].get("single_label") for run in runs}
     if not all(found.values()):
         return ""
@@ -86,32 +91,6 @@ def _single_label(runs: Sequence[Run]) -> str:
     shown = ", ".join(f"{name} {entry['value']:.3f}" for name, entry in entries.items())
     baseline = next(iter(entries.values()))["baseline"]
     return f" The highest-scoring emotion is the true one: {shown}; the most frequent one of train: {baseline:.3f}."
-
-
-def _definitions(report: dict[str, Any]) -> str:
-    entries = report["metrics"]["multi_label"]
-    shown = [f"{title}: {entries[name]['definition']}" for name, title in SHOWN_METRICS.items()]
-    baselines = [f"{title}: {entries[name]['baseline_definition']}" for name, title in SHOWN_METRICS.items()]
-    return f"{'; '.join(shown)}. Baselines: {'; '.join(baselines)}. Thresholds: chosen per emotion on valid."
-
-
-def _score_rows(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """A row an emotion and one for the means; in each the metrics of every run, then the baseline."""
-    reports = [run.summary["splits"][SPLIT]["metrics"]["multi_label"] for run in runs]
-    emotions = reports[0]["accuracy"]["per_emotion"]
-    rows = []
-    for emotion in [*emotions, None]:
-        values = []
-        for metric in SHOWN_METRICS:
-            entries = [r[metric]["per_emotion"][emotion] if emotion else r[metric] for r in reports]
-            values += [_number(entry["value"]) for entry in entries] + [_number(entries[0]["baseline"])]
-        positives = emotions[emotion]["positives"] if emotion else ""
-        rows.append({"emotion": emotion or "mean", "positives": positives, "values": values, "mean": emotion is None})
-    return rows
-
-
-def _number(value: float | None) -> str:
-    return "undefined" if value is None else f"{value:.3f}"
 
 
 def _cost_rows(runs: Sequence[Run], logs: dict[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -146,31 +125,31 @@ def _step(run: Run) -> str:
 
 
 def _contact_sheet(data: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """One utterance of each emotion, the first by id."""
-    dataset = UtteranceDataset(data, SPLIT)
-    chosen = [
-        int(np.argmax(dataset.table[LABEL_PREFIX + emotion].to_numpy() >= 0.5))
-        for emotion in dataset.emotions
-        if (dataset.table[LABEL_PREFIX + emotion] >= 0.5).any()
-    ]
+    """One utterance of each emotion, the first by id; of a sentiment task the lowest, the middle and the highest."""
+    task = task_of_run(RunDir(runs[0].folder))
+    dataset = with_label(UtteranceDataset(data, SPLIT), task.settings.task)
+    if task.settings.task == "sentiment":
+        order = dataset.table["sentiment"].to_numpy().argsort(kind="stable")
+        chosen = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})
+    else:
+        present = present_of(dataset)
+        chosen = [int(present[:, e].argmax()) for e in range(len(dataset.emotions)) if present[:, e].any()]
     loaded = {run.name: models.load(run.folder) for run in runs}
     drawn = _sparse(runs).name
-    return [_sheet_item(data, dataset, index, loaded, drawn) for index in chosen]
+    return [_sheet_item(data, dataset, index, task, loaded, drawn) for index in chosen]
 
 
 def _sheet_item(
-    data: Path, dataset: UtteranceDataset, index: int, loaded: dict[str, Any], drawn: str
+    data: Path, dataset: UtteranceDataset, index: int, task: Task, loaded: dict[str, Any], drawn: str
 ) -> dict[str, Any]:
     sample, row = dataset[index], dataset.table.iloc[index]
     outputs = {name: _run_model(model, sample) for name, model in loaded.items()}
     kept = outputs[drawn].kept
     return {
         "id": sample.id,
-        "label": ", ".join(name for name, value in zip(dataset.emotions, sample.labels, strict=True) if value >= 0.5),
+        "label": _label(task, sample),
         "text": sample.text,
-        "scores": [
-            {"name": name, "text": _best_scores(dataset.emotions, out.logits[0])} for name, out in outputs.items()
-        ],
+        "scores": [{"name": name, "text": _best_scores(task, out.logits[0])} for name, out in outputs.items()],
         "strips": [_face_strip(data / row["clip"], sample, kept), _mel_strip(sample, kept)],
     }
 
@@ -180,9 +159,18 @@ def _run_model(model: Any, sample: Sample) -> Any:
         return model(collate([sample], models.tokenizer_for(model)), keep_maps=True)
 
 
-def _best_scores(emotions: Sequence[str], logits: torch.Tensor) -> str:
-    order = logits.argsort(descending=True)[:3].tolist()
-    return ", ".join(f"{emotions[e]} {logits[e].sigmoid():.2f}" for e in order)
+def _label(task: Task, sample: Sample) -> str:
+    if task.settings.task == "sentiment":
+        return f"sentiment {sample.sentiment:+.2f}"
+    return ", ".join(name for name, value in zip(task.emotions, sample.labels, strict=True) if value >= PRESENT_FROM)
+
+
+def _best_scores(task: Task, logits: torch.Tensor) -> str:
+    scores = task.scores(logits).tolist()
+    if task.settings.task == "sentiment":
+        return f"{scores[0]:+.2f}"
+    best = sorted(zip(task.emotions, scores, strict=True), key=lambda found: -found[1])[:3]
+    return ", ".join(f"{name} {score:.2f}" for name, score in best)
 
 
 def _face_strip(clip: Path, sample: Sample, kept: dict[str, torch.Tensor]) -> list[dict[str, str]]:

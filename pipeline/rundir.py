@@ -130,7 +130,7 @@ class RunDir:
         write_json(self.thresholds, values)
 
     def read_thresholds(self) -> dict[str, float]:
-        """The threshold of each emotion, in label order.
+        """The threshold of each emotion, in label order; empty for a task without thresholds.
 
         Raises:
             ConfigError: the run isn't finished.
@@ -138,7 +138,8 @@ class RunDir:
         """
         if not self.thresholds.is_file():
             raise ConfigError(f"the run {self.path} is not finished: go on with `pipeline train --resume` on it")
-        found, emotions = read_json(self.thresholds).get("thresholds"), self.facts().emotions
+        found, task = read_json(self.thresholds).get("thresholds"), self.read_settings()[0].task
+        emotions = self.facts().emotions if task in ("auto", "multi-label") else []
         if not isinstance(found, dict) or not all(isinstance(found.get(name), int | float) for name in emotions):
             raise DataError(
                 f"{self.thresholds} is damaged: no number for one of {', '.join(emotions)}; "

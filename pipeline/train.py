@@ -5,15 +5,13 @@ from datetime import datetime
 from statistics import median
 from typing import Any
 
-import numpy as np
 from torch import nn
 
 import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, read_manifest
-from pipeline import metrics, thresholds
+from data_tools.manifest import read_manifest
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.config import ConfigError, TrainSettings
 from pipeline.damaging import damaged_for_training
@@ -26,6 +24,7 @@ from pipeline.loop import Batches, Pass, Update, run_epoch
 from pipeline.optim import build_optimizer, learning_rates
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir, default_path, new_run, resumed_run
+from pipeline.tasks import Task, named, settled, task_of, with_label
 from pipeline.trainlog import TrainLog
 
 
@@ -51,14 +50,16 @@ def train(
     fabric = start_fabric(settings.device, settings.precision)
     settings = settings.model_copy(update={"features": wanted_features(settings, model_settings)})
     train_split, valid_split = (load_split(settings.data, split, settings.features) for split in ("train", "valid"))
+    settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
     model_settings = with_sizes(model_settings, train_split)
     if settings.features is not None and settings.standardise:
         train_split.scale = valid_split.scale = train_split.fit_scale()
     facts = DataFacts.of(settings.data, train_split, valid_split)
-    _check_fit(settings, model_settings, facts, valid_split)
+    task = task_of(settings, facts)
+    _check_fit(task, model_settings, valid_split)
     run = _run_folder(settings, model_settings, resume)
     seed_everything(settings.seed)
-    model = models.build(**{**model_settings, "outputs": len(facts.emotions)})
+    model = models.build(**{**model_settings, "outputs": task.outputs})
     optimizer = build_optimizer(model, model.text_parameters(), settings)
     with folder_lock(run.path):
         _start(run, settings, model_settings, facts, train_split, valid_split)
@@ -66,33 +67,48 @@ def train(
         progress = _take_up(run, engine)
         run.note_environment(fabric.device, progress.epoch + 1)
         reporter.say(f"{model_settings['name']} on {settings.data} into {run.path}" + _notice(facts))
+        reporter.say(_task_line(task))
         try:
-            progress = _fit(run, engine, settings, facts, progress, train_split, valid_split, reporter)
+            progress = _fit(run, engine, task, progress, train_split, valid_split, reporter)
         except KeyboardInterrupt:
             reporter.say(f"interrupted; the same command with --resume --out {run.path} goes on after the last epoch")
             raise
-        scores = _finish(run, settings, valid_split, reporter)
+        scores = _finish(run, task, valid_split, reporter)
         return _summary(run, settings, model_settings, model, progress, scores, facts)
 
 
-def _check_fit(
-    settings: TrainSettings, model_settings: Mapping[str, Any], facts: DataFacts, valid_split: UtteranceDataset
-) -> None:
+def _for_task(
+    settings: TrainSettings, train_split: UtteranceDataset, valid_split: UtteranceDataset
+) -> tuple[TrainSettings, UtteranceDataset, UtteranceDataset]:
+    """Settings without `auto` about the task, and the utterances of both splits that have its label."""
+    task = named(settings.task, train_split.emotions)
+    train_split, valid_split = with_label(train_split, task), with_label(valid_split, task)
+    return settled(settings, task, [train_split, valid_split]), train_split, valid_split
+
+
+def _check_fit(task: Task, model_settings: Mapping[str, Any], valid_split: UtteranceDataset) -> None:
     """Refuse what cannot work on this data, before there is a run folder."""
-    outputs, emotions = model_settings.get("outputs"), facts.emotions
-    if outputs is not None and outputs != len(emotions):
+    outputs, monitor = model_settings.get("outputs"), task.settings.monitor
+    if outputs is not None and outputs != task.outputs:
         raise ConfigError(
-            f"outputs is {outputs}, but {settings.data} has {len(emotions)} emotions ({', '.join(emotions)}); leave "
-            "outputs out, it follows from the data"
+            f"outputs is {outputs}, but {task.why_outputs}; leave outputs out, it follows from the data and the task"
         )
     # What is defined depends on the truth alone, so the truth as the answer shows it.
-    present = valid_split.table[[LABEL_PREFIX + name for name in emotions]].to_numpy("float32") >= PRESENT_FROM
-    per_emotion = metrics.binary_metrics(present, present).get(settings.monitor)
-    if per_emotion is not None and metrics.mean_defined(per_emotion) is None:
+    if task.values_of_truth(valid_split)[monitor] is None:
         raise ConfigError(
-            f"monitor is {settings.monitor!r}, which is undefined on valid: no emotion there has positives (for "
-            "weighted_accuracy: and negatives); use --set monitor=loss, or another split"
+            f"monitor is {monitor!r}, which is undefined on valid: its {len(valid_split)} utterances cannot tell, "
+            "whatever the answers are; use --set monitor=loss, or another split"
         )
+
+
+def _task_line(task: Task) -> str:
+    """The task with what follows from it, and what was left out for it."""
+    settings, left_out = task.settings, {split: n for split, n in task.facts.left_out.items() if n}
+    line = f"  task {settings.task}: loss {settings.loss}, best epoch by {settings.monitor}"
+    if left_out:
+        counts = ", ".join(f"{n} of {split}" for split, n in left_out.items())
+        line += f"; left out, with {task.unlabelled}: {counts}"
+    return line
 
 
 def _run_folder(settings: TrainSettings, model_settings: Mapping[str, Any], resume: bool) -> RunDir:
@@ -143,21 +159,21 @@ def _take_up(run: RunDir, engine: Engine) -> Progress:
 def _fit(
     run: RunDir,
     engine: Engine,
-    settings: TrainSettings,
-    facts: DataFacts,
+    task: Task,
     progress: Progress,
     train_split: UtteranceDataset,
     valid_split: UtteranceDataset,
     reporter: Reporter,
 ) -> Progress:
     """Epoch after epoch until there are enough, or `patience` of them brought nothing better."""
+    settings = task.settings
     tokenize = models.tokenizer_for(engine.model)
     order = EpochBatches(len(train_split), settings.batch_size, settings.seed)
     batches: Batches = train_loader(train_split, order, tokenize, settings.loader_workers)
     if settings.damage is not None:
         batches = damaged_for_training(batches, settings.damage, engine.model, order)
     valid_batches = ordered_loader(valid_split, settings.batch_size, tokenize, settings.loader_workers)
-    objective = task_objective(facts, engine.fabric.device, settings.loss_weights)
+    objective = task_objective(task, engine.fabric.device, settings.loss_weights)
     update = Update(settings.clip_norm, settings.accumulate)
     if _is_over(progress, settings):
         return progress
@@ -168,17 +184,17 @@ def _fit(
             label = f"epoch {order.epoch}/{settings.epochs}"
             trained = run_epoch(engine, batches, objective, reporter, label, update)
             validated = run_epoch(engine, valid_batches, objective, reporter, f"{label}, valid")
-            scores = _scores(validated)
-            score = scores[settings.monitor]
-            assert score is not None, "checked before the first epoch"
-            progress = progress.after(score, validated.loss, lower_is_better=settings.monitor == "loss")
+            # At the thresholds that this epoch would get on valid.
+            scores = task.values(validated, task.choose(validated))
+            lower_is_better = task.lower_is_better(settings.monitor)
+            progress = progress.after(task.monitored(scores), validated.loss, lower_is_better)
             # The row first: one without its state is dropped when the epoch is done again. The best weights last:
             # they can be written again from the state.
             log.add(progress.epoch, trained, validated, scores, learning_rates(engine.optimizer))
             save_state(run.state, engine, progress)
             if progress.best_epoch == progress.epoch:
                 models.save(engine.model, run.path)
-            reporter.say(_epoch_line(label, trained, scores, progress, settings.monitor) + _notice(facts))
+            reporter.say(_epoch_line(label, trained, scores, progress, settings.monitor) + _notice(task.facts))
     return progress
 
 
@@ -186,20 +202,9 @@ def _is_over(progress: Progress, settings: TrainSettings) -> bool:
     return progress.epoch >= settings.epochs or progress.waited >= settings.patience
 
 
-def _choose_thresholds(validated: Pass) -> np.ndarray:
-    return thresholds.choose(validated.labels.numpy() >= PRESENT_FROM, validated.logits.sigmoid().numpy())
-
-
-def _scores(validated: Pass) -> dict[str, float | None]:
-    """What can be monitored: means over emotions, at the thresholds that this epoch would get on valid."""
-    present = validated.labels.numpy() >= PRESENT_FROM
-    predicted = thresholds.decide(validated.logits.sigmoid().numpy(), _choose_thresholds(validated))
-    values = metrics.binary_metrics(present, predicted)
-    return {"loss": validated.loss} | {name: metrics.mean_defined(per_emotion) for name, per_emotion in values.items()}
-
-
 def _epoch_line(label: str, trained: Pass, scores: Mapping[str, float | None], progress: Progress, monitor: str) -> str:
-    found = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in scores.items())
+    shown = {name: scores[name] for name in ("loss", monitor)}  # all of them are in log.csv
+    found = ", ".join(f"{name} {'undefined' if value is None else f'{value:.4f}'}" for name, value in shown.items())
     return (
         f"{label}: train loss {trained.loss:.4f}; valid {found}; best {monitor} {progress.best_score:.4f} "
         f"in epoch {progress.best_epoch}; {trained.seconds / trained.steps:.2f} s a step, "
@@ -207,16 +212,17 @@ def _epoch_line(label: str, trained: Pass, scores: Mapping[str, float | None], p
     )
 
 
-def _finish(run: RunDir, settings: TrainSettings, valid_split: UtteranceDataset, reporter: Reporter) -> dict[str, Any]:
+def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Reporter) -> dict[str, Any]:
     """Choose the thresholds of the best weights on valid, then write the scores on valid and, if there is one, test."""
+    settings = task.settings
     best = BestModel.load(run, settings.device, settings.batch_size)
     validated = best.score(valid_split, reporter, "valid")
-    chosen = dict(zip(valid_split.emotions, _choose_thresholds(validated).tolist(), strict=True))
-    run.write_thresholds(chosen, "valid", thresholds.DEFINITION)
-    reports = {"valid": record(run, settings.data, "valid", validated, reporter)}
+    run.write_thresholds(task.choose(validated), "valid", task.reading)
+    reports = {"valid": record(run, valid_split, "valid", validated, reporter)}
     if (read_manifest(settings.data)["split"] == "test").any():
-        tested = best.score(load_unseen(run, settings.data, "test"), reporter, "test")
-        reports["test"] = record(run, settings.data, "test", tested, reporter)
+        test_split = load_unseen(run, settings.data, "test")
+        tested = best.score(test_split, reporter, "test")
+        reports["test"] = record(run, test_split, "test", tested, reporter)
     return reports
 
 
@@ -237,6 +243,7 @@ def _summary(
         "model": model_settings["name"],
         "epochs": progress.epoch,
         "best_epoch": progress.best_epoch,
+        "task": settings.task,
         "monitor": settings.monitor,
         "valid_score": progress.best_score,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),

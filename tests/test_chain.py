@@ -180,6 +180,23 @@ def test_the_page_shows_both_models_and_says_stand_in(chain, tmp_path):
     assert f"<td>{value:.3f}</td>" in text
 
 
+def test_the_page_of_another_task(chain, tmp_path):
+    """Of one emotion each on IEMOCAP, of sentiment on CMU-MOSEI: training, scores, page."""
+    task, protocol = {"iemocap": ("single-label", "single_label"), "mosei": ("sentiment", "sentiment")}[chain.dataset]
+    settings = TrainSettings(
+        data=chain.data, out=tmp_path / "run", task=task, epochs=1, batch_size=4, precision="32-true"
+    )
+    summary = train(settings, {"name": "mesm", "top_p": 0.5, **SMALL}, QUIET)
+    runs = [Run("mesm", tmp_path / "run", summary)]
+    text = write_report(tmp_path / "report.html", chain.data, runs, command="pipeline demo").read_text()
+    entries = summary["splits"]["test"]["metrics"][protocol]
+    assert {"single-label": "weighted_f1", "sentiment": "acc7_away_from_zero"}[task] in entries
+    for name, entry in entries.items():
+        shown = "undefined" if entry["value"] is None else f"{entry['value']:.3f}"
+        assert f"<td>{name}</td><td>{entry['utterances']}</td><td>{shown}</td>" in text
+    assert "stand-in data" in text
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

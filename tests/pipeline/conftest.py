@@ -13,17 +13,18 @@ from data_tools.store import Features, store_path, write_dialogue
 EMOTIONS = ("ang", "hap", "sad")
 
 
-def write_corpus(folder, sizes, labels=None, standin=True, emotions=EMOTIONS):
+def write_corpus(folder, sizes, labels=None, standin=True, emotions=EMOTIONS, sentiment=lambda split, i: None):
     """`sizes`: split -> utterances. Utterance i has emotion i modulo 3 in its colour, its pitch and its words.
 
     The third utterance of every split has neither face nor sound nor words. labels: (split, i) -> {emotion: value}.
+    sentiment: (split, i) -> value, None for none.
     """
     noise = np.random.default_rng(0)
     clips = []
     for split, count in sizes.items():
         features = {}
         for i in range(count):
-            name, own = f"{split}_{i:02d}", i % len(emotions)
+            name, own = f"{split}_{i:02d}", i % (len(emotions) or 3)
             values = labels(split, i) if labels else {e: float(k == own) for k, e in enumerate(emotions)}
             empty = i == 2
             n_faces, rows = (0, 0) if empty else (1 + i % 2, 40)
@@ -41,9 +42,8 @@ def write_corpus(folder, sizes, labels=None, standin=True, emotions=EMOTIONS):
             )
             text = "" if empty else f"word{own} and word{own}"
             paths = (f"clips/{name}.mp4", f"clips/{name}.wav")
-            clips.append(
-                Clip(name, f"dialogue_{split}", "s", "1", split, 0.0, 1.0, text, *paths, values, None, "v", "a", 25.0)
-            )
+            place, source = (f"dialogue_{split}", "s", "1", split, 0.0, 1.0, text, *paths), ("v", "a", 25.0)
+            clips.append(Clip(name, *place, values, sentiment(split, i), *source))
         write_dialogue(store_path(folder, f"dialogue_{split}"), features, "made by a test")
     write_manifest(folder, clips, emotions)
     write_json(folder / "dataset.json", {"dataset": "toy", "split": "session:5", "standin": standin})

@@ -116,6 +116,14 @@ def test_the_published_release_has_the_published_counts(whole, tmp_path):
     assert next(line for line in text if line.startswith("videos")).split()[1:4] == ["151", "151", "same"]
 
 
+def test_five_classes_are_those_four_and_frustration(whole, tmp_path):
+    found = check(settings(whole, tmp_path / "data", "iemocap-5"), samples=0)
+    assert found["utterances"]["usable"] == 7380
+    five = {"ang": 1103, "fru": 1849, "hap": 1636, "neu": 1708, "sad": 1084}
+    parts = found["split"]["splits"].values()
+    assert Counter({name: sum(part["labels"][name] for part in parts) for name in five}) == five
+
+
 def test_four_classes_with_excitement_as_happiness_are_5531(whole, tmp_path):
     found = check(settings(whole, tmp_path / "data", "iemocap-4"), samples=0)
     assert found["utterances"]["usable"] == 5531

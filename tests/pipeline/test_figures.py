@@ -55,7 +55,9 @@ def test_dropped_sites_are_dark():
 
 def test_curves_are_drawn():
     log = pd.DataFrame({"epoch": [1, 2], "train_loss": [1.0, 0.5], "valid_loss": [1.1, 0.7], "valid_f1": [0.2, 0.6]})
-    empty = decode(curves_png({}))
-    drawn = decode(curves_png({"fe2e": log, "mesm": log.assign(valid_f1=0.1)}))
+    empty = decode(curves_png({}, "f1"))
+    drawn = decode(curves_png({"fe2e": log, "mesm": log.assign(valid_f1=0.1)}, "f1"))
     assert drawn.shape == empty.shape
     assert (drawn != empty).any()
+    wide = decode(curves_png({"fe2e": log.assign(valid_mae=[2.5, 1.5])}, "mae"))
+    assert wide.shape == empty.shape

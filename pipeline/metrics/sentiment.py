@@ -1,0 +1,194 @@
+"""Sentiment as a number: errors, correlation, and accuracies of the classes that the field puts the numbers into.
+
+truth, predicted: (n,) float, n > 0, in the corpus' range, [-3, 3] or [-1, 1]; predictions may lie beyond it. Papers
+disagree about classes and rounding under one name, so every variant has a name of its own here.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.metrics.classes import accuracy, weighted_f1
+from pipeline.metrics.values import Bools, Classes, Floats, entry
+
+
+@dataclass(frozen=True)
+class Classing:
+    """How numbers become classes.
+
+    of: (n,) float -> (n,) int64 classes, numbered from 0. words: the same for a person, with who does it so.
+    counts: from the truth, (n,) bool, which utterances count; None for all.
+    """
+
+    of: Callable[[Floats], Classes]
+    words: str
+    classes: int
+    counts: Callable[[Floats], Bools] | None = None
+
+    def of_both(self, truth: Floats, predicted: Floats) -> tuple[Classes, Classes]:
+        """Classes of truth and prediction, of the utterances that count."""
+        kept = slice(None) if self.counts is None else self.counts(truth)
+        return self.of(truth[kept]), self.of(predicted[kept])
+
+
+def half_to_even(values: Floats, limit: int) -> Classes:
+    """Clipped to [-limit, limit] and rounded, 0.5 to 0 and 1.5 to 2, as numpy does; + limit, so 0 is the lowest."""
+    return np.round(np.clip(values, -limit, limit)).astype(np.int64) + limit
+
+
+def away_from_zero(values: Floats, limit: int) -> Classes:
+    """Clipped and rounded away from zero, (0, 1] to 1 and (1, 2] to 2, as in CMU's SDK; + limit."""
+    clipped = np.clip(values, -limit, limit)
+    return (np.sign(clipped) * np.ceil(np.abs(clipped))).astype(np.int64) + limit
+
+
+def between(values: Floats, cuts: tuple[float, ...]) -> Classes:
+    """How many `cuts` lie below each value: classes (-inf, c1], (c1, c2] ...
+
+    In float32, as MMSA compares: there a label of 0.1 is not above the cut 0.1.
+    """
+    return np.searchsorted(np.array(cuts, np.float32), values.astype(np.float32), side="left")
+
+
+HAS0 = Classing(lambda v: (v >= 0).astype(np.int64), "negative and non-negative, all utterances (MMSA's Has0)", 2)
+NON0 = Classing(
+    lambda v: (v > 0).astype(np.int64),
+    "negative and positive, utterances of sentiment 0 left out (MMSA's Non0)",
+    2,
+    counts=lambda truth: truth != 0,
+)
+POSITIVE = Classing(lambda v: (v > 0).astype(np.int64), "non-positive and positive, all utterances (MulT's code)", 2)
+SEVEN = Classing(lambda v: half_to_even(v, 3), "-3 to 3, clipped and rounded half to even (MulT, MMSA, EMT)", 7)
+SEVEN_AWAY = Classing(lambda v: away_from_zero(v, 3), "-3 to 3, rounded away from zero (CMU's SDK)", 7)
+FIVE = Classing(lambda v: half_to_even(v, 2), "-2 to 2, clipped and rounded half to even (MulT, MMSA, EMT)", 5)
+SIMS_TWO = Classing(lambda v: between(v, (0.0,)), "up to 0 and above (CH-SIMS in MMSA)", 2)
+SIMS_THREE = Classing(lambda v: between(v, (-0.1, 0.1)), "cut at -0.1 and 0.1 (CH-SIMS in MMSA)", 3)
+SIMS_FIVE = Classing(
+    lambda v: between(v, (-0.7, -0.1, 0.1, 0.7)), "cut at -0.7, -0.1, 0.1 and 0.7 (CH-SIMS in MMSA)", 5
+)
+
+# By the end of the corpus' range.
+ACCURACIES = {
+    3: {
+        "acc2_has0": HAS0,
+        "acc2_non0": NON0,
+        "acc2_positive": POSITIVE,
+        "acc5": FIVE,
+        "acc7": SEVEN,
+        "acc7_away_from_zero": SEVEN_AWAY,
+    },
+    1: {"acc2_sims": SIMS_TWO, "acc3_sims": SIMS_THREE, "acc5_sims": SIMS_FIVE},
+}
+# The F1s, by the accuracy of the same classes.
+F1_BESIDE = {
+    "acc2_has0": "f1_has0",
+    "acc2_non0": "f1_non0",
+    "acc2_positive": "f1_positive",
+    "acc2_sims": "f1_sims",
+}
+MAE = "mean absolute error"
+CORR = "Pearson's correlation of truth and score"
+ALL_ZERO = "every utterance of this split has sentiment 0"
+TOO_FEW = "one utterance has no correlation"
+SAME_TRUTH = "every utterance of this split has the same sentiment"
+SAME_SCORE = "every utterance of this split has the same score"
+
+
+def mae(truth: Floats, predicted: Floats) -> float:
+    """Mean absolute error, unclipped, from 0 up; lower is better."""
+    return float(np.abs(truth.astype(np.float64) - predicted.astype(np.float64)).mean())
+
+
+def why_no_corr(truth: Floats, predicted: Floats) -> str | None:
+    """Why `corr` is undefined; None where it is defined."""
+    if len(truth) < 2:
+        return TOO_FEW
+    if np.ptp(truth) == 0:
+        return SAME_TRUTH
+    return SAME_SCORE if np.ptp(predicted) == 0 else None
+
+
+def corr(truth: Floats, predicted: Floats) -> float | None:
+    """Pearson's correlation in [-1, 1], unclipped scores; None where one side is constant or n is 1."""
+    if why_no_corr(truth, predicted):
+        return None
+    return float(np.corrcoef(truth.astype(np.float64), predicted.astype(np.float64))[0, 1])
+
+
+def class_accuracy(classing: Classing, truth: Floats, predicted: Floats) -> float | None:
+    """Share of utterances that count whose number falls into the right class, in [0, 1]; None where none counts."""
+    right, found = classing.of_both(truth, predicted)
+    return accuracy(right, found) if len(right) else None
+
+
+def class_f1(classing: Classing, truth: Floats, predicted: Floats) -> float | None:
+    """F1 of the classes weighted by how often each is true, in [0, 1]; None where no utterance counts."""
+    right, found = classing.of_both(truth, predicted)
+    return weighted_f1(right, found, classing.classes) if len(right) else None
+
+
+def sentiment_values(truth: Floats, predicted: Floats, limit: int) -> dict[str, float | None]:
+    """Every metric of sentiment in [-limit, limit] by name, limit 1 or 3."""
+    values = {"mae": mae(truth, predicted), "corr": corr(truth, predicted)}
+    for name, classing in ACCURACIES[limit].items():
+        values[name] = class_accuracy(classing, truth, predicted)
+        if name in F1_BESIDE:
+            values[F1_BESIDE[name]] = class_f1(classing, truth, predicted)
+    return values
+
+
+def train_constants(truth: Floats) -> dict[str, float]:
+    """The baselines' constant answers, from the sentiments of train, (n,), n > 0.
+
+    `mean`, and for each accuracy's classes, by the accuracy's name, a sentiment of the class that is most frequent;
+    of equally frequent ones the lowest.
+    """
+    constants = {"mean": float(truth.mean(dtype=np.float64))}
+    for name, classing in (ACCURACIES[1] | ACCURACIES[3]).items():
+        counted = truth if classing.counts is None else truth[classing.counts(truth)]
+        if len(counted):
+            found = classing.of(counted)
+            constants[name] = float(counted[found == np.bincount(found).argmax()][0])
+    return constants
+
+
+def sentiment_report(truth: Floats, predicted: Floats, limit: int, constants: dict[str, float]) -> dict[str, Any]:
+    """Every metric of sentiment in [-limit, limit] with its baseline, ready for JSON.
+
+    constants: of `train_constants`.
+    """
+    mean = np.full_like(truth, constants["mean"])
+    of_mean = "always the mean sentiment of train"
+    report = {
+        "mae": entry(mae(truth, predicted), mae(truth, mean), MAE, of_mean, len(truth)),
+        "corr": entry(corr(truth, predicted), None, CORR, of_mean + ", for which it is undefined", len(truth)),
+    }
+    if reason := why_no_corr(truth, predicted):
+        report["corr"]["reason"] = reason
+    for name, classing in ACCURACIES[limit].items():
+        # Where nothing of train counts, its mean is all that is known.
+        constant = np.full_like(truth, constants.get(name, constants["mean"]))
+        report[name] = _entry_of_classes(
+            class_accuracy, "share of utterances in the right class", classing, truth, predicted, constant
+        )
+        if name in F1_BESIDE:
+            says = "F1 of each class, weighted by how often it is true"
+            report[F1_BESIDE[name]] = _entry_of_classes(class_f1, says, classing, truth, predicted, constant)
+    return report
+
+
+def _entry_of_classes(
+    metric: Callable[[Classing, Floats, Floats], float | None],
+    says: str,
+    classing: Classing,
+    truth: Floats,
+    predicted: Floats,
+    constant: Floats,
+) -> dict[str, Any]:
+    value, baseline = metric(classing, truth, predicted), metric(classing, truth, constant)
+    counted = len(truth) if classing.counts is None else int(classing.counts(truth).sum())
+    most = "always the class that is most frequent in train"
+    found = entry(value, baseline, f"{says}; classes: {classing.words}", most, counted)
+    return found | ({"reason": ALL_ZERO} if value is None else {})

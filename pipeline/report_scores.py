@@ -1,0 +1,68 @@
+"""The scores of runs side by side as a table: for several emotions a row each, else a row a metric."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SHOWN_METRICS = {"accuracy": "accuracy", "f1": "F1", "weighted_accuracy": "weighted accuracy"}
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """Values for report.html.j2.
+
+    row_title, count_title: what the first two columns hold. groups: titles over the values; under each stands every
+    run, then the baseline. rows: `name`, `count`, `values` as text, `mean` for those that sum up others.
+    definitions: of all metrics and baselines, in words.
+    """
+
+    row_title: str
+    count_title: str
+    groups: list[str]
+    rows: list[dict[str, Any]]
+    definitions: str
+
+
+def score_table(task: str, reports: Sequence[Mapping[str, Any]]) -> ScoreTable:
+    """The table of one split. reports: of each run, what `pipeline evaluate` returns; all are of `task`."""
+    metrics = [report["metrics"][task.replace("-", "_")] for report in reports]
+    return _by_emotion(metrics) if task == "multi-label" else _by_metric(task, metrics)
+
+
+def _by_emotion(metrics: list[dict[str, Any]]) -> ScoreTable:
+    emotions = metrics[0]["accuracy"]["per_emotion"]
+    rows = []
+    for emotion in [*emotions, None]:
+        values = []
+        for metric in SHOWN_METRICS:
+            values += _values([m[metric]["per_emotion"][emotion] if emotion else m[metric] for m in metrics])
+        count = emotions[emotion]["positives"] if emotion else ""
+        rows.append({"name": emotion or "mean", "count": count, "values": values, "mean": emotion is None})
+    entries = {title: metrics[0][name] for name, title in SHOWN_METRICS.items()}
+    definitions = _definitions(entries) + " Thresholds: chosen per emotion on valid."
+    return ScoreTable("emotion", "with it", list(SHOWN_METRICS.values()), rows, definitions)
+
+
+def _by_metric(task: str, metrics: list[dict[str, Any]]) -> ScoreTable:
+    rows = []
+    for name, entry in metrics[0].items():
+        row = {"name": name, "count": entry["utterances"], "values": _values([m[name] for m in metrics])}
+        rows.append(row | {"mean": "per_emotion" in entry})
+        for emotion, part in entry.get("per_emotion", {}).items():
+            values = _values([m[name]["per_emotion"][emotion] for m in metrics])
+            rows.append({"name": f"{name}: {emotion}", "count": part["positives"], "values": values, "mean": False})
+    return ScoreTable("metric", "utterances", [task], rows, _definitions(metrics[0]))
+
+
+def _values(entries: list[dict[str, Any]]) -> list[str]:
+    return [_number(value) for value in (*(entry["value"] for entry in entries), entries[0]["baseline"])]
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"
+
+
+def _definitions(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = "; ".join(f"{title}: {entry['definition']}" for title, entry in entries.items())
+    baselines = "; ".join(f"{title}: {entry['baseline_definition']}" for title, entry in entries.items())
+    return f"{shown}. Baselines: {baselines}."

@@ -1,0 +1,89 @@
+"""Tasks: multi-label emotion, single-label emotion, sentiment. One file each, behind one interface.
+
+`named` says which task a data set gets, `with_label` leaves the utterances out that lack its label, `settled` fills in
+the settings that follow from both, and `task_of` builds it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from data_tools.dataset import UtteranceDataset
+from data_tools.errors import DataError
+from pipeline.config import ConfigError, TrainSettings
+from pipeline.facts import DataFacts
+from pipeline.tasks.multi_label import MultiLabel
+from pipeline.tasks.sentiment import Sentiment
+from pipeline.tasks.single_label import SingleLabel
+from pipeline.tasks.task import Task
+
+TASKS: dict[str, type[Task]] = {"multi-label": MultiLabel, "single-label": SingleLabel, "sentiment": Sentiment}
+
+__all__ = ["TASKS", "Task", "named", "settled", "task_of", "with_label"]
+
+
+def named(task: str, emotions: Sequence[str]) -> str:
+    """`task`, or for `auto` multi-label where the data set has emotions, else sentiment.
+
+    Raises:
+        ConfigError: a task of emotions where the data set has none (single-label: fewer than two).
+    """
+    if task == "auto":
+        return "multi-label" if emotions else "sentiment"
+    if task != "sentiment" and len(emotions) < (2 if task == "single-label" else 1):
+        raise ConfigError(
+            f"task is {task!r}, but the data set has {'only ' + emotions[0] if emotions else 'no emotions'}; use "
+            f"--set task={'multi-label' if emotions else 'sentiment'}"
+        )
+    return task
+
+
+def with_label(dataset: UtteranceDataset, task: str) -> UtteranceDataset:
+    """`dataset` without utterances that lack the label of `task`; they are counted in `left_out`.
+
+    Raises:
+        DataError: nothing is left.
+    """
+    kind = TASKS[task]
+    labelled = kind.labelled(dataset)
+    if not labelled.any():
+        splits = ", ".join(sorted(dataset.table["split"].unique()))
+        raise DataError(
+            f"none of the {len(dataset)} utterances in {splits!r} of {dataset.data_dir} has the label of the task "
+            f"{task!r} ({kind.unlabelled}); choose another one with --set task={'|'.join(TASKS)}"
+        )
+    return dataset if labelled.all() else dataset.only(labelled)
+
+
+def settled(settings: TrainSettings, task: str, splits: Sequence[UtteranceDataset]) -> TrainSettings:
+    """`settings` with everything that is `auto` about the task filled in.
+
+    splits: train and valid, their utterances `with_label`. The range of sentiment is 3 where one of them is beyond
+    1, else 1.
+
+    Raises:
+        ConfigError: a loss or monitor that the task does not have, or sentiments beyond the stated range.
+    """
+    kind = TASKS[task]
+    changes: dict[str, object] = {"task": task}
+    limit = settings.sentiment_range
+    if task == "sentiment":
+        largest = max(float(np.abs(split.table["sentiment"]).max()) for split in splits)
+        if limit == "auto":
+            limit = 3 if largest > 1 else 1
+        if limit == 1 and largest > 1:
+            raise ConfigError(f"sentiment_range is 1, but the labels reach {largest:g}; use --set sentiment_range=3")
+        changes["sentiment_range"] = limit
+    monitors = kind.monitors(3 if limit == "auto" else limit)
+    for name, known in (("loss", kind.losses), ("monitor", monitors)):
+        given = getattr(settings, name)
+        if given == "auto":
+            changes[name] = known[0]
+        elif given not in known:
+            raise ConfigError(f"{name} is {given!r}, which the task {task!r} does not have; known: {', '.join(known)}")
+    return settings.model_copy(update=changes)
+
+
+def task_of(settings: TrainSettings, facts: DataFacts) -> Task:
+    """The task of a run. settings: `settled`."""
+    return TASKS[settings.task](settings, facts)

@@ -1,0 +1,119 @@
+"""Multi-label emotion: yes or no for each emotion, by a threshold of its own."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_tools.dataset import UtteranceDataset
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM
+from pipeline import thresholds as choosing
+from pipeline.loop import Pass
+from pipeline.losses import MultiLabelBCE
+from pipeline.metrics.emotions import is_single_label, multi_label_report, multi_label_values
+from pipeline.metrics.single_label import single_label_report
+from pipeline.metrics.values import Bools, Floats, entry, mean_defined
+from pipeline.tasks.task import Task, Values, present_of
+
+LOSS = "binary cross-entropy, positives weighted by negatives / positives of train; mean over utterances and emotions"
+LOSS_BASELINE = "every score 0.5"
+
+
+class MultiLabel(Task):
+    """See the head of this file. An utterance without any emotion counts: every answer to it is no."""
+
+    losses = ("bce",)
+    unlabelled = "no emotions"
+    reading = choosing.DEFINITION
+
+    @staticmethod
+    def labelled(dataset: UtteranceDataset) -> Bools:
+        """All of them."""
+        return np.ones(len(dataset), bool)
+
+    @staticmethod
+    def monitors(sentiment_range: int) -> tuple[str, ...]:  # noqa: ARG004
+        """Means over emotions, at the thresholds that the epoch would get on valid."""
+        return ("f1", "accuracy", "weighted_accuracy", "f1_two_way", "roc_auc", "loss")
+
+    @property
+    def outputs(self) -> int:
+        """One an emotion."""
+        return len(self.emotions)
+
+    @property
+    def why_outputs(self) -> str:
+        """Names the emotions."""
+        return f"{self.settings.data} has {len(self.emotions)} emotions ({', '.join(self.emotions)})"
+
+    def loss(self, device: torch.device) -> MultiLabelBCE:
+        """Binary cross-entropy, weighted by train."""
+        return MultiLabelBCE(torch.tensor([self.facts.pos_weight[name] for name in self.emotions], device=device))
+
+    def choose(self, validated: Pass) -> dict[str, float]:
+        """By F1 of each emotion."""
+        chosen = choosing.choose(_present(validated), self._probabilities(validated))
+        return dict(zip(self.emotions, chosen.tolist(), strict=True))
+
+    def values(self, found: Pass, thresholds: Mapping[str, float]) -> Values:
+        """Means over emotions."""
+        predicted = self._predicted(found, thresholds)
+        return {"loss": found.loss} | _means(_present(found), self._probabilities(found), predicted)
+
+    def values_of_truth(self, dataset: UtteranceDataset) -> Values:
+        """As `values`."""
+        present = present_of(dataset)
+        return {"loss": 0.0} | _means(present, present.astype(np.float32), present)
+
+    def report(self, found: Pass, thresholds: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+        """`multi_label`; and `single_label` where every utterance of the split has exactly one emotion."""
+        present = _present(found)
+        positives = np.array([self.facts.train_positives[name] for name in self.emotions])
+        share = positives / self.facts.train_utterances
+        scores, predicted = self._probabilities(found), self._predicted(found, thresholds)
+        report = multi_label_report(self.emotions, present, scores, predicted, share)
+        even = self.loss(found.labels.device).against(torch.zeros_like(found.logits), found.labels).item()
+        report["loss"] = entry(found.parts[self.settings.loss], even, LOSS, LOSS_BASELINE, len(present))
+        protocols = {"multi_label": report}
+        if is_single_label(present):
+            truth, answer = present.argmax(1), found.logits.numpy().argmax(1)
+            protocols["single_label"] = single_label_report(self.emotions, truth, answer, int(positives.argmax()))
+        return protocols
+
+    def columns(self, found: Pass, thresholds: Mapping[str, float]) -> dict[str, np.ndarray]:
+        """label_, score_ and predicted_ for each emotion."""
+        predicted = self._predicted(found, thresholds)
+        return emotion_columns(self.emotions, found.labels.numpy(), self._probabilities(found), predicted)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """In [0, 1], each emotion for itself."""
+        return logits.sigmoid()
+
+    def answer(self, logits: Tensor, thresholds: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
+        """Every emotion whose score reaches its threshold."""
+        by_name = dict(zip(self.emotions, self.scores(logits).tolist(), strict=True))
+        return by_name, [name for name, score in by_name.items() if score >= thresholds[name]]
+
+    def _probabilities(self, found: Pass) -> Floats:
+        scores: Floats = self.scores(found.logits).numpy()
+        return scores
+
+    def _predicted(self, found: Pass, thresholds: Mapping[str, float]) -> Bools:
+        return choosing.decide(self._probabilities(found), np.array([thresholds[name] for name in self.emotions]))
+
+
+def emotion_columns(emotions: list[str], labels: Floats, scores: Floats, predicted: Bools) -> dict[str, np.ndarray]:
+    """Columns of predictions.parquet from (n, E) arrays."""
+    parts = ((LABEL_PREFIX, labels), ("score_", scores), ("predicted_", predicted))
+    return {prefix + name: values[:, e] for prefix, values in parts for e, name in enumerate(emotions)}
+
+
+def _present(found: Pass) -> Bools:
+    present: Bools = found.labels.numpy() >= PRESENT_FROM
+    return present
+
+
+def _means(present: Bools, scores: Floats, predicted: Bools) -> Values:
+    return {name: mean_defined(each) for name, each in multi_label_values(present, scores, predicted).items()}

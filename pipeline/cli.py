@@ -14,6 +14,7 @@ from pipeline.config import (
     EvaluateSettings,
     PreprocessSettings,
     ReorganizeSettings,
+    RobustnessSettings,
     TrainSettings,
     available_cores,
     load_config,
@@ -255,6 +256,29 @@ def evaluate(
 
     values = {"run": run, "split": split, "device": device} | _given(data=data)
     _print(evaluate_run(EvaluateSettings.checked(values, "flags"), Reporter()), as_json)
+
+
+@app.command(epilog="Example: pipeline robustness --run runs/first --protocol random --rates 0.1,0.2,0.3,0.4,0.5")
+def robustness(
+    run: Annotated[Path, typer.Option(help="The run folder that `pipeline train` made.")],
+    protocol: Annotated[
+        str, typer.Option(help="random: steps missing; modalities: whole ones absent; bernoulli: noise.")
+    ] = "random",
+    rates: Annotated[str | None, typer.Option(help="Missing rates, or probabilities of noise, with commas.")] = None,
+    seeds: Annotated[
+        str, typer.Option(help="Each damages the same data in another way; with commas.")
+    ] = "111,1111,11111",
+    split: Annotated[str, typer.Option(help="A split of the manifest: train, valid or test.")] = "test",
+    data: Annotated[Path | None, typer.Option(help="Another data folder than the run was trained on.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Scores of a run on missing or noisy input, beside those on undamaged input, with AUILC and relative drops."""
+    from pipeline.robustness import robustness as damage_and_score
+
+    values = {"run": run, "protocol": protocol, "split": split, "device": device, "seeds": seeds.split(",")}
+    values |= _given(data=data, rates=rates and rates.split(","))
+    _print(damage_and_score(RobustnessSettings.checked(values, "flags"), Reporter()), as_json)
 
 
 @app.command(epilog='Example: pipeline predict --run runs/first film.mp4 --transcript "I am so glad you came."')

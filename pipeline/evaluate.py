@@ -14,6 +14,7 @@ from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, write_json
 from data_tools.manifest import read_manifest
 from pipeline.config import ConfigError, EvaluateSettings
+from pipeline.damaging import Damage, Damaged
 from pipeline.engine import Engine, start_fabric
 from pipeline.facts import dataset_name, notice_of, preprocessing_of, read_json
 from pipeline.loaders import ordered_loader
@@ -43,19 +44,29 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
 
 
 def _evaluate(run: RunDir, asked: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
+    dataset = load_fitting(run, asked.data, asked.split)
+    best = BestModel.load(run, asked.device, asked.batch_size)
+    return record(run, dataset, asked.split, best.score(dataset, reporter, asked.split), reporter)
+
+
+def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDataset:
+    """`load_unseen` from the folder `other`, or the run's own, with the run's emotions and preprocessing.
+
+    Raises:
+        ConfigError: other emotions in the data.
+        DataError: as `load_unseen`, or the data was preprocessed in another way.
+    """
     facts = run.facts()
-    data = asked.data or Path(facts.folder)
-    dataset = load_unseen(run, data, asked.split)
-    settings = run.read_settings()[0]
-    if settings.task != "sentiment" and dataset.emotions != facts.emotions:
-        raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {asked.run} knows {facts.emotions}")
+    data = other or Path(facts.folder)
+    dataset = load_unseen(run, data, split)
+    if run.read_settings()[0].task != "sentiment" and dataset.emotions != facts.emotions:
+        raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {run.path} knows {facts.emotions}")
     if (found := preprocessing_of(data)) != facts.preprocessing:
         raise DataError(
-            f"{data} was preprocessed with {found}, the data of {asked.run} with {facts.preprocessing}; "
+            f"{data} was preprocessed with {found}, the data of {run.path} with {facts.preprocessing}; "
             "run `pipeline preprocess` with the settings of the run"
         )
-    best = BestModel.load(run, asked.device, asked.batch_size or settings.batch_size)
-    return record(run, dataset, asked.split, best.score(dataset, reporter, asked.split), reporter)
+    return dataset
 
 
 def load_split(data: Path, split: str, features: str | None = None) -> UtteranceDataset:
@@ -113,15 +124,17 @@ class BestModel:
     batch_size: int
 
     @classmethod
-    def load(cls, run: RunDir, device: str, batch_size: int) -> "BestModel":
-        """Read them from the run folder."""
+    def load(cls, run: RunDir, device: str, batch_size: int | None = None) -> "BestModel":
+        """Read them from the run folder. batch_size: None for that of the training."""
         engine = Engine(start_fabric(device), models.load(run.path))
-        return cls(engine, task_objective(task_of_run(run), engine.fabric.device), batch_size)
+        size = batch_size or run.read_settings()[0].batch_size
+        return cls(engine, task_objective(task_of_run(run), engine.fabric.device), size)
 
-    def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str) -> Pass:
+    def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str, damage: Damage | None = None) -> Pass:
         """One pass over `dataset` in its own order. An utterance without faces, sound or words counts like any."""
         loader = ordered_loader(dataset, self.batch_size, models.tokenizer_for(self.engine.model))
-        return run_epoch(self.engine, loader, self.objective, reporter, label)
+        batches = loader if damage is None else Damaged(loader, damage)
+        return run_epoch(self.engine, batches, self.objective, reporter, label)
 
 
 def task_objective(task: Task, device: torch.device, loss_weights: Mapping[str, float] | None = None) -> Objective:

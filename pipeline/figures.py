@@ -90,3 +90,24 @@ def curves_png(logs: Mapping[str, pd.DataFrame], score: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def missing_png(rates: list[float], metrics: Mapping[str, list[tuple[float, float] | None]]) -> bytes:
+    """Each metric over the missing rate as PNG, with the spread over seeds as a band.
+
+    rates: (n,), rising. metrics: name -> n pairs (mean, spread), None where it is undefined.
+    """
+    across = min(4, len(metrics))
+    down = -(-len(metrics) // across)
+    figure = Figure(figsize=(3 * across, 2.4 * down), layout="constrained")
+    for number, (name, values) in enumerate(metrics.items(), start=1):
+        axes = figure.add_subplot(down, across, number)
+        means, spreads = np.array([value or (np.nan, np.nan) for value in values]).T
+        axes.fill_between(rates, means - spreads, means + spreads, alpha=0.25, linewidth=0)
+        axes.plot(rates, means, marker=".")
+        axes.set(xlabel="missing rate")
+        axes.set_title(name, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

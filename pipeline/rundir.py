@@ -84,6 +84,10 @@ class RunDir:
         """predictions.parquet, named like `metrics`."""
         return self.path / f"predictions{self._suffix(data)}.parquet"
 
+    def robustness(self, data: Path, kind: str = "json") -> Path:
+        """robustness.json, or the picture of kind `png`, named like `metrics`."""
+        return self.path / f"robustness{self._suffix(data)}.{kind}"
+
     def _suffix(self, data: Path) -> str:
         place = data.resolve()
         if place == Path(self.facts().folder).resolve():
@@ -193,7 +197,7 @@ class RunDir:
 
     def reopen(self) -> None:
         """Delete what only a finished run has: more training makes it untrue."""
-        for pattern in ("thresholds.json", "metrics*.json", "predictions*.parquet"):
+        for pattern in ("thresholds.json", "metrics*.json", "predictions*.parquet", "robustness*"):
             for stale in self.path.glob(pattern):
                 stale.unlink()
 

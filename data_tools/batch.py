@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-
 # Where `Batch.features` has the sound itself.
 WAVEFORM = "w"
 

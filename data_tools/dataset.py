@@ -14,11 +14,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_tools import mel
-from data_tools.batch import Batch, Packed
+from data_tools.batch import WAVEFORM, Batch, Packed
 from data_tools.errors import DataError
 from data_tools.features import FEATURES_FILE, IMPORTED, DialogueFeatures, FeatureScale, features_path, read_facts
 from data_tools.manifest import LABEL_PREFIX, STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
 from data_tools.store import EMPTY, DialogueStore, Features, store_path
+from data_tools.waveform import waveform
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 
@@ -31,7 +32,7 @@ class Sample:
     chunks: (C, 1, 128, 32) float32 standardised log-mel. text: the transcript, may be empty.
     labels: (E,) float32 in [0, 1]. sentiment: NaN where the corpus has none.
     features: (N, D) float32 by modality letter, where extracted features were asked for; faces and chunks are then
-    empty.
+    empty. Or beside them the sound itself, see `Batch.features`.
     """
 
     id: str
@@ -79,6 +80,7 @@ class UtteranceDataset(Dataset[Sample]):
         left_out: utterances that `only` left out.
         features: what features.json says of the extracted features; None without.
         scale: what the features are standardised with; None for as they are stored. `fit_scale` makes one.
+        waveforms: whether the samples also have the sound of their clip, as the feature `WAVEFORM`; set it.
 
     Raises:
         DataError: no manifest, an unknown split, an unfinished store or features, or one that lacks an utterance.
@@ -100,6 +102,7 @@ class UtteranceDataset(Dataset[Sample]):
             )
         self.features = None if features is None else read_facts(self.data_dir, features)
         self.scale: FeatureScale | None = None
+        self.waveforms = False
         self._stores: dict[str, DialogueStore | DialogueFeatures] = {}
         kept = table[self._stored(table)].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
@@ -178,7 +181,11 @@ class UtteranceDataset(Dataset[Sample]):
         utterance_id, labels, sentiment = row["utterance_id"], self._labels[index], float(row["sentiment"])
         store = self._store(row["dialogue_id"])
         if isinstance(store, DialogueStore):
-            return to_sample(store[utterance_id], utterance_id, row["text"], labels, sentiment)
+            sample = to_sample(store[utterance_id], utterance_id, row["text"], labels, sentiment)
+            if not self.waveforms:
+                return sample
+            wav = row["wav"]
+            return replace(sample, features={WAVEFORM: waveform(None if pd.isna(wav) else self.data_dir / wav)})
         features = store[utterance_id]
         return feature_sample(
             self.scale(features) if self.scale else features, utterance_id, row["text"], labels, sentiment

@@ -10,11 +10,13 @@ from pydantic import ValidationError
 
 from models.base import Model, ModelSettings
 from models.checkpoint import read_model, write_model
+from models.cmt import CMT, CMTConfig
 from models.emoembs import EmoEmbs, EmoEmbsConfig
 from models.emt import EMT, EMTConfig
 from models.emt_dlfr import EMTDLFR, EMTDLFRConfig
 from models.errors import ModelError
 from models.fe2e import FE2E, FE2EConfig
+from models.layers.speech import SpeechEncoder, pretrained_speech
 from models.layers.text import TextEncoder, pretrained, tokenizer_of
 from models.layers.tokenizers import Tokenizer
 from models.lf_lstm import LFLSTM, LFLSTMConfig
@@ -36,6 +38,7 @@ REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "ucrn": (UCRNConfig, UCRN),
     "emt-dlfr": (EMTDLFRConfig, EMTDLFR),
     "tfr-net": (TFRNetConfig, TFRNet),
+    "cmt": (CMTConfig, CMT),
     "lf-lstm": (LFLSTMConfig, LFLSTM),
     "lf-trans": (LFTransConfig, LFTrans),
     "emoembs": (EmoEmbsConfig, EmoEmbs),
@@ -43,7 +46,7 @@ REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "lmf": (LMFConfig, LMF),
 }
 
-__all__ = ["REGISTRY", "ModelError", "build", "config_of", "load", "save", "tokenizer_for"]
+__all__ = ["REGISTRY", "ModelError", "build", "config_of", "load", "save", "start_from", "tokenizer_for"]
 
 
 def config_of(name: str, settings: dict[str, Any]) -> ModelSettings:
@@ -73,19 +76,21 @@ def _problem(name: str, config_class: type[ModelSettings], error: Any) -> str:
 
 
 def build(name: str, **settings: Any) -> Model:
-    """A new model in training mode, with random weights but for its text encoder's.
+    """A new model in training mode, with random weights but for its pretrained encoders'.
 
     Raises:
-        ModelError: as `config_of`, or the text encoder cannot be read.
+        ModelError: as `config_of`, or an encoder cannot be read.
     """
     config = config_of(name, settings)
     text = pretrained(config.text_encoder, config.max_tokens) if config.reads_tokens else None
     # A pretrained encoder comes in evaluation mode.
-    return _make(name, config, text).train()
+    speech = None if config.waveform_encoder is None else pretrained_speech(config.waveform_encoder)
+    return _make(name, config, text, speech).train()
 
 
-def _make(name: str, config: ModelSettings, text: TextEncoder | None) -> Model:
-    return REGISTRY[name][1](config, text)
+def _make(name: str, config: ModelSettings, text: TextEncoder | None, speech: SpeechEncoder | None) -> Model:
+    encoders = (text,) if speech is None else (text, speech)
+    return REGISTRY[name][1](config, *encoders)
 
 
 def save(model: Model, folder: str | Path) -> None:
@@ -96,7 +101,7 @@ def save(model: Model, folder: str | Path) -> None:
     """
     for name, (_, model_class) in REGISTRY.items():
         if type(model) is model_class:
-            return write_model(Path(folder), name, model.config.model_dump(), model.text, model)
+            return write_model(Path(folder), name, model)
     raise ModelError(f"cannot save a {type(model).__name__}; known: {', '.join(REGISTRY)}")
 
 
@@ -108,12 +113,43 @@ def load(run_dir: str | Path) -> Model:
     """
     saved = read_model(Path(run_dir))
     config = config_of(saved.name, saved.settings)
-    model = _make(saved.name, config, saved.text_encoder(config.max_tokens))
+    model = _make(saved.name, config, saved.text_encoder(config.max_tokens), saved.speech_encoder())
     try:
         model.load_state_dict(saved.weights)
     except RuntimeError as error:
         raise ModelError(f"the weights in {run_dir} don't fit its settings: {error}") from error
     return model.eval()
+
+
+def start_from(model: Model, folder: str | Path) -> None:
+    """Put the weights that `save` wrote into `model`, all but those whose sizes follow from another `outputs`.
+
+    Raises:
+        ModelError: no readable model there, or one of another name or settings; dropouts, `max_tokens` and `outputs`
+            may differ.
+    """
+    saved = read_model(Path(folder))
+    kind = REGISTRY[saved.name][1] if saved.name in REGISTRY else None
+    if type(model) is not kind:
+        raise ModelError(f"init is {folder}, which holds the model {saved.name!r}, not a {type(model).__name__}")
+    own = model.config.model_dump()
+    theirs = config_of(saved.name, saved.settings).model_dump()
+    free = {"outputs", "max_tokens"} | {key for key in own if "dropout" in key}
+    changed = [f"{key} there is {theirs[key]!r}, here {own[key]!r}" for key in own if own[key] != theirs[key]]
+    if wrong := [line for line in changed if line.split()[0] not in free]:
+        raise ModelError(f"init is {folder}, a model of other settings: {'; '.join(wrong)}; give the same")
+    weights = model.state_dict()
+    for key, value in saved.weights.items():
+        if key not in weights:
+            raise ModelError(f"init is {folder}, which has weights {key!r} that this model lacks; train it again")
+        if weights[key].shape == value.shape:
+            weights[key] = value
+        elif own["outputs"] == theirs["outputs"]:
+            raise ModelError(
+                f"init is {folder}, whose {key!r} is {tuple(value.shape)} and not {tuple(weights[key].shape)}; "
+                "give the same encoders"
+            )
+    model.load_state_dict(weights)
 
 
 def tokenizer_for(model: Model | str, max_tokens: int = 100) -> Tokenizer:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from data_tools.batch import Batch
+from models.layers.speech import SpeechEncoder
 from models.layers.text import TextEncoder
 from models.output import Output
 
@@ -28,6 +29,11 @@ class ModelSettings(BaseModel):
         """Whether the model has a text encoder of its own."""
         return "t" in self.modalities
 
+    @property
+    def waveform_encoder(self) -> str | None:
+        """The name of the speech encoder, in a model that reads the sound itself; None in most models."""
+        return None
+
     @model_validator(mode="after")
     def _modalities_are_a_subset(self) -> Self:
         named = set(self.modalities)
@@ -48,6 +54,10 @@ class Model(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:
         """keep_maps: fill `kept` of the answer with the sites that were computed, where the model chooses sites."""
+
+    def speech_encoder(self) -> SpeechEncoder | None:
+        """What reads the sound itself; None exactly where `config.waveform_encoder` is None."""
+        return None
 
     def text_parameters(self) -> list[nn.Parameter]:
         """The parameters of the pretrained text encoder, which learns at a rate of its own; empty without text."""

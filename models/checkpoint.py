@@ -9,9 +9,11 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from models.base import Model
 from models.errors import ModelError
+from models.layers.speech import SpeechEncoder, restored_speech
 from models.layers.text import TextEncoder, restored
 from models.layers.tokenizers import Tokenizer
 
@@ -28,6 +30,7 @@ class Saved:
     name: str
     settings: dict[str, Any]
     text_config: dict[str, Any] | None
+    speech_config: dict[str, Any] | None
     weights: dict[str, Tensor]
     folder: Path
 
@@ -44,19 +47,30 @@ class Saved:
         except ModelError as error:
             raise ModelError(f"{self.folder / DESCRIPTION_FILE} has a text encoder that fails here: {error}") from error
 
+    def speech_encoder(self) -> SpeechEncoder | None:
+        """The speech encoder's architecture without its weights; None for a model without one.
 
-def write_model(folder: Path, name: str, settings: dict[str, Any], text: TextEncoder | None, model: nn.Module) -> None:
-    """Writes `model`; each file under a temporary name, then renamed, the description last.
+        Raises:
+            ModelError: it cannot be restored.
+        """
+        return None if self.speech_config is None else restored_speech(self.speech_config)
+
+
+def write_model(folder: Path, name: str, model: Model) -> None:
+    """Writes `model`, in the registry `name`; each file under a temporary name, then renamed, the description last.
 
     Raises:
         ModelError: the folder cannot be written.
     """
+    text, speech = model.text, model.speech_encoder()
     description = {
         "format": FORMAT,
         "name": name,
-        "settings": settings,
-        "text_encoder": None if text is None else _architecture(text),
+        "settings": model.config.model_dump(),
+        "text_encoder": None if text is None else _architecture(text.config),
     }
+    if speech is not None:
+        description["speech_encoder"] = _architecture(speech.encoder.config)
     weights = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -69,9 +83,9 @@ def write_model(folder: Path, name: str, settings: dict[str, Any], text: TextEnc
         raise ModelError(f"cannot write the model to {folder}: {error}; check permissions and free space") from error
 
 
-def _architecture(text: TextEncoder) -> dict[str, Any]:
+def _architecture(config: Any) -> dict[str, Any]:
     # Where the weights once came from says nothing on another machine.
-    return {key: value for key, value in text.config.to_dict().items() if key != "_name_or_path"}
+    return {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
 
 
 def _write_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
@@ -114,10 +128,18 @@ def read_model(folder: Path) -> Saved:
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
         raise ModelError(f"{folder / DESCRIPTION_FILE} has format {found!r}, this program reads {FORMAT}; train again")
-    for key, kind in (("name", str), ("settings", dict), ("text_encoder", (dict, type(None)))):
+    kinds: dict[str, Any] = {
+        "name": str,
+        "settings": dict,
+        "text_encoder": (dict, type(None)),
+        "speech_encoder": (dict, type(None)),
+    }
+    description.setdefault("speech_encoder", None)  # written only for models that have one
+    for key, kind in kinds.items():
         if key not in description or not isinstance(description[key], kind):
             raise ModelError(
                 f"{folder / DESCRIPTION_FILE} has {key} = {description.get(key)!r}, which no saved model has; "
                 "copy the folder again or train again"
             )
-    return Saved(description["name"], description["settings"], description["text_encoder"], weights, folder)
+    name, settings, text, speech = (description[key] for key in kinds)
+    return Saved(name, settings, text, speech, weights, folder)

@@ -14,8 +14,9 @@ from torch import nn
 from data_tools.batch import Batch
 from models.base import Model, ModelSettings
 from models.errors import ModelError
-from models.layers.frontends import FeatureFrontend, TowerFrontend
+from models.layers.frontends import EncoderFrontend, FeatureFrontend, TowerFrontend
 from models.layers.padded import Padded
+from models.layers.speech import SpeechEncoder
 from models.layers.text import TextEncoder
 from models.output import Output
 
@@ -34,7 +35,7 @@ class FusionConfig(ModelSettings):
     @property
     def reads_tokens(self) -> bool:
         """With extracted features the text is extracted too."""
-        return self.frontend == "towers" and "t" in self.modalities
+        return self.frontend != "features" and "t" in self.modalities
 
 
 class FusionModel(Model):
@@ -45,28 +46,41 @@ class FusionModel(Model):
     `pipeline flops` counts as such. A subclass makes it, and whatever it has before and after.
 
     text: the encoder; None exactly where the settings read no tokens.
+    speech: the speech encoder; None exactly where the settings have no waveform encoder.
     """
 
     config: FusionConfig
     fusion: nn.Module
 
-    def __init__(self, config: FusionConfig, text: TextEncoder | None) -> None:
+    def __init__(self, config: FusionConfig, text: TextEncoder | None, speech: SpeechEncoder | None = None) -> None:
         super().__init__()
         if (text is None) is config.reads_tokens:
             raise ModelError(
                 f"frontend is {config.frontend!r} and modalities {config.modalities!r}: "
                 f"a text encoder is {'not ' * (text is None)}given"
             )
+        if (speech is None) is not (config.waveform_encoder is None):
+            raise ModelError(
+                f"frontend is {config.frontend!r} and modalities {config.modalities!r}: "
+                f"a speech encoder is {'not ' * (speech is None)}given"
+            )
         self.config = config
         self.text = text
+        self.speech = speech
         dims = {"t": config.text_dim, "a": config.audio_dim, "v": config.vision_dim}
         named = {letter: dims[letter] for letter in "tav" if letter in config.modalities}
-        self.frontend: FeatureFrontend | TowerFrontend
-        if config.frontend == "features":
-            self.frontend = FeatureFrontend(named)
-        else:
-            self.frontend = TowerFrontend(config.modalities, text, config.tower_width)
+        self.frontend = self.make_frontend(named)
         self.sizes = {letter: self.frontend.sizes[letter] for letter in named}
+
+    def speech_encoder(self) -> SpeechEncoder | None:
+        """What reads the sound itself."""
+        return self.speech
+
+    def make_frontend(self, dims: dict[str, int]) -> FeatureFrontend | TowerFrontend | EncoderFrontend:
+        """What the setting `frontend` names. dims: features of a step, by letter, where they were extracted before."""
+        if self.config.frontend == "features":
+            return FeatureFrontend(dims)
+        return TowerFrontend(self.config.modalities, self.text, self.config.tower_width)
 
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:  # noqa: ARG002
         """keep_maps: fusion models choose no sites; nothing is kept.
@@ -78,14 +92,15 @@ class FusionModel(Model):
 
     def sequences(self, batch: Batch) -> dict[str, Padded]:
         """What the frontend makes of a batch, by modality letter; at least one real step in each."""
-        return {letter: _never_empty(sequence) for letter, sequence in self.frontend(batch).items()}
+        return {letter: never_empty(sequence) for letter, sequence in self.frontend(batch).items()}
 
     @abstractmethod
     def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
         """sequences: by modality letter; every utterance has at least one real step in each."""
 
 
-def _never_empty(sequence: Padded) -> Padded:
+def never_empty(sequence: Padded) -> Padded:
+    """The sequence with one real step, of zeros, in an utterance that has none."""
     first = torch.zeros_like(sequence.present)
     first[:, 0] = True
     return Padded(sequence.values, sequence.present | (first & ~sequence.present.any(1, keepdim=True)))

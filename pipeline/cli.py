@@ -1,10 +1,8 @@
 """The `pipeline` command: sub-command -> stage function. Parsing only; every stage can be called without it."""
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,6 +19,20 @@ from pipeline.config import (
     local_path,
     parse_assignments,
 )
+from pipeline.options import (
+    Config,
+    Data,
+    Executor,
+    Json,
+    Modalities,
+    Set,
+    TopP,
+    Workers,
+    flags_given,
+    model_config,
+    print_result,
+)
+from pipeline.pretrain_command import PRETRAIN_EXAMPLE, pretrain
 from pipeline.progress import Reporter
 
 app = typer.Typer(
@@ -32,21 +44,6 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
-Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core, of all machines.")]
-Executor = Annotated[
-    str | None,
-    typer.Option(
-        help="local; ray: the Ray cluster that runs here, or one of this machine alone; ray:HOST:PORT: that cluster. "
-        "Its machines must mount the release and the data folder under the same paths."
-    ),
-]
-Data = Annotated[Path, typer.Option(help="The data folder that `pipeline reorganize` made.", callback=local_path)]
-Set = Annotated[list[str] | None, typer.Option("--set", help="A setting by name, key=value; may be repeated.")]
-Config = Annotated[str | None, typer.Option(help="A file in configs/models, or a path to a YAML file.")]
-Modalities = Annotated[str | None, typer.Option(help="Letters of tav: text, audio, video.")]
-TopP = Annotated[float | None, typer.Option(help="Share of the attention that is kept, in (0, 1]; 1 keeps every site.")]
 
 
 def main() -> None:
@@ -75,18 +72,6 @@ def _fail(message: object, status: int) -> None:
     sys.exit(status)
 
 
-def _print(result: dict[str, Any], as_json: bool, for_people: Callable[[dict[str, Any]], str] | None = None) -> None:
-    if as_json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
-    elif for_people:
-        sys.stdout.write(for_people(result) + "\n")
-
-
-def _given(**flags: Any) -> dict[str, Any]:
-    """The flags that were really given: the others keep the value of the config file."""
-    return {name: value for name, value in flags.items() if value is not None}
-
-
 @app.command(epilog="Example: pipeline standin --dataset iemocap --out raw --utterances 240")
 def standin(
     dataset: Annotated[str, typer.Option(help="iemocap or mosei.")],
@@ -107,12 +92,12 @@ def standin(
     from data_tools.standin import write_standin
 
     reporter = Reporter()
-    options = _given(noise=noise) | {"workers": workers or available_cores()}
+    options = flags_given(noise=noise) | {"workers": workers or available_cores()}
     result = write_standin(dataset, out, utterances=utterances, seed=seed, track=reporter.track, **options)
     reporter.say(
         f"stand-in {dataset}: {utterances} utterances in {result['folder']}; no score on it means anything about people"
     )
-    _print(result, as_json)
+    print_result(result, as_json)
 
 
 @app.command(epilog="Example: pipeline check --dataset iemocap --root raw/IEMOCAP_full_release --split session:5")
@@ -134,9 +119,9 @@ def check(
     from pipeline.check_report import format_check
 
     values = load_config("datasets", dataset) | parse_assignments(settings or [])
-    values |= _given(root=root, out=out, split=split, seed=seed)
+    values |= flags_given(root=root, out=out, split=split, seed=seed)
     result = run(ReorganizeSettings.checked(values, f"--dataset {dataset} and flags"), samples)
-    _print(result, as_json, format_check)
+    print_result(result, as_json, format_check)
     if failed(result):
         raise typer.Exit(1)
 
@@ -159,9 +144,9 @@ def reorganize(
     from pipeline.reorganize import reorganize as run
 
     values = load_config("datasets", dataset) | parse_assignments(settings or [])
-    values |= _given(root=root, out=out, split=split, seed=seed, workers=workers, executor=executor)
+    values |= flags_given(root=root, out=out, split=split, seed=seed, workers=workers, executor=executor)
     checked = ReorganizeSettings.checked(values, f"--dataset {dataset} and flags")
-    _print(run(checked, Reporter()), as_json)
+    print_result(run(checked, Reporter()), as_json)
 
 
 @app.command(epilog="Example: pipeline preprocess --data data/iemocap --workers 2")
@@ -176,9 +161,9 @@ def preprocess(
     """Stage 2: a face for every sampled frame and log-mel for the sound, kept in data/<name>/store."""
     from pipeline.preprocess import preprocess as run
 
-    flags = _given(device=device, workers=workers, executor=executor)
+    flags = flags_given(device=device, workers=workers, executor=executor)
     values = {"data": data} | parse_assignments(settings or []) | flags
-    _print(run(PreprocessSettings.checked(values, "flags"), Reporter()), as_json)
+    print_result(run(PreprocessSettings.checked(values, "flags"), Reporter()), as_json)
 
 
 @app.command(epilog="Example: pipeline extract --data data/iemocap")
@@ -198,8 +183,8 @@ def extract(
     from pipeline.recipe import ExtractSettings
 
     values = load_config("features", recipe or features) | parse_assignments(settings or [])
-    values |= _given(data=data, features=features, workers=workers, executor=executor)
-    _print(run(ExtractSettings.checked(values, f"--features {features} and flags"), Reporter()), as_json)
+    values |= flags_given(data=data, features=features, workers=workers, executor=executor)
+    print_result(run(ExtractSettings.checked(values, f"--features {features} and flags"), Reporter()), as_json)
 
 
 @app.command(epilog="Example: pipeline train --model mesm --top-p 0.5 --data data/iemocap --out runs/first")
@@ -219,28 +204,13 @@ def train(
     """Stage 3: train a model; the best epoch on the validation split is kept."""
     from pipeline.train import train as run
 
-    train_values, model_values = _model_config(model, config, settings, top_p=top_p, modalities=modalities)
-    train_values |= _given(data=data, out=out, device=device, seed=seed)
+    train_values, model_values = model_config(model, config, settings, top_p=top_p, modalities=modalities)
+    train_values |= flags_given(data=data, out=out, device=device, seed=seed)
     origin = f"--{'config ' + config if config else 'model ' + str(model)} and flags"
-    _print(run(TrainSettings.checked(train_values, origin), model_values, Reporter(), resume=resume), as_json)
+    print_result(run(TrainSettings.checked(train_values, origin), model_values, Reporter(), resume=resume), as_json)
 
 
-def _model_config(
-    model: str | None, config: str | None, assignments: list[str] | None, **flags: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """(training settings, model settings) of a config file, with `--set` and the model's flags laid over them."""
-    if (model is None) == (config is None):
-        raise ConfigError("give either --model NAME or --config NAME, for example --model mesm")
-    values = load_config("models", config or model or "")
-    if unknown := set(values) - {"train", "model"}:
-        raise ConfigError(f"config {config or model!r} has unknown sections {sorted(unknown)}; known: model, train")
-    train_values, model_values = values.get("train") or {}, values.get("model") or {}
-    if not isinstance(train_values, dict) or not isinstance(model_values, dict) or "name" not in model_values:
-        raise ConfigError(f"config {config or model!r}: expected mappings `model`, with a name, and `train`")
-    for key, value in parse_assignments(assignments or []).items():
-        section = train_values if key in TrainSettings.model_fields else model_values
-        section[key] = value
-    return train_values, model_values | _given(**flags)
+app.command(epilog=PRETRAIN_EXAMPLE)(pretrain)
 
 
 @app.command(epilog="Example: pipeline evaluate --run runs/first --split test")
@@ -254,8 +224,8 @@ def evaluate(
     """Stage 4: scores of a run on a split, each with its definition, count and the majority baseline."""
     from pipeline.evaluate import evaluate as evaluate_run
 
-    values = {"run": run, "split": split, "device": device} | _given(data=data)
-    _print(evaluate_run(EvaluateSettings.checked(values, "flags"), Reporter()), as_json)
+    values = {"run": run, "split": split, "device": device} | flags_given(data=data)
+    print_result(evaluate_run(EvaluateSettings.checked(values, "flags"), Reporter()), as_json)
 
 
 @app.command(epilog="Example: pipeline robustness --run runs/first --protocol random --rates 0.1,0.2,0.3,0.4,0.5")
@@ -277,8 +247,8 @@ def robustness(
     from pipeline.robustness import robustness as damage_and_score
 
     values = {"run": run, "protocol": protocol, "split": split, "device": device, "seeds": seeds.split(",")}
-    values |= _given(data=data, rates=rates and rates.split(","))
-    _print(damage_and_score(RobustnessSettings.checked(values, "flags"), Reporter()), as_json)
+    values |= flags_given(data=data, rates=rates and rates.split(","))
+    print_result(damage_and_score(RobustnessSettings.checked(values, "flags"), Reporter()), as_json)
 
 
 @app.command(epilog='Example: pipeline predict --run runs/first film.mp4 --transcript "I am so glad you came."')
@@ -294,7 +264,7 @@ def predict(
     from pipeline.predict import predict as predict_files
 
     result = predict_files(run, files, transcript, device, Reporter())
-    _print(result, as_json, format_predictions)
+    print_result(result, as_json, format_predictions)
     if failed(result):
         raise typer.Exit(1)
 
@@ -305,7 +275,7 @@ def stats(data: Data = Path("data/iemocap"), as_json: Json = False) -> None:
     from pipeline.stats import format_stats
     from pipeline.stats import stats as count
 
-    _print(count(data), as_json, format_stats)
+    print_result(count(data), as_json, format_stats)
 
 
 @app.command(
@@ -324,7 +294,7 @@ def inspect(
     from pipeline.inspection import format_inspection
     from pipeline.inspection import inspect as write
 
-    _print(write(data, ids or [], out, count, seed, Reporter()), as_json, format_inspection)
+    print_result(write(data, ids or [], out, count, seed, Reporter()), as_json, format_inspection)
 
 
 @app.command(epilog="Example: pipeline flops --model mesm --top-p 0.5")
@@ -346,13 +316,13 @@ def flops(
     if run is not None:
         if any(value is not None for value in (model, config, top_p, modalities, settings)):
             raise ConfigError("--run says which model it is: leave the other flags out")
-        _print(flops_of_run(run), as_json, format_flops)
+        print_result(flops_of_run(run), as_json, format_flops)
         return
 
     if unused := set(parse_assignments(settings or [])) & set(TrainSettings.model_fields):
         raise ConfigError(f"--set {', '.join(sorted(unused))}: a setting of training, which changes no count here")
-    _, model_values = _model_config(model, config, settings, top_p=top_p, modalities=modalities)
-    _print(count(model_values.pop("name"), model_values), as_json, format_flops)
+    _, model_values = model_config(model, config, settings, top_p=top_p, modalities=modalities)
+    print_result(count(model_values.pop("name"), model_values), as_json, format_flops)
 
 
 @app.command(epilog="Example: pipeline bench --out docs/benchmarks")
@@ -365,7 +335,7 @@ def bench(
     """Speed of the models side by side: FE2E and MESM. Takes about 12 minutes."""
     from pipeline.bench import bench as run
 
-    _print(run(out, Reporter()), as_json)
+    print_result(run(out, Reporter()), as_json)
 
 
 @app.command("bench-data", epilog="Example: pipeline bench-data --out docs/benchmarks")
@@ -378,7 +348,7 @@ def bench_data(
     from pipeline.bench_data import bench_data as run
     from pipeline.bench_data_table import as_markdown
 
-    _print(run(out, Reporter(), seconds), as_json, lambda result: as_markdown(result["rows"]))
+    print_result(run(out, Reporter(), seconds), as_json, lambda result: as_markdown(result["rows"]))
 
 
 @app.command(epilog="Example: pipeline demo --out demo")
@@ -392,7 +362,7 @@ def demo(
     """Stages 1 to 4 on a stand-in IEMOCAP, FE2E and MESM side by side, in one page."""
     from pipeline.demo import demo as run
 
-    _print(run(out, Reporter(), workers), as_json)
+    print_result(run(out, Reporter(), workers), as_json)
 
 
 if __name__ == "__main__":

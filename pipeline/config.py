@@ -173,6 +173,9 @@ class TrainSettings(Settings):
     features: str | None = Field(
         None, description="extracted features for a model that reads them; None: `default`, or what was imported"
     )
+    init: LocalPath | None = Field(
+        None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"
+    )
     standardise: bool = Field(True, description="features less the mean of train, over its deviation")
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")

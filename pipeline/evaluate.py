@@ -100,7 +100,10 @@ def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
     """
     use = run.facts().features
     dataset = load_split(data, split, None if use is None else use.name)
-    dataset = with_label(dataset, named(run.read_settings()[0].task, dataset.emotions))
+    settings, model_settings = run.read_settings()
+    config = models.config_of(model_settings["name"], {k: v for k, v in model_settings.items() if k != "name"})
+    dataset.waveforms = config.waveform_encoder is not None
+    dataset = with_label(dataset, named(settings.task, dataset.emotions))
     if use is not None:
         use.apply(dataset)
     trained_on = run.learned_from()["train"]

@@ -11,7 +11,7 @@ from models.fe2e import FE2EConfig
 from models.fusion import FusionModel
 from pipeline.config import ConfigError
 from pipeline.flops_fusion import flops_fusion, format_fusion
-from pipeline.noise import feature_batch, random_batch
+from pipeline.noise import feature_batch, random_batch, with_waveform
 from pipeline.rundir import RunDir
 
 # A mean utterance of IEMOCAP: 4.5 s at two faces a second and 400 ms a chunk, and its words as tokens.
@@ -58,6 +58,9 @@ def flops(
         described = _described(faces, chunks, tokens, {}, "", trained is not None)
         if model.config.frontend == "features":
             batch, described = feature_batch(model.config, seed)
+        elif model.config.waveform_encoder is not None:
+            batch = with_waveform(batch, MEAN_UTTERANCE_S, seed)
+            described = f"one utterance of {MEAN_UTTERANCE_S} s of sound and {tokens} tokens"
         return flops_fusion(model, name, batch, described)
     with torch.no_grad():
         computed = {key: float(value) for key, value in model(batch).computed.items()}

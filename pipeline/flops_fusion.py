@@ -28,8 +28,8 @@ def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) ->
     counts = {part: sum(found.values()) / 2 for part, found in counter.get_flop_counts().items()}
     parts = {part: _of_part(counts, f"{type(model).__name__}.{part}") for part, _ in model.named_children()}
     total = counts["Global"]
-    if "text" in parts:
-        parts["frontend"] -= parts["text"]  # which calls the encoder
+    for encoder in {"text", "speech"} & set(parts):
+        parts["frontend"] -= parts[encoder]  # which calls it
     # What a model multiplies outside its parts.
     parts["other"] = total - sum(parts.values())
     return {

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol, TypeVar
@@ -14,7 +14,7 @@ from data_tools.batch import Batch
 from data_tools.errors import DataError
 from models.output import Output
 from pipeline.engine import Engine
-from pipeline.losses import Loss, Objective
+from pipeline.losses import Loss
 from pipeline.progress import Reporter
 
 T = TypeVar("T")
@@ -67,7 +67,7 @@ class Pass:
 def run_epoch(
     engine: Engine,
     batches: Batches,
-    objective: Objective,
+    objective: Callable[[Output, Batch], Loss],
     reporter: Reporter,
     label: str,
     update: Update | None = None,

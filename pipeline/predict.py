@@ -8,12 +8,14 @@ from typing import Any
 import torch
 
 import models
+from data_tools.batch import WAVEFORM
 from data_tools.dataset import collate, to_sample
 from data_tools.errors import DataError
 from data_tools.faces import FaceDetector
 from data_tools.media import probe
 from data_tools.store import Features
 from data_tools.transcript import spoken_words
+from data_tools.waveform import waveform
 from pipeline.config import ConfigError, FaceSettings, MelSettings
 from pipeline.engine import start_fabric
 from pipeline.evaluate import task_of_run
@@ -77,6 +79,8 @@ def predict(
         if not text.strip():
             absent.append("no words: no transcript was given")
         sample = to_sample(features, str(path), text, torch.zeros(len(task.emotions)))
+        if model.config.waveform_encoder is not None:
+            sample = replace(sample, features={WAVEFORM: waveform(path if len(features.logmel) else None)})
         with torch.inference_mode():
             logits = model(collate([sample], tokenize).to(place)).logits[0].float().cpu()
         answers.append(Prediction(str(path), *task.answer(logits, thresholds), absent))

@@ -43,13 +43,14 @@ def train(
         TrainingError: the loss is not finite.
     """
     # Before any data is read: a misspelt setting should not cost minutes.
-    models.config_of(str(model_settings["name"]), {k: v for k, v in model_settings.items() if k != "name"})
+    config = models.config_of(str(model_settings["name"]), {k: v for k, v in model_settings.items() if k != "name"})
     # As it is on this machine, so that the run folder says what was used and a resumed run goes on in it.
     precision = resolved_precision(settings.precision, settings.device)
     settings = settings.model_copy(update={"precision": precision})
     fabric = start_fabric(settings.device, settings.precision)
     settings = settings.model_copy(update={"features": wanted_features(settings, model_settings)})
     train_split, valid_split = (load_split(settings.data, split, settings.features) for split in ("train", "valid"))
+    train_split.waveforms = valid_split.waveforms = config.waveform_encoder is not None
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
     model_settings = with_sizes(model_settings, train_split)
     if settings.features is not None and settings.standardise:
@@ -60,6 +61,8 @@ def train(
     run = _run_folder(settings, model_settings, resume)
     seed_everything(settings.seed)
     model = models.build(**{**model_settings, "outputs": task.outputs})
+    if settings.init is not None and not run.state.is_file():
+        models.start_from(model, settings.init)
     optimizer = build_optimizer(model, model.text_parameters(), settings)
     with folder_lock(run.path):
         _start(run, settings, model_settings, facts, train_split, valid_split)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor, nn
 
-from data_tools.batch import Batch
+from data_tools.batch import WAVEFORM, Batch
 from models.errors import ModelError
 from models.layers.padded import Padded, pad
+from models.layers.speech import SpeechEncoder
 from models.layers.text import TextEncoder
 from models.layers.tower import Tower
 from models.layers.vgg import DenseStage
@@ -73,8 +74,7 @@ class TowerFrontend(nn.Module):
         """One step a token, a chunk and a face."""
         sequences = {}
         if self._states is not None:
-            states, _ = self._states(batch.tokens, batch.token_mask)
-            sequences["t"] = Padded(states * batch.token_mask.unsqueeze(2), batch.token_mask)
+            sequences["t"] = token_states(self._states, batch)
         images = {"a": (batch.chunks, batch.chunk_counts), "v": (batch.faces, batch.face_counts)}
         for letter, (name, *_) in IMAGES.items():
             if letter in self.sizes:
@@ -94,3 +94,39 @@ class TowerFrontend(nn.Module):
 
 def _pad_mask(mask: Tensor, counts: Tensor) -> Tensor:
     return pad(mask.unsqueeze(1), counts).values.squeeze(2)
+
+
+class EncoderFrontend(nn.Module):
+    """The waveform through a pretrained speech encoder, tokens through the text encoder.
+
+    text, speech: kept by the model itself; None where the modality isn't wanted.
+    """
+
+    def __init__(self, text: TextEncoder | None, speech: SpeechEncoder | None) -> None:
+        super().__init__()
+        encoders = {"t": text, "a": speech}
+        self.sizes = {letter: encoder.size for letter, encoder in encoders.items() if encoder is not None}
+        # Bound methods, so that the encoders are no parts of this module too.
+        self._text: Callable[..., tuple[Tensor, float]] | None = None if text is None else text.states
+        self._speech: Callable[..., Padded] | None = None if speech is None else speech.forward
+
+    def forward(self, batch: Batch) -> dict[str, Padded]:
+        """One step a token, and every 20 ms of sound. Raises ModelError where the batch has no waveforms."""
+        sequences = {}
+        if self._text is not None:
+            sequences["t"] = token_states(self._text, batch)
+        if self._speech is not None:
+            if WAVEFORM not in batch.features:
+                raise ModelError(
+                    "frontend is 'encoders', which reads the sound itself, but these samples have no waveforms; open "
+                    "them with UtteranceDataset(waveforms=True)"
+                )
+            packed = batch.features[WAVEFORM]
+            sequences["a"] = self._speech(packed.values, packed.counts)
+        return sequences
+
+
+def token_states(encode: Callable[..., tuple[Tensor, float]], batch: Batch) -> Padded:
+    """The batch's tokens as a sequence of what `encode`, a text encoder's `states`, makes of them."""
+    states, _ = encode(batch.tokens, batch.token_mask)
+    return Padded(states * batch.token_mask.unsqueeze(2), batch.token_mask)

@@ -23,6 +23,10 @@ class Tokenizer(Protocol):
         """The id of a token that is not known. Raises ModelError where the tokenizer has none."""
 
     @property
+    def hidden(self) -> int:
+        """The id of the token that hides another one in pretraining. Raises ModelError where the tokenizer has none."""
+
+    @property
     def special(self) -> frozenset[int]:
         """Ids that stand for no word: start, end, padding and the like."""
 
@@ -53,6 +57,16 @@ class PretrainedTokenizer:
         return int(self.tokenizer.unk_token_id)
 
     @property
+    def hidden(self) -> int:
+        """See Tokenizer."""
+        if self.tokenizer.mask_token_id is None:
+            raise ModelError(
+                f"the tokenizer {self.tokenizer.name_or_path!r} has no mask token, which pretraining needs; take a "
+                "text_encoder that was pretrained as a masked language model, such as roberta-large"
+            )
+        return int(self.tokenizer.mask_token_id)
+
+    @property
     def special(self) -> frozenset[int]:
         """See Tokenizer."""
         return frozenset(self.tokenizer.all_special_ids)
@@ -75,7 +89,7 @@ class HashTokenizer:
     """Lower-case words and marks, each numbered by its hash: the same on every machine, no vocabulary to learn."""
 
     # Every word has a number; that of the padding stands at no place that is read.
-    unknown = _PAD
+    unknown = hidden = _PAD
     special = frozenset({_PAD, _START, _END})
 
     def __init__(self, vocabulary: int, max_tokens: int) -> None:

@@ -187,6 +187,18 @@ def extract(
     print_result(run(ExtractSettings.checked(values, f"--features {features} and flags"), Reporter()), as_json)
 
 
+@app.command("import-features", epilog="Example: pipeline import-features unaligned_50.pkl --out data/mosi-mmsa")
+def import_features(
+    file: Annotated[Path, typer.Argument(help="A pickle with train, valid and test, as MMSA has them.")],
+    out: Annotated[Path, typer.Option(help="The data folder to write.", callback=local_path)],
+    as_json: Json = False,
+) -> None:
+    """A data folder of somebody else's extracted features; nothing in the pickle is run."""
+    from pipeline.import_features import import_features as run
+
+    _print(run(file, out, Reporter()), as_json)
+
+
 @app.command(epilog="Example: pipeline train --model mesm --top-p 0.5 --data data/iemocap --out runs/first")
 def train(
     model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,

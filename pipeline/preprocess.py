@@ -20,6 +20,7 @@ from data_tools.manifest import (
     STORE_FILE,
     STORE_FOLDER,
     Reject,
+    has_media,
     read_manifest,
     read_rejects,
     write_no_face_shares,
@@ -72,6 +73,8 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     if on_gpu and settings.executor == LOCAL and not torch.cuda.is_available():
         raise ConfigError("device is 'cuda', but torch sees no CUDA device; use --device cpu")
     table = read_manifest(settings.data)
+    if not has_media(table):
+        raise DataError(f"{settings.data} has no clips, only imported features: there is nothing to preprocess")
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute()})
     tasks = [

@@ -47,7 +47,7 @@ class Release:
         source, where: the file that names it, and the place in it ("line 12"), for the reject.
         """
         place = f"{where}: " if where else ""
-        problem = _unsafe_id(utterance.utterance_id) or _unsafe_id(utterance.dialogue_id)
+        problem = unsafe_id(utterance.utterance_id) or unsafe_id(utterance.dialogue_id)
         sources = (utterance.source_video, utterance.source_audio)
         outside = next((name for name in sources if not _is_inside(name)), None)
         if problem:
@@ -68,7 +68,7 @@ class Release:
         return path.relative_to(self.root).as_posix()
 
 
-def _unsafe_id(name: str) -> str:
+def unsafe_id(name: str) -> str:
     """Why `name` cannot be the name of a file; empty where it can. Ids become file names as they are."""
     if printable(name) != name or not name.isprintable():
         return f"the id {printable(name)!r} holds characters that cannot be shown: no file may be called that"

@@ -196,7 +196,7 @@ def import_features(
     """A data folder of somebody else's extracted features; nothing in the pickle is run."""
     from pipeline.import_features import import_features as run
 
-    _print(run(file, out, Reporter()), as_json)
+    print_result(run(file, out, Reporter()), as_json)
 
 
 @app.command(epilog="Example: pipeline train --model mesm --top-p 0.5 --data data/iemocap --out runs/first")
@@ -261,6 +261,33 @@ def robustness(
     values = {"run": run, "protocol": protocol, "split": split, "device": device, "seeds": seeds.split(",")}
     values |= flags_given(data=data, rates=rates and rates.split(","))
     print_result(damage_and_score(RobustnessSettings.checked(values, "flags"), Reporter()), as_json)
+
+
+@app.command(epilog="Example: pipeline compare --data data/iemocap --models mesm,fe2e,mult --seeds 3")
+def compare(
+    models: Annotated[str, typer.Option(help="Names of models with commas, or all.")],
+    data: Data = Path("data/iemocap"),
+    seeds: Annotated[int, typer.Option(help="Runs of each model, each with a seed of its own.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="The folder of runs and tables, by default runs/compare-...")] = None,
+    modalities: Modalities = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    settings: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train and score models side by side on one split: one table with mean and spread, sizes and times, and a page.
+
+    Started again it goes on. `--set` holds for every model that has the setting.
+    """
+    from pipeline.compare import compare as run
+    from pipeline.compare_page import as_markdown
+    from pipeline.compare_plan import CompareSettings
+
+    values = parse_assignments(settings or []) | flags_given(modalities=modalities, device=device)
+    given = {"data": data, "models": models.split(","), "seeds": seeds, "values": values} | flags_given(out=out)
+    result = run(CompareSettings.checked(given, "flags"), Reporter())
+    print_result(result, as_json, as_markdown)
+    if result["failed"]:
+        raise typer.Exit(1)
 
 
 @app.command(epilog='Example: pipeline predict --run runs/first film.mp4 --transcript "I am so glad you came."')

@@ -10,6 +10,7 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.features import IMPORTED, FeatureScale
 from data_tools.manifest import has_media, read_manifest
+from models.base import ModelSettings
 from pipeline.config import ConfigError, TrainSettings
 
 _SIZE_SETTINGS = {"t": "text_dim", "a": "audio_dim", "v": "vision_dim"}
@@ -59,7 +60,7 @@ def wanted_features(settings: TrainSettings, model_settings: Mapping[str, Any]) 
         DataError: no manifest.
     """
     config = models.config_of(model_settings["name"], {k: v for k, v in model_settings.items() if k != "name"})
-    if getattr(config, "frontend", None) == "features":
+    if reads_features(config):
         return settings.features or default_features(settings.data)
     if settings.features is not None:
         other = ", or add --set frontend=features" if hasattr(config, "frontend") else ""
@@ -68,6 +69,11 @@ def wanted_features(settings: TrainSettings, model_settings: Mapping[str, Any]) 
             f"leave features out{other}"
         )
     return None
+
+
+def reads_features(config: ModelSettings) -> bool:
+    """Whether a model of these settings reads extracted features."""
+    return getattr(config, "frontend", None) == "features"
 
 
 def default_features(data: Path) -> str:

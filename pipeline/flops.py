@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 import models
+from data_tools.batch import Batch
 from models.base import Model
 from models.fe2e import FE2EConfig
 from models.fusion import FusionModel
@@ -117,6 +118,15 @@ def flops_of_run(run_dir: Path) -> dict[str, Any]:
         "share_of_sites": {key: float(value) for key, value in last.items() if ".share." in key},
     }
     return flops(name, {}, trained=model) | {"run": counted}
+
+
+def multiply_adds(model: Model, batch: Batch) -> float:
+    """Those of one forward pass over `batch`, pretrained encoders that the model has included."""
+    if isinstance(model, FusionModel):
+        return float(flops_fusion(model, "", batch, "")["utterance"]["total"])
+    with torch.no_grad():
+        computed = model.eval()(batch).computed
+    return sum(float(computed[f"{part}.macs"]) for part in ("face", "mel", "text") if f"{part}.macs" in computed)
 
 
 def _described(faces: int, chunks: int, tokens: int, shares: dict[str, float], backend: str, trained: bool) -> str:

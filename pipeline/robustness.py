@@ -7,7 +7,6 @@ chosen on undamaged valid.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from statistics import fmean, pstdev
 from typing import Any
 
 from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
@@ -20,6 +19,7 @@ from pipeline.evaluate import BestModel, load_fitting, task_of_run
 from pipeline.facts import dataset_name, notice_of, read_json
 from pipeline.figures import missing_png
 from pipeline.metrics.areas import DEFINITIONS, FIRST_RATE, named_auilcs
+from pipeline.metrics.seeds import SPREAD, mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
 
@@ -33,7 +33,6 @@ PROTOCOLS = {
     "tokens become the unknown token with the same probability",
 }
 DROP = "(undamaged - damaged) / |undamaged|, as UCRN; below 0 where a larger value is a worse one, such as a loss"
-SPREAD = "population standard deviation over the seeds"
 
 
 def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, Any]:
@@ -125,11 +124,8 @@ def _summed(condition: _Condition, by_seed: Mapping[str, Scores], undamaged: Sco
     spread: Scores = {}
     drop: Scores = {}
     for name, before in undamaged.items():
-        values = [scores[name] for scores in by_seed.values()]
-        known = [value for value in values if value is not None]
-        defined = len(known) == len(values)
-        mean[name] = after = fmean(known) if defined else None
-        spread[name] = pstdev(known) if defined else None
+        after, spread[name] = mean_and_spread([scores[name] for scores in by_seed.values()])
+        mean[name] = after
         drop[name] = None if before is None or after is None or before == 0 else (before - after) / abs(before)
     seeds = {seed: scores for seed, scores in by_seed.items() if seed}
     return {

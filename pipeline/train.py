@@ -1,6 +1,7 @@
 """Stage 3: manifest + store + settings -> run directory."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 from typing import Any
@@ -42,17 +43,10 @@ def train(
         DataError: data is missing, without train or valid, or other than when the run was started; a full disk.
         TrainingError: the loss is not finite.
     """
-    # Before any data is read: a misspelt setting should not cost minutes.
-    config = models.config_of(str(model_settings["name"]), {k: v for k, v in model_settings.items() if k != "name"})
-    # As it is on this machine, so that the run folder says what was used and a resumed run goes on in it.
-    precision = resolved_precision(settings.precision, settings.device)
-    settings = settings.model_copy(update={"precision": precision})
+    prepared = prepare(settings, model_settings)
+    settings, model_settings = prepared.settings, prepared.model_settings
+    train_split, valid_split = prepared.train_split, prepared.valid_split
     fabric = start_fabric(settings.device, settings.precision)
-    settings = settings.model_copy(update={"features": wanted_features(settings, model_settings)})
-    train_split, valid_split = (load_split(settings.data, split, settings.features) for split in ("train", "valid"))
-    train_split.waveforms = valid_split.waveforms = config.waveform_encoder is not None
-    settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
-    model_settings = with_sizes(model_settings, train_split)
     if settings.features is not None and settings.standardise:
         train_split.scale = valid_split.scale = train_split.fit_scale()
     facts = DataFacts.of(settings.data, train_split, valid_split)
@@ -78,6 +72,34 @@ def train(
             raise
         scores = _finish(run, task, valid_split, reporter)
         return _summary(run, settings, model_settings, model, progress, scores, facts)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A training that can begin: settings as they are used, and the utterances that have the label of the task."""
+
+    settings: TrainSettings
+    model_settings: dict[str, Any]
+    train_split: UtteranceDataset
+    valid_split: UtteranceDataset
+
+
+def prepare(settings: TrainSettings, model_settings: Mapping[str, Any]) -> Prepared:
+    """Fill in all that is left to the data and the machine. Reads the tables alone, no media.
+
+    Raises:
+        ConfigError, ModelError, DataError: as `train`.
+    """
+    # Before any data is read: a misspelt setting should not cost minutes.
+    config = models.config_of(str(model_settings["name"]), {k: v for k, v in model_settings.items() if k != "name"})
+    # As it is on this machine, so that the run folder says what was used and a resumed run goes on in it.
+    precision = resolved_precision(settings.precision, settings.device)
+    features = wanted_features(settings, model_settings)
+    settings = settings.model_copy(update={"precision": precision, "features": features})
+    train_split, valid_split = (load_split(settings.data, split, features) for split in ("train", "valid"))
+    train_split.waveforms = valid_split.waveforms = config.waveform_encoder is not None
+    settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
+    return Prepared(settings, with_sizes(model_settings, train_split), train_split, valid_split)
 
 
 def _for_task(

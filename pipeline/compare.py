@@ -218,13 +218,13 @@ def _batch_of(run: RunDir, data: Path, chosen: str, model: Model) -> Batch:
 
 
 def _input(model: Model, facts: DataFacts) -> str:
-    """What the model reads, in words, by modality."""
+    """Its frontend and what that reads, in words, by modality."""
     letters = [letter for letter in "tav" if letter in model.config.modalities]
     if facts.features is not None:
         sizes = ", ".join(f"{letter} {facts.features.sizes[letter]}" for letter in letters)
         return f"features {facts.features.name} ({sizes})"
     read = _READ | ({"a": "sound"} if model.config.waveform_encoder is not None else {})
-    return ", ".join(read[letter] for letter in letters)
+    return f"{getattr(model.config, 'frontend', 'end to end')}: " + ", ".join(read[letter] for letter in letters)
 
 
 def _steps(model: Model, batch: Batch) -> dict[str, int]:

@@ -124,7 +124,8 @@ def _settings(name: str, asked: CompareSettings, standin: Mapping[str, Any]) -> 
     fields = models.REGISTRY[name][0].model_fields
     given = {key: value for key, value in asked.values.items() if key in TrainSettings.model_fields}
     own = {key: value for key, value in asked.values.items() if key not in given and key in fields}
-    model = {**config["model"], **standin.get("models", {}).get(name, {}), **own}
+    shared = {key: value for key, value in standin.get("model", {}).items() if key in fields}
+    model = {**config["model"], **shared, **standin.get("models", {}).get(name, {}), **own}
     model.pop("name")
     return {**(config.get("train") or {}), **standin.get("train", {}), **given, "data": asked.data}, model
 

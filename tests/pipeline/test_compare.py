@@ -152,7 +152,7 @@ def test_missing_features_are_extracted_and_it_is_said(compared, corpus):
     assert (corpus / "features" / "mel" / "features.json").is_file()
     assert any("no extracted features 'mel'" in line and line.endswith("doing that now") for line in lines)
     end_to_end, of_features = result["models"]
-    assert (end_to_end["features"], end_to_end["input"]) == (None, "words, mel chunks, faces")
+    assert (end_to_end["features"], end_to_end["input"]) == (None, "end to end: words, mel chunks, faces")
     assert (of_features["features"]["name"], of_features["features"]["audio"]) == ("mel", "mel")
     assert of_features["input"] == "features mel (t 384, a 256, v 142)"
 
@@ -310,6 +310,8 @@ def test_stand_ins_have_a_budget_and_real_data_the_models_own(tmp_path, toy_corp
     assert standin.prepared.settings.epochs == budget["train"]["epochs"]
     assert standin.prepared.settings.learning_rate == budget["train"]["learning_rate"]
     assert standin.prepared.model_settings["width"] == budget["models"]["fe2e"]["width"]
+    (of_towers,) = planned(toy_corpus, "mult", frontend="towers").planned
+    assert of_towers.prepared.model_settings["tower_width"] == budget["model"]["tower_width"]
     data = corpus_writer(tmp_path / "real", {"train": 4, "valid": 3, "test": 3}, standin=False)
     (real,) = planned(data, "fe2e").planned
     own = yaml.safe_load((configs_dir() / "models" / "fe2e.yaml").read_text())
@@ -394,4 +396,4 @@ def test_the_command_line_trains_and_prints_the_table(tmp_path, corpus, compared
     assert not stopped.value.code
     out = capsys.readouterr().out
     assert out.strip() == (tmp_path / "out" / "compare.md").read_text().strip()
-    assert "| fe2e | mel chunks | a 2 |" in out
+    assert "| fe2e | end to end: mel chunks | a 2 |" in out

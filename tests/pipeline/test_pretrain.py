@@ -45,8 +45,8 @@ def settings(data, out, **values):
     return TrainSettings(data=data, out=out, **{**plain, **values})
 
 
-def stage(name, data, out, resume=False, own=SMALL, **values):
-    return pretrain(settings(data, out, **values), PretrainSettings(stage=name, **own), MODEL, Reporter(), resume)
+def stage(name, data, out, resume=False, own=SMALL, model=MODEL, **values):
+    return pretrain(settings(data, out, **values), PretrainSettings(stage=name, **own), model, Reporter(), resume)
 
 
 @pytest.fixture(scope="module")
@@ -99,17 +99,20 @@ def test_the_loss_falls_and_the_run_folder_says_what_was_done(mlm):
 
 def test_the_three_stages_chain(spoken_corpus, mlm, tmp_path):
     first, _ = mlm
-    second = stage("tapt", spoken_corpus, tmp_path / "tapt", init=first)
+    still = {"learning_rate": 1e-12, "batch_size": 8, "model": MODEL | {"dropout": 0.0}}
+    second = stage("tapt", spoken_corpus, tmp_path / "tapt", init=first, **still)
     assert second["stage"] == "tapt"
-    before, after = load_file(first / HEADS_FILE), load_file(tmp_path / "tapt" / HEADS_FILE)
-    assert torch.equal(before["codewords.centres"], after["codewords.centres"])
-    rows = TrainLog.read(tmp_path / "tapt" / "log.csv")
-    anew = TrainLog.read(first / "log.csv")
-    assert float(rows[0]["train_loss"]) < float(anew[0]["train_loss"])  # it goes on and does not start anew
+    for file in ("model.safetensors", HEADS_FILE):  # it goes on and does not start anew
+        before, after = load_file(first / file), load_file(tmp_path / "tapt" / file)
+        torch.testing.assert_close(after, before, rtol=1e-4, atol=1e-6)
+    # The weights stand still, so what differs is what was hidden: drawn anew to learn from, the same to compare by.
+    one, two = TrainLog.read(tmp_path / "tapt" / "log.csv")
+    assert abs(float(one["train_loss"]) - float(two["train_loss"])) > 1e-2
+    assert float(one["valid_loss"]) == pytest.approx(float(two["valid_loss"]), rel=1e-5)
 
     tuning = {"loss_weights": {"orthogonality": 10}, "init": tmp_path / "tapt"}
-    one = settings(spoken_corpus, tmp_path / "run", epochs=1, learning_rate=1e-12, **tuning)
-    train(one, MODEL | {"frontend": "encoders"}, Reporter())
+    tuned_once = settings(spoken_corpus, tmp_path / "run", epochs=1, learning_rate=1e-12, **tuning)
+    train(tuned_once, MODEL | {"frontend": "encoders"}, Reporter())
     tuned, pretrained = models.load(tmp_path / "run"), models.load(tmp_path / "tapt")
     assert tuned.head.out_features == 3
     for name, value in pretrained.fusion.state_dict().items():

@@ -20,8 +20,10 @@ from pipeline.config import ConfigError, FaceSettings, MelSettings
 from pipeline.engine import start_fabric
 from pipeline.evaluate import task_of_run
 from pipeline.features import extract_features
+from pipeline.fresh_features import FreshFeatures
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
+from pipeline.sequences import Source
 
 DEVICES = ("auto", "cpu", "cuda")
 
@@ -52,7 +54,8 @@ def predict(
     an `error`.
 
     Raises:
-        ConfigError: a transcript for several files, no such run, or CUDA asked for where there is none.
+        ConfigError: a transcript for several files, no such run, one whose features cannot be made of a file alone, or
+            CUDA asked for where there is none.
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
@@ -60,7 +63,9 @@ def predict(
         raise ConfigError(f"device is {device!r}; known: {', '.join(DEVICES)}")
     place = start_fabric(device).device.type
     run_dir = RunDir.existing(run)
-    thresholds, preprocessing = run_dir.read_thresholds(), run_dir.read_preprocessing()
+    thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
+    fresh = None if use is None else FreshFeatures(use)
+    preprocessing = run_dir.read_preprocessing()
     faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
     mel_settings = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
     task = task_of_run(run_dir)
@@ -81,6 +86,9 @@ def predict(
         sample = to_sample(features, str(path), text, torch.zeros(len(task.emotions)))
         if model.config.waveform_encoder is not None:
             sample = replace(sample, features={WAVEFORM: waveform(path if len(features.logmel) else None)})
+        if fresh is not None:
+            source = Source(path if len(features.logmel) else None, text, features, faces.sample_every_ms)
+            sample = replace(sample, features=fresh.make(source))
         with torch.inference_mode():
             logits = model(collate([sample], tokenize).to(place)).logits[0].float().cpu()
         answers.append(Prediction(str(path), *task.answer(logits, thresholds), absent))

@@ -12,6 +12,7 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import write_video, write_wav
 from data_tools.standin import write_standin
+from data_tools.store import DialogueStore, store_path
 from pipeline.config import (
     ConfigError,
     EvaluateSettings,
@@ -21,12 +22,17 @@ from pipeline.config import (
     load_config,
 )
 from pipeline.evaluate import evaluate
+from pipeline.extract import extract
 from pipeline.flops import flops_of_run
+from pipeline.fresh_features import FreshFeatures
 from pipeline.predict import failed, format_predictions, predict, read_transcript
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
+from pipeline.recipe import ExtractSettings
 from pipeline.reorganize import reorganize
 from pipeline.report import Run, write_report
+from pipeline.rundir import RunDir
+from pipeline.sequences import Source
 from pipeline.stats import stats
 from pipeline.train import train
 
@@ -218,3 +224,33 @@ def test_transcripts_are_words_alone(tmp_path, name, content, words):
 def test_a_missing_transcript_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.srt"):
         read_transcript(str(tmp_path / "none.srt"))
+
+
+def test_a_model_on_extracted_features_goes_the_whole_way(chain, tmp_path):
+    made = extract(ExtractSettings(data=chain.data, text_encoder="tiny", workers=1), QUIET)
+    assert made["utterances"] == 24
+    assert made["sizes"] == {"t": 32, "a": 33, "v": 142}
+    values = {"data": chain.data, "epochs": 1, "batch_size": 4, "monitor": "loss", "precision": "32-true"}
+    summary = train(TrainSettings(**values, out=tmp_path / "mult"), {"name": "mult", "size": 10, "layers": 1}, QUIET)
+    test = evaluate(EvaluateSettings(run=tmp_path / "mult"), QUIET)
+    assert test == summary["splits"]["test"]
+    # A clip as a file has the same features, but for the sound, which is coded in it.
+    row = UtteranceDataset(chain.data, "test").table.iloc[0]
+    clip, text = chain.data / row["clip"], row["text"]
+    answer = predict(tmp_path / "mult", [clip], text, "cpu", QUIET)["files"][0]
+    assert answer["error"] is None
+    use = RunDir(tmp_path / "mult").facts().features
+    data = UtteranceDataset(chain.data, "test", features=use.name)
+    use.apply(data)
+    stored = DialogueStore(store_path(chain.data, row["dialogue_id"]))[row["utterance_id"]]
+    fresh = FreshFeatures(use).make(Source(chain.data / row["wav"], text, stored, 500))
+    assert all(torch.equal(fresh[letter], values) for letter, values in data[0].features.items())
+    silent = train(
+        TrainSettings(**values, out=tmp_path / "tv"),
+        {"name": "mult", "size": 10, "layers": 1, "modalities": "tv"},
+        QUIET,
+    )
+    answer = predict(tmp_path / "tv", [clip], text, "cpu", QUIET)["files"][0]
+    predictions = pd.read_parquet(f"{silent['run']}/predictions.parquet").set_index("utterance_id")
+    for name, score in answer["scores"].items():
+        assert score == pytest.approx(predictions.loc[row["utterance_id"], f"score_{name}"], abs=1e-4)

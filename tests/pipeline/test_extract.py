@@ -17,7 +17,7 @@ from data_tools.errors import DataError
 from data_tools.features import DialogueFeatures, features_path
 from data_tools.features.audio import acoustic, mel_summary
 from data_tools.features.vision import FACE_SIZE, face
-from data_tools.files import write_json
+from data_tools.files import folder_lock, write_json
 from data_tools.manifest import Clip, write_manifest
 from data_tools.media import read_audio, write_wav
 from data_tools.store import DialogueStore, Features, store_path, write_dialogue
@@ -347,3 +347,9 @@ def test_settings_that_cannot_work_are_refused(tmp_path, values, part):
 def test_a_name_that_is_no_folder_is_refused(tmp_path):
     with pytest.raises(DataError, match="features are called"):
         extract(settings(make_data(tmp_path), features="../x"), QUIET)
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path):
+    make_data(tmp_path)
+    with folder_lock(tmp_path), pytest.raises(DataError, match="another run is at work"):
+        extract(settings(tmp_path), QUIET)

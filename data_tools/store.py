@@ -1,14 +1,16 @@
 """Processed tensors on disk: one safetensors file a dialogue, read by slices of a memory map."""
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from data_tools.errors import DataError
@@ -51,6 +53,16 @@ EMPTY = Features(
     torch.zeros(0, 128, dtype=torch.float16),
 )
 _PER_FACE = ("faces", "face_time_s", "face_score", "face_landmarks", "face_box")
+# In the order in which they lie in the file, by their names in the safetensors format.
+_DTYPES = {
+    "face_time_s": "F32",
+    "face_score": "F32",
+    "face_landmarks": "F32",
+    "face_box": "F32",
+    "logmel": "F16",
+    "faces": "U8",
+}
+_TENSORS = tuple(_DTYPES)
 
 
 def store_path(data_dir: Path, dialogue_id: str) -> Path:
@@ -64,29 +76,92 @@ def write_dialogue(
     fingerprint: str,
     rejected: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
-    """Write all utterances of one dialogue, packed one after the other; whole or not at all.
+    """Write all utterances of one dialogue, as `DialogueWriter` does; whole or not at all."""
+    with dialogue_writer(path, fingerprint) as writer:
+        for utterance_id, found in features.items():
+            writer.add(utterance_id, found)
+        for utterance_id, why in (rejected or {}).items():
+            writer.reject(utterance_id, why)
 
-    fingerprint: of the clips and settings that the features were made from; `read_fingerprint` gives it back.
-    rejected: utterance id -> (reason, detail) of those that could not be processed, so that a later run knows.
+
+@contextmanager
+def dialogue_writer(path: Path, fingerprint: str) -> Iterator["DialogueWriter"]:
+    """A writer whose file appears under `path` when the block ends well, and not at all when it fails.
+
+    fingerprint: of the clips and settings that the features are made from; `read_fingerprint` gives it back.
+
+    Raises:
+        DataError: the file cannot be written.
     """
-    items = list(features.values()) or [EMPTY]
-    tensors = {name: torch.cat([getattr(item, name) for item in items]).contiguous() for name in _PER_FACE}
-    tensors["logmel"] = torch.cat([item.logmel for item in items]).contiguous()
-    tensors["face_offsets"] = _offsets([len(item.faces) for item in items])
-    tensors["mel_offsets"] = _offsets([len(item.logmel) for item in items])
-    header = {
-        "version": STORE_VERSION,
-        "fingerprint": fingerprint,
-        "utterance_ids": list(features),
-        "rejected": dict(rejected or {}),
-    }
-    with atomic_path(path) as temporary:
-        # One entry: safetensors writes several in an order that changes from run to run, and so do the bytes.
-        save_file(tensors, temporary, metadata={"store": json.dumps(header)})
+    with atomic_path(path) as temporary, ExitStack() as opened:
+        writer = DialogueWriter(temporary, opened)
+        yield writer
+        writer.finish(fingerprint)
 
 
-def _offsets(counts: Sequence[int]) -> Tensor:
-    return torch.tensor([0, *counts], dtype=torch.int64).cumsum(0)
+class DialogueWriter:
+    """The utterances of one dialogue, packed one after the other, in memory one at a time.
+
+    Each tensor grows in a file of its own beside `target` until `finish` lays them end to end behind a safetensors
+    header: a long video takes no more memory than a short one. `opened` closes and deletes those files.
+    """
+
+    def __init__(self, target: Path, opened: ExitStack) -> None:
+        self._target = target
+        self._ids: list[str] = []
+        self._rejected: dict[str, tuple[str, str]] = {}
+        self._counts: dict[str, list[int]] = {"face_offsets": [0], "mel_offsets": [0]}
+        self._parts: dict[str, BinaryIO] = {}
+        self._shapes = {name: tuple(getattr(EMPTY, name).shape[1:]) for name in _TENSORS}
+        for name in _TENSORS:
+            part = target.with_name(f"{target.name}.{name}")
+            opened.callback(part.unlink, missing_ok=True)
+            self._parts[name] = opened.enter_context(part.open("w+b"))
+
+    def add(self, utterance_id: str, features: Features) -> None:
+        """Append one utterance."""
+        for name, part in self._parts.items():
+            tensor = getattr(features, name)
+            self._shapes[name] = tuple(tensor.shape[1:])
+            part.write(tensor.contiguous().numpy().tobytes())
+        self._counts["face_offsets"].append(len(features.faces))
+        self._counts["mel_offsets"].append(len(features.logmel))
+        self._ids.append(utterance_id)
+
+    def reject(self, utterance_id: str, why: tuple[str, str]) -> None:
+        """Remember (reason, detail) of an utterance that could not be processed, so that a later run knows."""
+        self._rejected[utterance_id] = why
+
+    def finish(self, fingerprint: str) -> None:
+        """Write the whole file."""
+        offsets = {name: np.cumsum(counts, dtype="<i8").tobytes() for name, counts in self._counts.items()}
+        about = {
+            "version": STORE_VERSION,
+            "fingerprint": fingerprint,
+            "utterance_ids": self._ids,
+            "rejected": self._rejected,
+        }
+        # The widest first, so that every tensor begins at a multiple of its own width.
+        header: dict[str, Any] = {"__metadata__": {"store": json.dumps(about)}}
+        start = 0
+        for name, content in offsets.items():
+            header[name], start = _entry("I64", [len(self._ids) + 1], start, len(content))
+        for name, part in self._parts.items():
+            rows = sum(self._counts["mel_offsets" if name == "logmel" else "face_offsets"])
+            header[name], start = _entry(_DTYPES[name], [rows, *self._shapes[name]], start, part.tell())
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        with self._target.open("wb") as file:
+            file.write(len(text).to_bytes(8, "little") + text)
+            file.writelines(offsets.values())
+            for part in self._parts.values():
+                part.seek(0)
+                shutil.copyfileobj(part, file)
+
+
+def _entry(dtype: str, shape: list[int], start: int, size: int) -> tuple[dict[str, Any], int]:
+    """What a safetensors header says of one tensor, and where the next one starts."""
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, start + size]}, start + size
 
 
 def read_fingerprint(path: Path) -> str | None:

@@ -29,9 +29,9 @@ from data_tools.manifest import (
 from data_tools.store import (
     DialogueStore,
     Features,
+    dialogue_writer,
     read_fingerprint,
     store_path,
-    write_dialogue,
 )
 from pipeline.config import LOCAL, ConfigError, PreprocessSettings, available_cores
 from pipeline.features import extract_each
@@ -188,19 +188,17 @@ def _preprocess_dialogue(task: _Task) -> _Done:
 def _write_dialogue(task: _Task, path: Path, fingerprint: str) -> None:
     settings = task.settings
     detector = _detector(settings.device, settings.faces.min_face_px)
-    features: dict[str, Features] = {}
-    rejected: dict[str, tuple[str, str]] = {}
     files = [(settings.data / clip, settings.data / wav) for _, clip, wav in task.clips]
     # Beside a GPU all cores decode; on a CPU every process decodes for itself.
     decoders = settings.workers or available_cores() if settings.device == "cuda" else 1
     results = extract_each(files, detector, settings.faces, settings.mel, decoders)
-    for (utterance_id, *_), (clip, wav), result in zip(task.clips, files, results, strict=True):
-        judged = _judged(result, clip, wav, settings)
-        if isinstance(judged, Features):
-            features[utterance_id] = judged
-        else:
-            rejected[utterance_id] = judged
-    write_dialogue(path, features, fingerprint, rejected)
+    with dialogue_writer(path, fingerprint) as writer:
+        for (utterance_id, *_), (clip, wav), result in zip(task.clips, files, results, strict=True):
+            judged = _judged(result, clip, wav, settings)
+            if isinstance(judged, Features):
+                writer.add(utterance_id, judged)
+            else:
+                writer.reject(utterance_id, judged)
 
 
 def _judged(

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from data_tools.errors import DataError
-from data_tools.store import DialogueStore, Features, read_fingerprint, write_dialogue
+from data_tools.store import DialogueStore, Features, dialogue_writer, read_fingerprint, write_dialogue
 
 
 def features(faces, rows, seed=0):
@@ -60,3 +61,32 @@ def test_a_store_of_an_older_version_is_made_anew_and_not_misread(tmp_path, monk
     assert read_fingerprint(path) is None
     with pytest.raises(DataError, match="has store version 1.*pipeline preprocess"):
         DialogueStore(path)
+
+
+def test_the_file_is_what_the_safetensors_library_reads(tmp_path):
+    path = tmp_path / "d.safetensors"
+    written = {"b": features(3, 40, seed=1), "a": features(0, 0), "c": features(2, 7, seed=2)}
+    write_dialogue(path, written, "print")
+    read = load_file(path)
+    for name in ("faces", "face_time_s", "face_score", "face_landmarks", "face_box", "logmel"):
+        expected = torch.cat([getattr(item, name) for item in written.values()])
+        assert read.pop(name).equal(expected)
+    assert {name: offsets.tolist() for name, offsets in read.items()} == {
+        "face_offsets": [0, 3, 3, 5],
+        "mel_offsets": [0, 40, 40, 47],
+    }
+    length = int.from_bytes(path.read_bytes()[:8], "little")
+    assert length % 8 == 0, "the tensors are not aligned"
+
+
+def test_utterances_are_written_one_by_one_and_nothing_is_left_behind(tmp_path):
+    path = tmp_path / "d.safetensors"
+    with dialogue_writer(path, "print") as writer:
+        writer.add("u", features(2, 40))
+        assert not path.exists()
+        writer.add("v", features(1, 3))
+    assert DialogueStore(path).utterance_ids == ["u", "v"]
+    with pytest.raises(RuntimeError, match="on purpose"), dialogue_writer(tmp_path / "e.safetensors", "p") as writer:
+        writer.add("u", features(2, 40))
+        raise RuntimeError("on purpose")
+    assert list(tmp_path.iterdir()) == [path]

@@ -10,7 +10,9 @@ from pipeline.trainlog import TrainLog
 
 def pass_with(loss):
     none = torch.zeros(0)
-    return Pass(loss, {"bce": loss}, {"face.macs": 7.0}, (), none, none, batches=4, steps=2, seconds=3.0, wait_s=0.75)
+    return Pass(
+        loss, {"bce": loss}, {"face.macs": 7.0}, (), none, none, none, batches=4, steps=2, seconds=3.0, wait_s=0.75
+    )
 
 
 def write(run, start, losses):

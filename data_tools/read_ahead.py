@@ -1,8 +1,10 @@
 """Threads that read the next items while the caller is at work on the last ones."""
 
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import islice
 from queue import Empty, Queue
 from threading import Event
 from typing import Any, TypeVar
@@ -15,7 +17,8 @@ _END = object()
 def read_ahead(sources: Sequence[Source[T]], threads: int, depth: int) -> Generator[T, None, None]:
     """The items of the first source, then of the second, and so on; `threads` sources are being read at any time.
 
-    No source is read more than `depth` items ahead, so `threads` x (`depth` + 1) items are in memory at most.
+    No source is read more than `depth` items ahead, and none is begun before all but `threads` of those before it have
+    been handed over: (`threads` + 1) x (`depth` + 1) items are in memory at most, however many short sources there are.
     What a source raises is raised here, after the items before it. When the iterator is closed, or an
     exception leaves it, the threads end and every source that was begun is closed.
 
@@ -26,11 +29,13 @@ def read_ahead(sources: Sequence[Source[T]], threads: int, depth: int) -> Genera
     pool = ThreadPoolExecutor(threads, thread_name_prefix="read-ahead")
     try:
         # Begun in this order: the source whose items are wanted next is never behind one that waits for room.
-        jobs = [pool.submit(_fill, queue, source, stopped) for queue, source in zip(queues, sources, strict=True)]
-        for queue, job in zip(queues, jobs, strict=True):
+        waiting = iter(zip(queues, sources, strict=True))
+        jobs = deque(pool.submit(_fill, queue, source, stopped) for queue, source in islice(waiting, threads + 1))
+        for queue in queues:
             while (item := queue.get()) is not _END:
                 yield item
-            job.result()
+            jobs.popleft().result()
+            jobs.extend(pool.submit(_fill, queue, source, stopped) for queue, source in islice(waiting, 1))
     finally:
         stopped.set()
         for queue in queues:

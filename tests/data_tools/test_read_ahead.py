@@ -83,3 +83,20 @@ def test_closing_early_ends_the_threads(depth):
     assert names() == []
     assert all(source.closed or not source.read for source in sources)
     assert sources[5].read == 0 or depth == 200  # what had not begun never begins
+
+
+def test_short_sources_are_not_all_read_at_once():
+    begun = []
+
+    def source(number):
+        def read():
+            begun.append(number)
+            yield number
+
+        return read
+
+    items = read_ahead([source(number) for number in range(50)], threads=2, depth=8)
+    for expected in range(50):
+        assert next(items) == expected
+        assert max(begun) <= expected + 2
+    assert list(items) == []

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from data_tools.errors import DataError
-from pipeline.compare_command import COMPARE_EXAMPLE, compare
+from pipeline.compare.command import COMPARE_EXAMPLE, compare
 from pipeline.config import (
     ConfigError,
     EvaluateSettings,
@@ -115,9 +115,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Before a long job: what a release holds and lacks, beside the published counts. Touches nothing; seconds."""
-    from pipeline.check import check as run
-    from pipeline.check import failed
-    from pipeline.check_report import format_check
+    from pipeline.check.release import check as run
+    from pipeline.check.release import failed
+    from pipeline.check.report import format_check
 
     values = load_config("datasets", dataset) | parse_assignments(settings or [])
     values |= flags_given(root=root, out=out, split=split, seed=seed)
@@ -180,8 +180,8 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Feature sequences of text, sound and faces for models that read features, in data/<name>/features."""
-    from pipeline.extract import extract as run
-    from pipeline.recipe import ExtractSettings
+    from pipeline.extraction.extract import extract as run
+    from pipeline.extraction.recipe import ExtractSettings
 
     values = load_config("features", recipe or features) | parse_assignments(settings or [])
     values |= flags_given(data=data, features=features, workers=workers, executor=executor)
@@ -195,7 +195,7 @@ def import_features(
     as_json: Json = False,
 ) -> None:
     """A data folder of somebody else's extracted features; nothing in the pickle is run."""
-    from pipeline.import_features import import_features as run
+    from pipeline.extraction.foreign import import_features as run
 
     print_result(run(file, out, Reporter()), as_json)
 
@@ -307,8 +307,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """A contact sheet of utterances: frames with the chosen face, crops, sound, mel, words, labels, in one page."""
-    from pipeline.inspection import format_inspection
-    from pipeline.inspection import inspect as write
+    from pipeline.inspection.page import format_inspection
+    from pipeline.inspection.page import inspect as write
 
     print_result(write(data, ids or [], out, count, seed, Reporter()), as_json, format_inspection)
 
@@ -326,8 +326,8 @@ def flops(
     as_json: Json = False,
 ) -> None:
     """Multiply-adds by part and parameters, beside the figures of the paper."""
-    from pipeline.flops import flops as count
-    from pipeline.flops import flops_of_run, format_flops
+    from pipeline.flops.counts import flops as count
+    from pipeline.flops.counts import flops_of_run, format_flops
 
     if run is not None:
         if any(value is not None for value in (model, config, top_p, modalities, settings)):
@@ -349,7 +349,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Speed of the models side by side: FE2E and MESM. Takes about 12 minutes."""
-    from pipeline.bench import bench as run
+    from pipeline.bench.page import bench as run
 
     print_result(run(out, Reporter()), as_json)
 
@@ -361,8 +361,8 @@ def bench_data(
     as_json: Json = False,
 ) -> None:
     """The data stages beside plain ways: speed, memory, disk, and the faces found. Takes about 15 minutes."""
-    from pipeline.bench_data import bench_data as run
-    from pipeline.bench_data_table import as_markdown
+    from pipeline.bench.data import bench_data as run
+    from pipeline.bench.data_table import as_markdown
 
     print_result(run(out, Reporter(), seconds), as_json, lambda result: as_markdown(result["rows"]))
 

@@ -17,7 +17,7 @@ from pipeline.config import (
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.report import Run, write_report
+from pipeline.report.runs import Run, write_report
 from pipeline.rundir import RunDir
 from pipeline.train import train
 

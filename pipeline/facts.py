@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FOLDER
-from pipeline.feature_use import FeatureUse
+from pipeline.extraction.use import FeatureUse
 from pipeline.losses import positive_weights
 from pipeline.metrics.sentiment import train_constants
 

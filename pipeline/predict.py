@@ -19,11 +19,11 @@ from data_tools.waveform import waveform
 from pipeline.config import ConfigError, FaceSettings, MelSettings
 from pipeline.engine import start_fabric
 from pipeline.evaluate import task_of_run
+from pipeline.extraction.fresh import FreshFeatures
+from pipeline.extraction.sequences import Source
 from pipeline.features import extract_features
-from pipeline.fresh_features import FreshFeatures
 from pipeline.progress import Reporter
 from pipeline.rundir import RunDir
-from pipeline.sequences import Source
 
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -17,10 +17,10 @@ from pipeline.config import ConfigError, RobustnessSettings
 from pipeline.damaging import NOISE, Damage, blank_of
 from pipeline.evaluate import BestModel, load_fitting, task_of_run
 from pipeline.facts import dataset_name, notice_of, read_json
-from pipeline.figures import missing_png
 from pipeline.metrics.areas import DEFINITIONS, FIRST_RATE, named_auilcs
 from pipeline.metrics.seeds import SPREAD, mean_and_spread
 from pipeline.progress import Reporter
+from pipeline.report.figures import missing_png
 from pipeline.rundir import RunDir
 
 Scores = dict[str, float | None]

@@ -18,8 +18,8 @@ from pipeline.config import ConfigError, TrainSettings
 from pipeline.damaging import damaged_for_training
 from pipeline.engine import Engine, resolved_precision, start_fabric
 from pipeline.evaluate import BestModel, load_split, load_unseen, record, task_objective
+from pipeline.extraction.use import wanted_features, with_sizes
 from pipeline.facts import DataFacts
-from pipeline.feature_use import wanted_features, with_sizes
 from pipeline.loaders import EpochBatches, ordered_loader, train_loader
 from pipeline.loop import Batches, Pass, Update, run_epoch
 from pipeline.optim import build_optimizer, learning_rates

@@ -22,17 +22,17 @@ from pipeline.config import (
     load_config,
 )
 from pipeline.evaluate import evaluate
-from pipeline.extract import extract
-from pipeline.flops import flops_of_run
-from pipeline.fresh_features import FreshFeatures
+from pipeline.extraction.extract import extract
+from pipeline.extraction.fresh import FreshFeatures
+from pipeline.extraction.recipe import ExtractSettings
+from pipeline.extraction.sequences import Source
+from pipeline.flops.counts import flops_of_run
 from pipeline.predict import failed, format_predictions, predict, read_transcript
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
-from pipeline.recipe import ExtractSettings
 from pipeline.reorganize import reorganize
-from pipeline.report import Run, write_report
+from pipeline.report.runs import Run, write_report
 from pipeline.rundir import RunDir
-from pipeline.sequences import Source
 from pipeline.stats import stats
 from pipeline.train import train
 

@@ -16,7 +16,7 @@ from models.layers.padded import Padded
 from pipeline.codewords import cluster
 from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
 from pipeline.evaluate import evaluate
-from pipeline.flops import flops
+from pipeline.flops.counts import flops
 from pipeline.predict import predict
 from pipeline.pretrain import HEADS_FILE, PretrainSettings, pretrain
 from pipeline.progress import Reporter
@@ -188,7 +188,7 @@ def test_the_command_sorts_settings_to_where_they_belong(spoken_corpus, tmp_path
 def test_flops_says_16_8_million_a_layer_and_side(size, layers):
     found = flops("cmt", {"size": size})
     assert found["fusion_parameters"] == 2 * layers * 16_796_672
-    text, audio = 50, 375  # steps of the input, see pipeline/noise.py
+    text, audio = 50, 375  # steps of the input, see pipeline/flops/noise.py
     width, pairs = 1024, text**2 + audio**2 + 2 * text * audio
     # Of each step: two attentions' query and output, own and the other side's key and value, the network.
     of_steps = (text + audio) * (4 + 4 + 8) * width**2

@@ -18,8 +18,8 @@ from pipeline.cli import app
 from pipeline.config import ConfigError, RobustnessSettings, TrainSettings
 from pipeline.damaging import blank_of
 from pipeline.facts import STANDIN_NOTICE
-from pipeline.figures import missing_png
 from pipeline.progress import Reporter
+from pipeline.report.figures import missing_png
 from pipeline.robustness import format_robustness, robustness
 from pipeline.rundir import RunDir
 from pipeline.train import train

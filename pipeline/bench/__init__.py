@@ -1,0 +1,1 @@
+"""How fast the models and the data stages are, side by side."""

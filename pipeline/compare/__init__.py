@@ -1,0 +1,1 @@
+"""Models trained and scored side by side on one split."""

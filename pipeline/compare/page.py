@@ -1,0 +1,192 @@
+"""The tables of `pipeline compare`, as Markdown and as a page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.pages import write_page
+
+_BETTER = {True: "↓", False: "↑"}
+# What a table of emotions shows of each, of what the protocol has: as in the papers' tables.
+_PER_EMOTION = ("accuracy", "weighted_accuracy", "f1", "unweighted_accuracy", "macro_f1")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """best: of its column."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: as long as `columns`, the name of the row first."""
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+def as_markdown(result: Mapping[str, Any]) -> str:
+    """The result as a page of Markdown."""
+    lines = [f"# {_title(result)}", ""]
+    if result["notice"]:
+        lines += [f"**{result['notice']}**", ""]
+    lines += [_about(result), ""]
+    for table in _tables(result):
+        lines += [f"## {table.title}", "", table.note, "", _line(table.columns), _line(["---"] * len(table.columns))]
+        lines += [_line(f"**{cell.text}**" if cell.best else cell.text for cell in row) for row in table.rows]
+        lines.append("")
+    lines += [f"- {line}" for line in _remarks(result)]
+    return "\n".join([*lines, "", f"Written by `{result['command']}`.", ""])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def write_compare_page(page: Path, result: Mapping[str, Any]) -> None:
+    """Write the result as one HTML file.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    write_page(
+        page,
+        "compare/compare.html.j2",
+        title=_title(result),
+        notice=result["notice"],
+        about=_about(result),
+        tables=_tables(result),
+        remarks=_remarks(result),
+        command=result["command"],
+        versions=", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+    )
+
+
+def _title(result: Mapping[str, Any]) -> str:
+    count = len(result["models"])
+    return f"{count} model{'s' * (count > 1)} on {result['dataset']}: {result['task']}"
+
+
+def _about(result: Mapping[str, Any]) -> str:
+    counts = ", ".join(f"{count} {split}" for split, count in result["utterances"].items())
+    seeds = f"mean and {result['spread']}, {result['seeds']} of them" if result["seeds"] > 1 else "one seed"
+    return (
+        f"Data set {result['dataset']}, split protocol {result['split_protocol']} ({counts} utterances). Scores are on "
+        f"{result['split']}: {seeds}. The best epoch was chosen by {result['monitor']} on valid. "
+        "Bold: the best of its column."
+    )
+
+
+def _tables(result: Mapping[str, Any]) -> list[Table]:
+    tables = [_score_table(result, protocol) for protocol in result["metrics"]]
+    tables.append(_cost_table(result))
+    own = result["task"].replace("-", "_")  # a multi-label report can have single-label scores beside its own
+    names = [name for name in _PER_EMOTION if "per_emotion" in result["metrics"][own].get(name, {})]
+    return [*tables, *(_emotion_table(result, own, name) for name in names)]
+
+
+def _score_table(result: Mapping[str, Any], protocol: str) -> Table:
+    metrics = result["metrics"][protocol]
+    columns = ["model", *(f"{name} {_BETTER[about['lower_is_better']]}" for name, about in metrics.items())]
+    found = [({name: row["scores"][protocol][name] for name in metrics}, row["model"]) for row in result["models"]]
+    lower = {name: about["lower_is_better"] for name, about in metrics.items()}
+    rows = _rows(found, lower, {name: about["baseline"] for name, about in metrics.items()})
+    return Table(f"Scores, {protocol.replace('_', ' ')}", _definitions(metrics), columns, rows)
+
+
+def _definitions(metrics: Mapping[str, Any]) -> str:
+    shown = "; ".join(f"{name}: {about['definition']}" for name, about in metrics.items())
+    baselines = "; ".join(f"{name}: {about['baseline_definition']}" for name, about in metrics.items())
+    return f"{shown}. Baselines: {baselines}."
+
+
+def _emotion_table(result: Mapping[str, Any], protocol: str, name: str) -> Table:
+    about = result["metrics"][protocol][name]
+    emotions = about["per_emotion"]
+    found = [
+        (row["scores"][protocol][name]["per_emotion"] | {"mean": row["scores"][protocol][name]}, row["model"])
+        for row in result["models"]
+    ]
+    baselines = {emotion: part["baseline"] for emotion, part in emotions.items()} | {"mean": about["baseline"]}
+    columns = ["model", *(f"{emotion} ({part['positives']})" for emotion, part in emotions.items()), "mean"]
+    rows = _rows(found, dict.fromkeys(baselines, about["lower_is_better"]), baselines)
+    note = f"{about['definition']}. In brackets: utterances of {result['split']} with the emotion."
+    return Table(f"{name}, {protocol.replace('_', ' ')}, by emotion", note, columns, rows)
+
+
+def _rows(
+    found: Sequence[tuple[Mapping[str, Any], str]], lower: Mapping[str, bool], baselines: Mapping[str, float | None]
+) -> list[list[Cell]]:
+    """A row a model, the best of each column marked, then the baseline."""
+    best = {}
+    for key, is_lower in lower.items():
+        # Equal in what is shown is equal.
+        means = [round(scores[key]["mean"], 3) for scores, _ in found if scores[key]["mean"] is not None]
+        best[key] = (min(means) if is_lower else max(means)) if means else None
+    rows = [
+        [
+            Cell(name),
+            *(Cell(_number(**scores[key]), _shown(scores[key]["mean"]) == best[key] is not None) for key in lower),
+        ]
+        for scores, name in found
+    ]
+    return [*rows, [Cell("baseline"), *(Cell(_number(baselines[key])) for key in lower)]]
+
+
+def _shown(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def _number(mean: float | None, spread: float | None = None, values: list[float | None] | None = None, **_: Any) -> str:
+    if mean is None:
+        return "undefined"
+    return f"{mean:.3f}" + (f" ± {spread:.3f}" if values is not None and len(values) > 1 else "")
+
+
+def _cost_table(result: Mapping[str, Any]) -> Table:
+    counted = result["counted_on"]
+    note = (
+        f"Multiply-adds: one forward pass over {counted['utterance']} ({counted['seconds']:.1f} s), the utterance of "
+        f"middle length of {result['split']}; steps: its length as the model reads it. Extracting features is not "
+        f"counted, in neither. Seconds: a training epoch, median, with loading; on {'; '.join(result['machines'])}."
+    )
+    columns = ["model", "reads", "steps", "parameters", "million multiply-adds", "seconds an epoch", "epochs"]
+    rows = [
+        [
+            Cell(row["model"]),
+            Cell(row["input"]),
+            Cell(", ".join(f"{letter} {count}" for letter, count in row["steps"].items())),
+            Cell(f"{row['parameters']:,}"),
+            Cell(f"{row['multiply_adds'] / 1e6:,.1f}"),
+            Cell(f"{row['epoch_seconds']:.1f}"),
+            Cell(", ".join(str(run["epochs"]) for run in row["runs"])),
+        ]
+        for row in result["models"]
+    ]
+    return Table("What each model reads and costs", note, columns, rows)
+
+
+def _remarks(result: Mapping[str, Any]) -> list[str]:
+    """What a reader must know of single models."""
+    damaged = [
+        f"{row['model']} was trained on damaged input ({_words(row['trained_with_damage'])}), as its config says"
+        for row in result["models"]
+        if row["trained_with_damage"]
+    ]
+    short = [
+        f"{row['model']}: {len(row['runs'])} of {result['seeds']} seeds came to an end"
+        for row in result["models"]
+        if len(row["runs"]) < result["seeds"]
+    ]
+    failed = [f"{run['model']}, seed {run['seed']}, failed: {run['reason']}" for run in result["failed"]]
+    left_out = [f"{name} is left out: {reason}" for name, reason in result["left_out"].items()]
+    return [*damaged, *short, *failed, *left_out]
+
+
+def _words(damage: Mapping[str, Any]) -> str:
+    return f"protocol {damage['protocol']}" + ("" if damage["rate"] is None else f", rate {damage['rate']}")

@@ -1,0 +1,1 @@
+"""Feature sequences for two-phase models, from raw media or from other people's files."""

@@ -1,0 +1,1 @@
+"""A contact sheet of utterances, from frames to the model's input."""

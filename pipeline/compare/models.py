@@ -4,32 +4,16 @@ Each model and seed has a run folder as `pipeline train` makes it, OUT/<model>/s
 kept, one that was interrupted goes on after its last epoch. The table is made from these folders alone.
 """
 
-import json
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-import models
-from data_tools.batch import Batch
-from data_tools.dataset import UtteranceDataset, collate
 from data_tools.files import folder_lock, write_json, write_text
-from models.base import Model
 from pipeline.compare.page import as_markdown, write_compare_page
-from pipeline.compare.plan import CompareSettings, Plan, Planned, plan
-from pipeline.evaluate import load_unseen, task_of_run
-from pipeline.facts import DataFacts, dataset_name, read_json
-from pipeline.flops.counts import multiply_adds
-from pipeline.loop import TrainingError
-from pipeline.metrics.seeds import SPREAD, mean_and_spread
+from pipeline.compare.plan import CompareSettings, plan
+from pipeline.compare.result import command_line, result_of
+from pipeline.compare.runs import train_all, wanted_runs
+from pipeline.facts import dataset_name
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir, resumed_run
-from pipeline.train import train
-from pipeline.trainlog import TrainLog
-
-SPLIT = "test"
-_READ = {"t": "words", "a": "mel chunks", "v": "faces"}
 
 
 def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
@@ -43,205 +27,12 @@ def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
     """
     out = asked.out or Path("runs") / f"compare-{dataset_name(asked.data)}"
     found = plan(asked, reporter)
+    rows = {model.name: (model.name, model.prepared) for model in found.planned}
     with folder_lock(out):
-        finished: dict[str, list[RunDir]] = {model.name: [] for model in found.planned}
-        failed: list[dict[str, Any]] = []
-        for number, (model, seed) in enumerate(_runs(found, asked.seeds), start=1):
-            run = RunDir(out / model.name / f"seed-{seed}")
-            title = f"run {number} of {len(found.planned) * asked.seeds}: {model.name}, seed {seed}"
-            try:
-                _train(model, seed, run, title, reporter)
-                finished[model.name].append(run)
-            except TrainingError as error:
-                failed.append({"model": model.name, "seed": seed, "reason": str(error)})
-                reporter.say(f"{title} failed: {error}")
-        if not any(finished.values()):
-            raise TrainingError("no run came to an end: " + "; ".join(run["reason"] for run in failed))
-        result = _result(asked, out, {name: runs for name, runs in finished.items() if runs})
-        result |= {"left_out": found.left_out, "failed": failed}
+        trained = train_all(wanted_runs(out, rows, asked.seeds), reporter)
+        result = result_of(asked, trained, command_line("compare", asked, out)) | {"left_out": found.left_out}
         write_json(out / "compare.json", result)
         write_text(out / "compare.md", as_markdown(result))
         write_compare_page(out / "compare.html", result)
     reporter.say(f"the page is at {(out / 'compare.html').resolve()}")
     return result
-
-
-def _runs(found: Plan, seeds: int) -> Iterator[tuple[Planned, int]]:
-    """Every model once, then every model with the next seed."""
-    for number in range(seeds):
-        for model in found.planned:
-            yield model, model.prepared.settings.seed + number
-
-
-def _train(model: Planned, seed: int, run: RunDir, title: str, reporter: Reporter) -> None:
-    """The run of one model and seed: made, gone on with, or found finished."""
-    settings = model.prepared.settings.model_copy(update={"seed": seed, "out": run.path})
-    model_settings, started = model.prepared.model_settings, run.settings.is_file()
-    if started:
-        resumed_run(run.path, settings, model_settings)  # refuses other settings
-        if _is_finished(run, model):
-            reporter.say(f"{title}: finished, kept")
-            return
-    reporter.say(title)
-    train(settings, model_settings, reporter, resume=started)
-
-
-def _is_finished(run: RunDir, model: Planned) -> bool:
-    """Whether a run has its scores on the data as they are now, and no more epochs are asked for."""
-    settings, before = model.prepared.settings, run.read_settings()[0]
-    scores = run.metrics(settings.data)
-    if (settings.epochs, settings.patience) != (before.epochs, before.patience) or not scores.is_file():
-        return False
-    facts = DataFacts.of(settings.data, model.prepared.train_split, model.prepared.valid_split)
-    # Other data than then: training refuses them, and says so.
-    return (
-        run.thresholds.is_file() and SPLIT in read_json(scores)["splits"] and _made_of(facts) == _made_of(run.facts())
-    )
-
-
-def _made_of(facts: DataFacts) -> tuple[Any, ...]:
-    features = facts.features
-    return facts.fingerprint, facts.preprocessing, features and (features.name, features.sizes, features.settings)
-
-
-def _result(asked: CompareSettings, out: Path, runs: Mapping[str, Sequence[RunDir]]) -> dict[str, Any]:
-    """All that the tables show, ready for JSON."""
-    first = next(iter(runs.values()))[0]
-    report, task = _report(first, asked.data), task_of_run(first)
-    dataset = load_unseen(first, asked.data, SPLIT)
-    chosen = _median_utterance(dataset)
-    starts = [read_json(run.environment)["starts"][-1] for of_model in runs.values() for run in of_model]
-    row = dataset.table.set_index("utterance_id").loc[chosen]
-    return {
-        "command": _command(asked, out),
-        "dataset": report["dataset"],
-        "folder": report["folder"],
-        "notice": report["notice"],
-        "split": SPLIT,
-        "split_protocol": report["split_protocol"],
-        "utterances": _counts(first) | {SPLIT: report["utterances"]},
-        "task": report["task"],
-        "monitor": task.settings.monitor,
-        "seeds": asked.seeds,
-        "spread": SPREAD,
-        "counted_on": {"utterance": chosen, "seconds": float(row["end_s"] - row["start_s"])},
-        "machines": sorted({f"{start['device']}, {start['threads']} threads" for start in starts}),
-        "versions": starts[0]["versions"],
-        "metrics": {
-            protocol: {
-                name: {key: value for key, value in entry.items() if key not in ("value", "per_emotion", "confusion")}
-                | {"lower_is_better": task.lower_is_better(name)}
-                | ({"per_emotion": _without_values(entry["per_emotion"])} if "per_emotion" in entry else {})
-                for name, entry in entries.items()
-            }
-            for protocol, entries in report["metrics"].items()
-        },
-        "models": [_row(name, of_model, asked.data, chosen) for name, of_model in runs.items()],
-    }
-
-
-def _report(run: RunDir, data: Path) -> dict[str, Any]:
-    report: dict[str, Any] = read_json(run.metrics(data))["splits"][SPLIT]
-    return report
-
-
-def _counts(run: RunDir) -> dict[str, int]:
-    return {split: len(ids) for split, ids in run.learned_from().items()}
-
-
-def _without_values(per_emotion: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {emotion: {key: part[key] for key in ("baseline", "positives")} for emotion, part in per_emotion.items()}
-
-
-def _median_utterance(dataset: UtteranceDataset) -> str:
-    """The id of the utterance of middle length; of equally long ones the first by id."""
-    table = dataset.table.assign(seconds=dataset.table["end_s"] - dataset.table["start_s"])
-    return str(table.sort_values(["seconds", "utterance_id"])["utterance_id"].iloc[(len(table) - 1) // 2])
-
-
-def _row(name: str, runs: Sequence[RunDir], data: Path, chosen: str) -> dict[str, Any]:
-    """One model: its scores over the seeds, what it is and what it cost."""
-    settings, _ = runs[0].read_settings()
-    logs = [TrainLog.read(run.log) for run in runs]
-    model = models.load(runs[0].path)
-    batch = _batch_of(runs[0], data, chosen, model)
-    features = runs[0].facts().features
-    return {
-        "model": name,
-        "input": _input(model, runs[0].facts()),
-        "features": None if features is None else {"name": features.name, "sizes": features.sizes} | features.settings,
-        "trained_with_damage": None if settings.damage is None else settings.damage.model_dump(mode="json"),
-        "scores": _scores([_report(run, data)["metrics"] for run in runs]),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "multiply_adds": multiply_adds(model, batch),
-        "steps": _steps(model, batch),
-        "epoch_seconds": median(float(row["train_seconds"]) for log in logs for row in log),
-        "runs": [
-            {"seed": run.read_settings()[0].seed, "folder": run.path.as_posix(), "epochs": len(log)}
-            for run, log in zip(runs, logs, strict=True)
-        ],
-        "settings": {
-            "train": settings.model_dump(mode="json", exclude={"data", "out", "seed"}),
-            "model": model.config.model_dump(mode="json"),
-        },
-    }
-
-
-def _scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Protocol -> metric -> mean, spread and the value of each seed; the same for each emotion where there are any."""
-    scores: dict[str, Any] = {}
-    for protocol, entries in reports[0].items():
-        scores[protocol] = {}
-        for name, entry in entries.items():
-            found = _over_seeds([report[protocol][name]["value"] for report in reports])
-            if "per_emotion" in entry:
-                found["per_emotion"] = {
-                    emotion: _over_seeds(
-                        [report[protocol][name]["per_emotion"][emotion]["value"] for report in reports]
-                    )
-                    for emotion in entry["per_emotion"]
-                }
-            scores[protocol][name] = found
-    return scores
-
-
-def _over_seeds(values: list[float | None]) -> dict[str, Any]:
-    mean, spread = mean_and_spread(values)
-    return {"mean": mean, "spread": spread, "values": values}
-
-
-def _batch_of(run: RunDir, data: Path, chosen: str, model: Model) -> Batch:
-    """The one utterance, as the run reads it."""
-    dataset = load_unseen(run, data, SPLIT)
-    index = dataset.table["utterance_id"].tolist().index(chosen)
-    return collate([dataset[index]], models.tokenizer_for(model))
-
-
-def _input(model: Model, facts: DataFacts) -> str:
-    """Its frontend and what that reads, in words, by modality."""
-    letters = [letter for letter in "tav" if letter in model.config.modalities]
-    if facts.features is not None:
-        sizes = ", ".join(f"{letter} {facts.features.sizes[letter]}" for letter in letters)
-        return f"features {facts.features.name} ({sizes})"
-    read = _READ | ({"a": "sound"} if model.config.waveform_encoder is not None else {})
-    return f"{getattr(model.config, 'frontend', 'end to end')}: " + ", ".join(read[letter] for letter in letters)
-
-
-def _steps(model: Model, batch: Batch) -> dict[str, int]:
-    """How long that utterance is for the model, by modality."""
-    if batch.features:
-        return {letter: len(packed.values) for letter, packed in batch.features.items()}
-    lengths = {"t": batch.tokens.shape[1], "a": len(batch.chunks), "v": len(batch.faces)}
-    return {letter: length for letter, length in lengths.items() if letter in model.config.modalities}
-
-
-def _command(asked: CompareSettings, out: Path) -> str:
-    """What to type to get the same table."""
-    values = [f"--set {shlex.quote(f'{key}={_yaml(value)}')}" for key, value in asked.values.items()]
-    given = ["--data", str(asked.data), "--models", ",".join(asked.models), "--seeds", str(asked.seeds)]
-    return " ".join([shlex.join(["pipeline", "compare", *given, "--out", str(out)]), *values])
-
-
-def _yaml(value: Any) -> str:
-    """As `--set` reads it back: JSON is YAML."""
-    return value if isinstance(value, str) else json.dumps(value)

@@ -1,51 +1,19 @@
 """The tables of `pipeline compare`, as Markdown and as a page."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.report.pages import write_page
+from pipeline.compare.tables import Cell, Sheet, Table, markdown, write_sheet
 
 _BETTER = {True: "↓", False: "↑"}
 # What a table of emotions shows of each, of what the protocol has: as in the papers' tables.
 _PER_EMOTION = ("accuracy", "weighted_accuracy", "f1", "unweighted_accuracy", "macro_f1")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """best: of its column."""
-
-    text: str
-    best: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """rows: as long as `columns`, the name of the row first."""
-
-    title: str
-    note: str
-    columns: list[str]
-    rows: list[list[Cell]]
-
-
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The result as a page of Markdown."""
-    lines = [f"# {_title(result)}", ""]
-    if result["notice"]:
-        lines += [f"**{result['notice']}**", ""]
-    lines += [_about(result), ""]
-    for table in _tables(result):
-        lines += [f"## {table.title}", "", table.note, "", _line(table.columns), _line(["---"] * len(table.columns))]
-        lines += [_line(f"**{cell.text}**" if cell.best else cell.text for cell in row) for row in table.rows]
-        lines.append("")
-    lines += [f"- {line}" for line in _remarks(result)]
-    return "\n".join([*lines, "", f"Written by `{result['command']}`.", ""])
-
-
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return markdown(_sheet(result))
 
 
 def write_compare_page(page: Path, result: Mapping[str, Any]) -> None:
@@ -54,22 +22,22 @@ def write_compare_page(page: Path, result: Mapping[str, Any]) -> None:
     Raises:
         DataError: it cannot be written.
     """
-    write_page(
-        page,
-        "compare/compare.html.j2",
-        title=_title(result),
-        notice=result["notice"],
-        about=_about(result),
-        tables=_tables(result),
-        remarks=_remarks(result),
-        command=result["command"],
-        versions=", ".join(f"{name} {version}" for name, version in result["versions"].items()),
-    )
+    write_sheet(page, _sheet(result))
 
 
-def _title(result: Mapping[str, Any]) -> str:
+def _sheet(result: Mapping[str, Any]) -> Sheet:
     count = len(result["models"])
-    return f"{count} model{'s' * (count > 1)} on {result['dataset']}: {result['task']}"
+    title = f"{count} model{'s' * (count > 1)} on {result['dataset']}: {result['task']}"
+    own = result["task"].replace("-", "_")  # a multi-label report can have single-label scores beside its own
+    names = [name for name in _PER_EMOTION if "per_emotion" in result["metrics"][own].get(name, {})]
+    by_emotion = [_emotion_table(result, own, name) for name in names]
+    return sheet_of(result, title, [*score_tables(result), _cost_table(result), *by_emotion])
+
+
+def sheet_of(result: Mapping[str, Any], title: str, tables: Sequence[Table], findings: Sequence[str] = ()) -> Sheet:
+    """The tables with what must stand around scores of `result`. findings: come first among the remarks."""
+    versions, remarks = result["versions"], [*findings, *_remarks(result)]
+    return Sheet(title, result["notice"], _about(result), tables, remarks, result["command"], versions)
 
 
 def _about(result: Mapping[str, Any]) -> str:
@@ -82,12 +50,9 @@ def _about(result: Mapping[str, Any]) -> str:
     )
 
 
-def _tables(result: Mapping[str, Any]) -> list[Table]:
-    tables = [_score_table(result, protocol) for protocol in result["metrics"]]
-    tables.append(_cost_table(result))
-    own = result["task"].replace("-", "_")  # a multi-label report can have single-label scores beside its own
-    names = [name for name in _PER_EMOTION if "per_emotion" in result["metrics"][own].get(name, {})]
-    return [*tables, *(_emotion_table(result, own, name) for name in names)]
+def score_tables(result: Mapping[str, Any]) -> list[Table]:
+    """A table for each protocol that the scores follow, a row for each of `models`."""
+    return [_score_table(result, protocol) for protocol in result["metrics"]]
 
 
 def _score_table(result: Mapping[str, Any], protocol: str) -> Table:

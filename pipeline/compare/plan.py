@@ -10,6 +10,7 @@ from pydantic import Field
 import models
 from data_tools.errors import DataError
 from data_tools.features import read_facts
+from data_tools.files import read_json_if_any
 from pipeline.config import (
     ConfigError,
     LocalPath,
@@ -24,7 +25,7 @@ from pipeline.evaluate import load_split
 from pipeline.extraction.extract import extract
 from pipeline.extraction.recipe import ExtractSettings
 from pipeline.extraction.use import default_features, reads_features
-from pipeline.facts import notice_of, read_json
+from pipeline.facts import notice_of
 from pipeline.progress import Reporter
 from pipeline.train import Prepared, prepare
 
@@ -111,8 +112,7 @@ def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
 
 def _standin(data: Path) -> dict[str, Any]:
     """The budget of configs/compare.yaml, where the data set is a stand-in."""
-    path = data / "dataset.json"
-    if not path.is_file() or notice_of(read_json(path)) is None:
+    if notice_of(read_json_if_any(data / "dataset.json")) is None:
         return {}
     values: dict[str, Any] = read_yaml(configs_dir() / "compare.yaml")["standin"]
     return values

@@ -14,7 +14,7 @@ import models
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from pipeline import cli
-from pipeline.compare import models as compare_module
+from pipeline.compare import runs as runs_module
 from pipeline.compare.models import compare
 from pipeline.compare.page import as_markdown, write_compare_page
 from pipeline.compare.plan import CompareSettings, plan
@@ -231,14 +231,14 @@ def test_a_folder_of_other_settings_or_other_data_is_refused(tmp_path, corpus, c
 
 
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, corpus, monkeypatch):
-    really = compare_module.train
+    really = runs_module.train
 
     def train(settings, model_settings, reporter, resume):
         if model_settings["name"] == "fe2e" and settings.seed == 1:
             raise TrainingError("the loss is nan in step 3")
         return really(settings, model_settings, reporter, resume=resume)
 
-    monkeypatch.setattr(compare_module, "train", train)
+    monkeypatch.setattr(runs_module, "train", train)
     result = compare(asked(corpus, tmp_path / "out", seeds=2, epochs=1), Listener())
     assert result["failed"] == [{"model": "fe2e", "seed": 1, "reason": "the loss is nan in step 3"}]
     assert [len(row["runs"]) for row in result["models"]] == [1, 2]

@@ -1,0 +1,81 @@
+"""Tables with what must stand around them, as Markdown and as an HTML page."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.pages import write_page
+
+
+@dataclass(frozen=True)
+class Cell:
+    """best: of its column."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: as long as `columns`, the name of the row first."""
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Tables, and what a reader must know of them.
+
+    notice: what must stand beside every score. about: data set, protocol and what the scores are. remarks: what
+    holds for single rows. command: what made it.
+    """
+
+    title: str
+    notice: str | None
+    about: str
+    tables: Sequence[Table]
+    remarks: Sequence[str]
+    command: str
+    versions: dict[str, str | None]
+
+
+def markdown(sheet: Sheet) -> str:
+    """The sheet as a page of Markdown."""
+    lines = [f"# {sheet.title}", ""]
+    if sheet.notice:
+        lines += [f"**{sheet.notice}**", ""]
+    lines += [sheet.about, ""]
+    for table in sheet.tables:
+        lines += [f"## {table.title}", "", table.note, "", _line(table.columns), _line(["---"] * len(table.columns))]
+        lines += [_line(f"**{cell.text}**" if cell.best else cell.text for cell in row) for row in table.rows]
+        lines.append("")
+    lines += [f"- {line}" for line in sheet.remarks]
+    return "\n".join([*lines, "", f"Written by `{sheet.command}`.", ""])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def write_sheet(page: Path, sheet: Sheet, template: str = "compare/compare.html.j2", **values: Any) -> None:
+    """Write the sheet as one HTML file. template: one that extends the default. values: what it has besides.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    write_page(
+        page,
+        template,
+        title=sheet.title,
+        notice=sheet.notice,
+        about=sheet.about,
+        tables=sheet.tables,
+        remarks=sheet.remarks,
+        command=sheet.command,
+        versions=", ".join(f"{name} {version}" for name, version in sheet.versions.items()),
+        **values,
+    )

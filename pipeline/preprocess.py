@@ -9,7 +9,6 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import torch
 
 from data_tools.blank import blank
@@ -33,9 +32,10 @@ from data_tools.store import (
     read_fingerprint,
     store_path,
 )
+from pipeline.by_dialogue import follow
 from pipeline.config import LOCAL, ConfigError, PreprocessSettings, available_cores
 from pipeline.features import extract_each
-from pipeline.progress import Reporter, Work
+from pipeline.progress import Reporter
 from pipeline.workers import Died, run_tasks
 
 STAGE = "preprocess"
@@ -85,6 +85,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     ]
     # One CUDA context: the detector's batches fill the device, more processes would only share it out.
     workers = 1 if on_gpu and settings.executor == LOCAL else settings.workers
+    store_file = settings.data / STORE_FOLDER / STORE_FILE
     totals: Counter[str] = Counter()
     rejects: list[Reject] = []
     with folder_lock(settings.data):
@@ -100,8 +101,8 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             writes=settings.data,
             on_gpu=on_gpu,
         )
-        _start(settings.data, {task.dialogue_id for task in tasks})
-        for task, result in reporter.track(results, len(tasks), "preprocess", "dialogues", _work(table)):
+        sweep(settings.data)
+        for task, result in follow(results, tasks, table, store_file, "preprocess", reporter):
             if isinstance(result, Died):
                 detail = "the worker died twice on this dialogue (out of memory?)"
                 rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in task.clips]
@@ -119,28 +120,9 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         summary = _summary(totals, rejects)
         about = {"settings": _what_matters(settings), "fingerprints": dict(sorted(fingerprints.items()))}
         write_no_face_shares(settings.data, no_face_shares)
-        write_json(settings.data / STORE_FOLDER / STORE_FILE, summary | about)
+        write_json(store_file, summary | about)
     _say(summary, len(table), reporter)
     return summary
-
-
-def _work(table: pd.DataFrame) -> Work[tuple[_Task, Any]]:
-    """Seconds of clips; only a worker can tell which of them are done, by reading their bytes."""
-    seconds = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"].astype(str)).sum().to_dict()
-    return Work(
-        lambda item: seconds[item[0].dialogue_id],
-        sum(seconds.values()),
-        kept=lambda item: isinstance(item[1], _Done) and item[1].reused,
-    )
-
-
-def _start(data: Path, dialogues: set[str]) -> None:
-    """Put the store in order: without store.json it counts as unfinished, until this run has ended well."""
-    store = data / STORE_FOLDER
-    for path in [store / STORE_FILE, *(p for p in store.glob("*.safetensors") if p.stem not in dialogues)]:
-        path.unlink(missing_ok=True)
-    sweep(data)
-    sweep(store)
 
 
 def _summary(totals: Counter[str], rejects: list[Reject]) -> dict[str, Any]:

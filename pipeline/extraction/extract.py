@@ -26,14 +26,15 @@ from data_tools.features import (
 from data_tools.features.align import Word, find_words
 from data_tools.features.steps import Floats
 from data_tools.features.words import read_vectors, split_words
-from data_tools.files import folder_lock, sweep
+from data_tools.files import folder_lock
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
 from data_tools.store import DialogueStore, store_path
+from pipeline.by_dialogue import follow
 from pipeline.extraction.recipe import ExtractSettings
 from pipeline.extraction.sequences import Source, sizes_of, steps_of
 from pipeline.extraction.text_steps import TextSteps, WordVectors, token_states
 from pipeline.facts import read_json
-from pipeline.progress import Reporter, Work
+from pipeline.progress import Reporter
 from pipeline.workers import Died, run_tasks
 
 _PACKAGES = ("emotion-pipeline", "librosa", "numpy", "scikit-image", "torch", "transformers")
@@ -103,10 +104,9 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
             reads=settings.root,
             writes=settings.data,
         )
-        _start(folder, {task.dialogue_id for task in tasks})
         done: dict[str, _Done] = {}
         died: list[str] = []
-        for task, result in reporter.track(results, len(tasks), "extract", "dialogues", _work(table)):
+        for task, result in follow(results, tasks, table, folder / FEATURES_FILE, "extract", reporter):
             if isinstance(result, Died):
                 died.append(task.dialogue_id)
             else:
@@ -187,22 +187,6 @@ def _words(utterance: _Utterance, settings: ExtractSettings) -> list[Word] | Non
     if settings.align == "none":
         return None
     return find_words(settings.data, utterance.wav, settings.root, utterance.source_audio)
-
-
-def _work(table: pd.DataFrame) -> Work[tuple[_Task, Any]]:
-    seconds = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"].astype(str)).sum().to_dict()
-    return Work(
-        lambda item: seconds[item[0].dialogue_id],
-        sum(seconds.values()),
-        kept=lambda item: isinstance(item[1], _Done) and item[1].reused,
-    )
-
-
-def _start(folder: Path, dialogues: set[str]) -> None:
-    """Put the folder in order: without features.json it counts as unfinished, until this run has ended well."""
-    for path in [folder / FEATURES_FILE, *(p for p in folder.glob("*.safetensors") if p.stem not in dialogues)]:
-        path.unlink(missing_ok=True)
-    sweep(folder)
 
 
 def _summary(settings: ExtractSettings, done: Mapping[str, _Done]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Writing so that nothing is ever half there: a temporary name, then a rename."""
+"""Writing so that nothing is ever half there: a temporary name, then a rename. Reading JSON back."""
 
 import json
 import os
@@ -53,6 +53,26 @@ def write_text(target: Path, text: str) -> None:
 def write_json(target: Path, value: Any) -> None:
     """`value` as indented JSON in `target`, whole or not at all; keys keep their order."""
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        DataError: the file cannot be read or isn't a JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as JSON ({error}); restore it or make its folder again") from error
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds {type(value).__name__}, expected an object; make its folder again")
+    return value
+
+
+def read_json_if_any(path: Path) -> dict[str, Any]:
+    """As `read_json`; empty where there is no such file."""
+    return read_json(path) if path.is_file() else {}
 
 
 @contextmanager

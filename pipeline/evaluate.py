@@ -11,12 +11,12 @@ import torch
 import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import atomic_path, folder_lock, write_json
+from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
 from data_tools.manifest import read_manifest
 from pipeline.config import ConfigError, EvaluateSettings
 from pipeline.damaging import Damage, Damaged
 from pipeline.engine import Engine, start_fabric
-from pipeline.facts import dataset_name, notice_of, preprocessing_of, read_json
+from pipeline.facts import dataset_name, notice_of, preprocessing_of
 from pipeline.loaders import ordered_loader
 from pipeline.loop import Pass, run_epoch
 from pipeline.losses import Objective
@@ -159,7 +159,7 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
     another split none, unless the splits have changed since training.
     """
     task, data = task_of_run(run), dataset.data_dir
-    about = read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {}
+    about = read_json_if_any(data / "dataset.json")
     thresholds = run.read_thresholds()
     report = {
         "split": split,

@@ -1,7 +1,6 @@
 """What a run must remember of the data it learned from, and what a data folder says of itself."""
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FOLDER
+from data_tools.files import read_json, read_json_if_any
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FILE, STORE_FOLDER
 from pipeline.extraction.use import FeatureUse
 from pipeline.losses import positive_weights
 from pipeline.metrics.sentiment import train_constants
@@ -61,7 +61,7 @@ class DataFacts:
             train_positives=dict(zip(emotions, positives, strict=True)),
             pos_weight=dict(zip(emotions, weights, strict=True)),
             fingerprint=_fingerprint(train.table, valid.table),
-            dataset=read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {},
+            dataset=read_json_if_any(data / "dataset.json"),
             preprocessing=preprocessing_of(data),
             features=FeatureUse.of(train),
             sentiment=train_constants(sentiment) if len(sentiment) else {},
@@ -100,8 +100,7 @@ def dataset_name(data: Path) -> str:
 
 def preprocessing_of(data: Path) -> dict[str, Any]:
     """The settings of stage 2 that made the store of a data folder; empty where it doesn't say."""
-    path = data / STORE_FOLDER / "store.json"
-    return dict(read_json(path).get("settings", {})) if path.is_file() else {}
+    return dict(read_json_if_any(data / STORE_FOLDER / STORE_FILE).get("settings", {}))
 
 
 def _fingerprint(*tables: pd.DataFrame) -> str:
@@ -110,18 +109,3 @@ def _fingerprint(*tables: pd.DataFrame) -> str:
         columns = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
         digest.update(table[["utterance_id", *columns, "sentiment"]].to_csv(index=False).encode())
     return digest.hexdigest()[:16]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        DataError: the file cannot be read or isn't a JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as JSON ({error}); restore it or make its folder again") from error
-    if not isinstance(value, dict):
-        raise DataError(f"{path} holds {type(value).__name__}, expected an object; make its folder again")
-    return value

@@ -12,11 +12,11 @@ from typing import Any
 from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import atomic_path, folder_lock, write_json
+from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
 from pipeline.config import ConfigError, RobustnessSettings
 from pipeline.damaging import NOISE, Damage, blank_of
 from pipeline.evaluate import BestModel, load_fitting, task_of_run
-from pipeline.facts import dataset_name, notice_of, read_json
+from pipeline.facts import dataset_name, notice_of
 from pipeline.metrics.areas import DEFINITIONS, FIRST_RATE, named_auilcs
 from pipeline.metrics.seeds import SPREAD, mean_and_spread
 from pipeline.progress import Reporter
@@ -139,8 +139,7 @@ def _summed(condition: _Condition, by_seed: Mapping[str, Scores], undamaged: Sco
 
 
 def _about(run: RunDir, settings: RobustnessSettings, dataset: UtteranceDataset) -> dict[str, Any]:
-    path = dataset.data_dir / "dataset.json"
-    about = read_json(path) if path.is_file() else {}
+    about = read_json_if_any(dataset.data_dir / "dataset.json")
     trained = run.read_settings()[0].damage
     return {
         "protocol": settings.protocol,

@@ -13,9 +13,9 @@ import torch
 import yaml
 
 from data_tools.errors import DataError
-from data_tools.files import write_json, write_text
+from data_tools.files import read_json, write_json, write_text
 from pipeline.config import ConfigError, TrainSettings, read_yaml
-from pipeline.facts import DataFacts, dataset_name, read_json
+from pipeline.facts import DataFacts, dataset_name
 
 # What a resumed run may change: none of them alters an epoch that is done.
 CHANGEABLE = ("data", "out", "epochs", "patience", "device", "loader_workers")

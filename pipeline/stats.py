@@ -1,6 +1,5 @@
 """What is in a data folder: utterances, words and seconds for each label and split, beside the papers' tables."""
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from data_tools.errors import DataError
+from data_tools.files import read_json_if_any
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, emotions_of, read_manifest
 from data_tools.splits import SPLITS
 from pipeline.config import published_facts
@@ -35,7 +34,7 @@ def stats(data_dir: Path) -> dict[str, Any]:
     """
     table = read_manifest(data_dir)
     emotions = emotions_of(table)
-    dataset = _read_dataset(data_dir)
+    dataset = read_json_if_any(data_dir / "dataset.json")
     table["words"] = [len(_NOISE_TAG.sub(" ", text).split()) for text in table["text"]]
     table["seconds"] = table["end_s"] - table["start_s"]
     parts = {name: table[table["split"] == name] for name in SPLITS} | {"all": table}
@@ -71,20 +70,6 @@ def format_stats(summary: dict[str, Any]) -> str:
     if summary["standin"]:
         lines.append("stand-in data, made by a program: none of these figures is the real corpus'")
     return "\n".join([*lines, "", *_paper_lines(summary)])
-
-
-def _read_dataset(data_dir: Path) -> dict[str, Any]:
-    """dataset.json of a data folder; empty where there is none."""
-    path = data_dir / "dataset.json"
-    if not path.is_file():
-        return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({error}); run `pipeline reorganize` again") from error
-    if not isinstance(values, dict):
-        raise DataError(f"{path} holds no mapping; run `pipeline reorganize` again")
-    return values
 
 
 def _describe(rows: pd.DataFrame, emotions: list[str]) -> dict[str, Any]:

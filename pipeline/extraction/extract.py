@@ -26,14 +26,13 @@ from data_tools.features import (
 from data_tools.features.align import Word, find_words
 from data_tools.features.steps import Floats
 from data_tools.features.words import read_vectors, split_words
-from data_tools.files import folder_lock
+from data_tools.files import folder_lock, read_json
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
 from data_tools.store import DialogueStore, store_path
 from pipeline.by_dialogue import follow
 from pipeline.extraction.recipe import ExtractSettings
 from pipeline.extraction.sequences import Source, sizes_of, steps_of
 from pipeline.extraction.text_steps import TextSteps, WordVectors, token_states
-from pipeline.facts import read_json
 from pipeline.progress import Reporter
 from pipeline.workers import Died, run_tasks
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from data_tools.errors import DataError
+from data_tools.files import read_json_if_any
 from data_tools.manifest import LABEL_PREFIX, Reject, emotions_of, read_manifest, read_rejects
-from pipeline.facts import dataset_name, notice_of, preprocessing_of, read_json
+from pipeline.facts import dataset_name, notice_of, preprocessing_of
 from pipeline.inspection.sheet import make_sheet
 from pipeline.progress import Reporter
 from pipeline.report.pages import write_page
@@ -61,7 +62,7 @@ def inspect(
     )
     sheets = dict(zip(shown, made, strict=True))
     page = out or data / DEFAULT_PAGE
-    about = read_json(data / "dataset.json") if (data / "dataset.json").is_file() else {}
+    about = read_json_if_any(data / "dataset.json")
     write_page(
         page,
         "inspection/inspect.html.j2",

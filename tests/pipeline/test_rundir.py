@@ -8,9 +8,9 @@ import torch
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import write_json
+from data_tools.files import read_json, write_json
 from pipeline.config import ConfigError, TrainSettings
-from pipeline.facts import STANDIN_NOTICE, DataFacts, dataset_name, read_json
+from pipeline.facts import STANDIN_NOTICE, DataFacts, dataset_name
 from pipeline.rundir import RunDir, default_path, new_run, resumed_run
 
 MODEL = {"name": "mesm", "top_p": 0.5}

@@ -8,9 +8,10 @@ side (eq. 10 and 11), and two fully connected layers give the scores (eq. 12). A
 
 Where the paper is silent: steps have no positions, as in the released code, so the order of the steps before the last
 one changes nothing; query, key and value have no bias; the feed-forward network is 4 times as wide; p of eq. 7 is the
-softmax of the features; the hidden layer of the head has `size` features. The average pooling of section 4.2 is over
-one step and leaves it as it is. Crossmodal refinement attends to one step too (eq. 6 leaves no other), so its queries
-and keys choose nothing: they count as parameters, are not computed, and never learn.
+softmax of the features; the hidden layer of the head has `size` features; the layer of eq. 4 that joins the heads
+starts orthogonal. The average pooling of section 4.2 is over one step and leaves it as it is. Crossmodal refinement
+attends to one step too (eq. 6 leaves no other), so its queries and keys choose nothing: they count as parameters, are
+not computed, and never learn.
 
 Table 7 is 422,401 parameters for three modalities and 211,681 for two. With features of 300, 5 and 20 and one output:
 
@@ -162,6 +163,10 @@ class RefinementLayer(nn.Module):
         self.heads, self.dropout = heads, dropout
         self.to_query, self.to_key, self.to_value = (nn.Linear(size, size, bias=False) for _ in range(3))
         self.join = nn.Linear(size, size)
+        # What is read passes through this matrix in each layer, with nothing beside it: one that shrinks, as torch's
+        # own start does, leaves nothing after five or ten of them, and the model learns nothing.
+        nn.init.orthogonal_(self.join.weight)
+        nn.init.zeros_(self.join.bias)
         self.feed_forward = nn.Sequential(
             nn.LayerNorm(size), nn.Linear(size, 4 * size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(4 * size, size)
         )

@@ -76,6 +76,8 @@ class _Split:
 
     def __init__(self, path: Path, split: str, part: dict[str, Any]) -> None:
         self.path, self.split, self.part = path, split, part
+        # Of the file's bytes, those that no utterance has taken yet.
+        self.left = path.stat().st_size
         self.ids = self._column("id")
         self.texts = self._column("raw_text") if "raw_text" in part else [""] * len(self.ids)
         self.labels = self._column("regression_labels")
@@ -132,6 +134,7 @@ class _Split:
                         f"other modalities than the splits before: {', '.join(NAMES[letter] for letter in steps)}"
                     )
                 text = self.texts[i] if isinstance(self.texts[i], str) else ""
+                self._take(len(text))
                 found.utterances.append(Imported(utterance_id, video, self.split, text, sentiment, steps))
 
     def _reject(self, found: ImportedFile, utterance_id: str, reason: str, detail: str) -> None:
@@ -148,11 +151,12 @@ class _Split:
 
     def _steps(self, letter: str, i: int, found: ImportedFile) -> Steps:
         raw = self.features[letter][i]
-        if not isinstance(raw, np.ndarray) or raw.ndim != 2 or raw.dtype.kind not in "fiu":
+        if not isinstance(raw, np.ndarray) or raw.ndim != 2 or not raw.shape[1] or raw.dtype.kind not in "fiu":
             raise self._wrong(f"{NAMES[letter]!r} of entry {i} is no (steps, values) array of numbers")
         size = found.sizes.setdefault(letter, raw.shape[1]) if not found.utterances else found.sizes.get(letter)
         if size != raw.shape[1]:
             raise self._wrong(f"{NAMES[letter]!r} of entry {i} has {raw.shape[1]} values a step, those before {size}")
+        self._take(raw.nbytes)
         lengths = self.lengths[letter]
         values = raw[: self._length(lengths[i], len(raw))] if lengths is not None else without_padding(raw)
         with np.errstate(over="ignore"):  # a number beyond float32 is none here
@@ -161,6 +165,12 @@ class _Split:
         found.replaced[letter] += int(strange.sum())
         numbers[strange] = 0
         return untimed(numbers)
+
+    def _take(self, count: int) -> None:
+        """Refuse more than the file has: a pickle may name one array as that of every utterance."""
+        self.left -= count
+        if self.left < 0:
+            raise self._wrong("the same content for many utterances, more in all than the file has")
 
     def _length(self, value: Any, longest: int) -> int:
         if not isinstance(value, int | np.integer):

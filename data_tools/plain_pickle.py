@@ -8,7 +8,7 @@ value is never walked through, printed or compared here, as a few bytes can nest
 """
 
 import pickletools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -23,6 +23,8 @@ MAX_BYTES = 2**35
 MAX_INSTRUCTIONS = 5_000_000
 MAX_DIMENSIONS = 8
 _KINDS = "biufUS"
+# Of one Python list without items.
+_LIST_BYTES = 64
 
 
 class _RefusedError(ValueError):
@@ -228,7 +230,7 @@ class _Machine:
         if kind.hasobject:
             if type(content) is not list:
                 raise TypeError("an array of objects without a list of them")
-            self.spend(8 * len(content))
+            self.spend(8 * len(content) + _LIST_BYTES * _lists(shape))
             values = np.empty(len(content), object)
             for i, value in enumerate(content):
                 values[i] = value
@@ -237,7 +239,13 @@ class _Machine:
             content = self.encode(content, "latin1")
         if type(content) not in (bytes, bytearray):
             raise TypeError("an array without bytes")
-        return np.frombuffer(content, kind).reshape(shape, order=order)
+        return self.checked(np.frombuffer(content, kind).reshape(shape, order=order))
+
+    def checked(self, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`value`; refused where nothing of it is in the file, but going through it would take for ever."""
+        if not value.size:
+            self.spend(_lists(value.shape))
+        return value
 
     def scalar(self, dtype: Any, content: Any = None) -> Any:
         """One number or text, as Python has it."""
@@ -271,6 +279,15 @@ def _key(value: Any) -> Any:
     return value
 
 
+def _lists(shape: Sequence[int]) -> int:
+    """How many lists an array of this shape is, nested: of (10 ** 9, 0) a billion, from no byte."""
+    count, of_axis = 1, 1
+    for length in shape[:-1]:
+        of_axis *= length
+        count += of_axis
+    return count
+
+
 def _reconstruct(_: _Machine, kind: Any, *_unused: Any) -> _Array:
     if type(kind) is not _Name or kind.name != "ndarray":
         raise _RefusedError("an array of another class")
@@ -289,7 +306,7 @@ def _frombuffer(machine: _Machine, content: Any, dtype: Any, shape: Any, order: 
         return _Array(value)
     if not isinstance(value, np.ndarray) or type(axes) is not tuple or any(type(axis) is not int for axis in axes):
         raise TypeError("an array of turned axes that don't say which")
-    return _Array(value.transpose(axes))
+    return _Array(machine.checked(value.transpose(axes)))
 
 
 def _no_bytes(_: _Machine) -> bytes:

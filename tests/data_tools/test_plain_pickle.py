@@ -251,6 +251,29 @@ def test_a_small_file_makes_no_large_content(place):
         read(place, b"\x80\x03" + objects + one * 100 + b"N.")
 
 
+@pytest.mark.parametrize("kind", [object, np.float32])
+@pytest.mark.parametrize("shape", [(10**9, 0), (1, 10**9, 0), (10**12, 10**3, 0)])
+def test_an_array_without_items_has_no_endless_axis(place, kind, shape):
+    """A few bytes; as lists, or gone through row by row, it would fill any memory."""
+    for order in "CF":
+        content = pickle.dumps(np.empty(shape, kind, order), 4)
+        assert len(content) < 300
+        with pytest.raises(DataError, match="far larger than the file"):
+            read(place, content)
+
+
+def test_turning_the_axes_gives_no_endless_one_either(place):
+    turned = pickle.dumps(np.empty((0, 10**9), np.float32).T, 5)
+    with pytest.raises(DataError, match="far larger than the file"):
+        read(place, turned)
+
+
+def test_empty_arrays_of_usual_shapes_are_read(place):
+    assert read(place, pickle.dumps(np.empty((0, 50, 768), np.float32), 4)).shape == (0, 50, 768)
+    assert read(place, pickle.dumps(np.empty((0, 768), object), 4)) == []
+    assert read(place, pickle.dumps(np.empty((3, 0), object), 4)) == [[], [], []]
+
+
 def test_limits_of_size_and_instructions(place, monkeypatch):
     content = pickle.dumps(list(range(100)))
     monkeypatch.setattr(plain_pickle, "MAX_INSTRUCTIONS", 50)

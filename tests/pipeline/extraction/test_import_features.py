@@ -156,6 +156,9 @@ def test_rejects_are_counted_with_reasons(tmp_path):
         ({"audio_lengths": ["a"] * 8}, "length that is a str"),
         ({"audio_lengths": [1]}, "1 entries of 'audio_lengths'"),
         ({"audio": np.float64(1)}, "no list or array 'audio'"),
+        ({"audio": np.ones((8, 6, 0))}, "'audio' of entry 0 is no"),
+        ({"audio": [np.ones((500, 3))] * 8}, "same content for many utterances"),
+        ({"raw_text": ["a" * 50_000] * 8}, "same content for many utterances"),
     ],
 )
 def test_a_file_of_another_form_is_refused(tmp_path, change, problem):

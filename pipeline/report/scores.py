@@ -1,8 +1,21 @@
-"""The scores of runs side by side as a table: for several emotions a row each, else a row a metric."""
+"""The scores of runs side by side: a row an emotion, else a row a metric; and what was taken for what."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often one run called each emotion, the row of `counts`, by each name, the column."""
+
+    emotions: list[str]
+    counts: list[list[int]]
+
+    def share(self, row: int, column: int) -> float:
+        """Of the utterances with the emotion `row`, those called `column`, in [0, 1]; 0 where nobody has it."""
+        return self.counts[row][column] / max(1, sum(self.counts[row]))
+
 
 SHOWN_METRICS = {"accuracy": "accuracy", "f1": "F1", "weighted_accuracy": "weighted accuracy"}
 
@@ -13,7 +26,8 @@ class ScoreTable:
 
     row_title, count_title: what the first two columns hold. groups: titles over the values; under each stands every
     run, then the baseline. rows: `name`, `count`, `values` as text, `mean` for those that sum up others.
-    definitions: of all metrics and baselines, in words.
+    definitions: of all metrics and baselines, in words. confusions: of each run, where every utterance of the split has
+    exactly one emotion; else empty.
     """
 
     row_title: str
@@ -21,12 +35,23 @@ class ScoreTable:
     groups: list[str]
     rows: list[dict[str, Any]]
     definitions: str
+    confusions: list[Confusion] = field(default_factory=list)
 
 
 def score_table(task: str, reports: Sequence[Mapping[str, Any]]) -> ScoreTable:
     """The table of one split. reports: of each run, what `pipeline evaluate` returns; all are of `task`."""
     metrics = [report["metrics"][task.replace("-", "_")] for report in reports]
-    return _by_emotion(metrics) if task == "multi-label" else _by_metric(task, metrics)
+    table = _by_emotion(metrics) if task == "multi-label" else _by_metric(task, metrics)
+    return replace(table, confusions=_confusions(reports))
+
+
+def _confusions(reports: Sequence[Mapping[str, Any]]) -> list[Confusion]:
+    """Both tasks of emotions have the single-label protocol where the split allows it."""
+    found = [report["metrics"].get("single_label") for report in reports]
+    if not all(found):
+        return []
+    matrices = [protocol["accuracy"]["confusion"] for protocol in found if protocol]
+    return [Confusion(matrix["emotions"], matrix["utterances"]) for matrix in matrices]
 
 
 def _by_emotion(metrics: list[dict[str, Any]]) -> ScoreTable:

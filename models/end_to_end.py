@@ -1,6 +1,6 @@
 """What FE2E and MESM share: text encoder, two towers, two sequence encoders, and the weighted sum of their scores."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from pydantic import Field
@@ -67,6 +67,7 @@ class EndToEndModel(Model):
         scores: dict[str, Tensor] = {}
         computed: dict[str, Count] = {}
         kept: dict[str, Tensor] = {}
+        towers: dict[str, TowerResult] = {}
         state = None
         if self.text is not None:
             state, computed["text.macs"] = self.text(batch.tokens, batch.token_mask)
@@ -74,6 +75,7 @@ class EndToEndModel(Model):
         for name, images, counts in self._images(batch):
             query = self.query(state, counts, len(images))
             found: TowerResult = self.towers[name](images, query)
+            towers[name] = found
             summary, sequence_macs = self.sequences[name](found.features, counts)
             scores[name] = self.heads[name](summary)
             by_part = {**found.macs, "sequence": sequence_macs}
@@ -86,7 +88,11 @@ class EndToEndModel(Model):
                     kept[f"{name}.{i}"] = stage.kept
         logits = torch.stack([self.fusion[name] * score.float() for name, score in scores.items()]).sum(0)
         tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
-        return Output(logits, computed=tensors, kept=kept)
+        return Output(logits, losses=self.losses(towers), computed=tensors, kept=kept)
+
+    def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:  # noqa: ARG002
+        """Further losses by name, from what the towers made; none where the stages are dense."""
+        return {}
 
     def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor | None:  # noqa: ARG002
         """What the stages of a tower are asked with, (images, Q); dense stages need nothing.

@@ -5,18 +5,23 @@ and a submanifold VGG block on what was kept. With `top_p` 1 and the same weight
 included.
 
 Where this differs from the code that the authors released: the attention learns (`attention_gradient:
-straight_through`; `none` is their constant mask), features and coordinates stay in one order, p = 1 works, the
-transformer has positions, and sparse batch norm has the momentum of the dense one.
+straight_through`; `none` is their constant mask, and configs/models/mesm-as-published.yaml all of it that is sound),
+features and coordinates stay in one order, p = 1 works, the transformer has positions, and sparse batch norm has the
+momentum of the dense one.
 """
 
+from collections.abc import Mapping
+from typing import Self
+
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.end_to_end import EndToEndConfig, EndToEndModel
 from models.layers.attention import AttentionGradient
 from models.layers.backends import BackendName
 from models.layers.text import TextEncoder
+from models.layers.tower import TowerResult
 from models.layers.vgg import SparseStage
 
 
@@ -25,9 +30,26 @@ class MESMConfig(EndToEndConfig):
 
     top_p: float = Field(0.5, gt=0, le=1, description="share of the attention kept, in (0, 1]; 1 keeps every site")
     attention_gradient: AttentionGradient = Field(
-        "straight_through", description="none: as published, a constant mask whose attention never learns"
+        "straight_through",
+        description="none: as published, a constant mask whose attention never learns; soft: kept sites weighted by "
+        "their attention; budget: straight_through, with a p of each image that is learnt",
+    )
+    budget: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="share of the sites that attention_gradient=budget keeps on the average; None: top_p",
     )
     backend: BackendName = Field("auto", description="engine of the sparse convolutions")
+
+    @model_validator(mode="after")
+    def _budget_is_used(self) -> Self:
+        if self.budget is not None and (self.attention_gradient != "budget" or self.top_p == 1):
+            raise ValueError(
+                f"budget is {self.budget}, but attention_gradient is {self.attention_gradient!r} and top_p is "
+                f"{self.top_p}: only attention_gradient=budget with a top_p below 1 has one; leave it out"
+            )
+        return self
 
 
 class MESM(EndToEndModel):
@@ -46,7 +68,11 @@ class MESM(EndToEndModel):
 
         super().__init__(config, text, make_stage)
         self.constant_query = nn.Parameter(torch.randn(query_size)) if text is None else None
-        self.attention_learns = config.attention_gradient == "straight_through" and config.top_p < 1
+        self.attention_learns = config.attention_gradient != "none" and config.top_p < 1
+        # What the mean kept share is drawn to; None where p is a setting.
+        self.budget = None
+        if config.attention_gradient == "budget" and config.top_p < 1:
+            self.budget = config.top_p if config.budget is None else config.budget
 
     def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor:
         """(images, Q): the text state of the utterance that each image belongs to, or the learnt constant."""
@@ -54,6 +80,21 @@ class MESM(EndToEndModel):
             assert self.constant_query is not None
             return self.constant_query.expand(images, -1)
         return state.repeat_interleave(counts, dim=0, output_size=images)
+
+    def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:
+        """`budget` where p is learnt: how far the share of kept sites is from it, squared, the mean over the towers.
+
+        The share is of the sites that were active before a selection; its mean is over the images of the batch and the
+        stages, so that p can be larger for one image and smaller for another. A tower without images adds nothing.
+        """
+        if self.budget is None or not towers:
+            return {}
+        total = next(self.parameters()).new_zeros(())
+        for tower in towers.values():
+            shares = torch.stack([stage.kept_share for stage in tower.stages if stage.kept_share is not None])
+            if shares.numel():
+                total = total + (shares.mean() - self.budget) ** 2 / len(towers)
+        return {"budget": total}
 
     def parameters_without_gradient(self) -> list[str]:
         """Every parameter of the attention where its mask is a constant, else none.

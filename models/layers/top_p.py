@@ -15,9 +15,16 @@ def top_p_mask(weights: Tensor, active: Tensor, p: float) -> Tensor:
     """
     if p >= 1:
         return active.clone()
+    return (mass_before(weights, active) < p) & active
+
+
+def mass_before(weights: Tensor, active: Tensor) -> Tensor:
+    """(images, S): the weights of all sites that come before each one in the order of `top_p_mask`, summed.
+
+    A site is kept where this hasn't reached p yet; so the first one always is.
+    """
     # Inactive sites sort behind active ones of weight 0 (a softmax can underflow).
     ordered, order = torch.where(active, weights, -1.0).sort(dim=1, descending=True, stable=True)
     mass = ordered.clamp_min(0).cumsum(1)
-    # A site is kept where the sites before it haven't reached p yet; so the first one always is.
     before = F.pad(mass[:, :-1], (1, 0))
-    return torch.zeros_like(active).scatter(1, order, before < p) & active
+    return torch.zeros_like(before).scatter(1, order, before)

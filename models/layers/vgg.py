@@ -33,6 +33,7 @@ class StageResult(NamedTuple):
     """map: after the pool. sites: how many sites the stage had, over all images. active: how many it computed.
 
     kept: (images, H, W) bool, the computed ones; None where all were. attention_macs: beside those of the map.
+    kept_share: as in `models.layers.attention.Selection`.
     """
 
     map: DenseMap | SparseMap
@@ -40,6 +41,7 @@ class StageResult(NamedTuple):
     active: int
     kept: Tensor | None = None
     attention_macs: float = 0.0
+    kept_share: Tensor | None = None
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -152,9 +154,10 @@ class SparseStage(nn.Module):
         """query: (images, query_size), what the attention asks each image's sites with."""
         if isinstance(x, DenseMap):
             x = SparseMap.from_dense(x.features, macs=x.macs)
-        kept, _, attention_macs = self.attention(x, query)
+        kept, _, attention_macs, kept_share = self.attention(x, query)
         active = kept.sites.active
-        return StageResult(self.pool(self.block(kept)), active.numel(), len(kept.sites), active, attention_macs)
+        pooled = self.pool(self.block(kept))
+        return StageResult(pooled, active.numel(), len(kept.sites), active, attention_macs, kept_share)
 
 
 class Stem(nn.Module):

@@ -1,11 +1,16 @@
 """Cross-modal attention: eq. 1-2 site by site, the hard mask, and where its gradient goes."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 from reference import attention, nucleus
 
-from models.layers.attention import CrossModalAttention
+from models.layers.attention import SOFTNESS, CrossModalAttention
 from models.layers.sparse_map import SparseMap
+
+EVERY = ["none", "straight_through", "soft", "budget"]
 
 
 def _input(images=3, seed=0):
@@ -27,7 +32,8 @@ def _layer(p=0.5, gradient="straight_through"):
 def test_weights_and_kept_sites_are_those_of_the_paper():
     x, query = _input()
     layer = _layer()
-    kept, weights, macs = layer(x, query)
+    kept, weights, macs, share = layer(x, query)
+    assert share is None
     for i in range(3):
         here = x.sites.image == i
         parameters = layer.of_map.weight, layer.of_map.bias, layer.of_query.weight, layer.score.weight
@@ -44,7 +50,7 @@ def test_weights_and_kept_sites_are_those_of_the_paper():
 def test_the_gradient_of_a_factor_is_that_of_its_relative_weight():
     x, query = _input()
     layer = _layer()
-    kept, _, _ = layer(x, query)
+    kept = layer(x, query).kept
     cotangent = torch.randn(kept.features.shape, generator=torch.Generator().manual_seed(3))
     found = torch.autograd.grad((kept.features * cotangent).sum(), list(layer.parameters()))
 
@@ -66,11 +72,11 @@ def test_the_gradient_of_a_factor_is_that_of_its_relative_weight():
         assert grad.abs().max() > 0
 
 
-@pytest.mark.parametrize("gradient", ["straight_through", "none"])
-def test_forward_the_mask_is_hard_either_way(gradient):
+@pytest.mark.parametrize("gradient", ["straight_through", "none", "budget"])
+def test_forward_the_mask_is_hard(gradient):
     x, query = _input()
     features = x.features.requires_grad_()
-    kept, _, _ = _layer(gradient=gradient)(SparseMap(features, x.sites), query)
+    kept = _layer(gradient=gradient)(SparseMap(features, x.sites), query).kept
     rows = x.sites.row_of[:, 1:-1, 1:-1][kept.sites.active]
     assert torch.equal(kept.features, features[rows])
 
@@ -79,7 +85,7 @@ def test_none_gives_the_attention_no_gradient():
     x, query = _input()
     layer = _layer(gradient="none")
     query.requires_grad_()
-    kept, weights, _ = layer(SparseMap(x.features.requires_grad_(), x.sites), query)
+    kept, weights, *_ = layer(SparseMap(x.features.requires_grad_(), x.sites), query)
     assert not weights.requires_grad
     kept.features.sum().backward()
     assert query.grad is None
@@ -89,13 +95,14 @@ def test_none_gives_the_attention_no_gradient():
 def test_features_get_the_gradient_of_the_constant_mask_and_the_query_its_own():
     x, query = _input()
     grads = {}
-    for gradient in ("straight_through", "none"):
+    for gradient in ("straight_through", "budget", "none"):
         features, asked = x.features.clone().requires_grad_(), query.clone().requires_grad_()
-        kept, _, _ = _layer(gradient=gradient)(SparseMap(features, x.sites), asked)
+        kept = _layer(gradient=gradient)(SparseMap(features, x.sites), asked).kept
         (kept.features**2).sum().backward()
         grads[gradient] = features.grad
         assert (asked.grad is None) is (gradient == "none")
     assert torch.equal(grads["straight_through"], grads["none"])
+    assert torch.equal(grads["budget"], grads["none"])
 
 
 def test_an_image_that_kept_all_its_sites_teaches_nothing():
@@ -106,7 +113,7 @@ def test_an_image_that_kept_all_its_sites_teaches_nothing():
     dense, query = torch.randn(2, 6, 5, 4, generator=generator), torch.randn(2, 7, generator=generator)
     dense[1] = 1.0  # three equal sites: two of them hold 2/3 of the mass, so p takes the third one too
     x = SparseMap.from_dense(dense, active)
-    kept, _, _ = _layer(p=0.8)(x, query.requires_grad_())
+    kept = _layer(p=0.8)(x, query.requires_grad_()).kept
     assert kept.sites.active[0].sum() < 8
     assert torch.equal(kept.sites.active[1], active[1])
     (kept.features * torch.randn(kept.features.shape, generator=generator)).sum().backward()
@@ -114,13 +121,123 @@ def test_an_image_that_kept_all_its_sites_teaches_nothing():
     assert not query.grad[1].any()
 
 
-@pytest.mark.parametrize("gradient", ["straight_through", "none"])
+@pytest.mark.parametrize("gradient", EVERY)
 def test_p_1_keeps_everything_and_learns_nothing(gradient):
     x, query = _input()
     layer = _layer(p=1.0, gradient=gradient)
-    kept, weights, _ = layer(SparseMap(x.features.requires_grad_(), x.sites), query.requires_grad_())
+    kept, weights, *_ = layer(SparseMap(x.features.requires_grad_(), x.sites), query.requires_grad_())
     assert torch.equal(kept.features, x.features)
     assert not weights.requires_grad
     kept.features.sum().backward()
     assert query.grad is None
     assert all(parameter.grad is None for parameter in layer.parameters())
+
+
+def _p(layer, query):
+    return torch.sigmoid(layer.of_p(query)).item()
+
+
+def _kept_one_by_one(layer, x, query, p_of):
+    """Image by image: (weights over the active sites, kept ones in order of place, p)."""
+    for i in range(len(query)):
+        features = x.features[x.sites.image == i]
+        hidden = torch.tanh(layer.of_map(features) + layer.of_query(query[i]))
+        weights = layer.score(hidden).flatten().softmax(0)
+        p = p_of(query[i])
+        yield features, weights, sorted(nucleus(weights.tolist(), float(p))), p
+
+
+def test_soft_multiplies_kept_sites_by_their_relative_weight():
+    x, query = _input()
+    layer = _layer(gradient="soft")
+    expected = [
+        features[site] * weights[site] / weights[kept].mean()
+        for features, weights, kept, _ in _kept_one_by_one(layer, x, query, lambda _: 0.5)
+        for site in kept
+    ]
+    torch.testing.assert_close(layer(x, query).kept.features, torch.stack(expected), rtol=1e-4, atol=1e-6)
+
+
+def test_soft_has_the_true_gradient_of_features_query_and_parameters():
+    x, query = _input(images=2)
+    layer = _layer(gradient="soft").double()
+    names, values = zip(*layer.named_parameters(), strict=True)
+    features, query = x.features.double().requires_grad_(), query.double().requires_grad_()
+
+    def kept(features, query, *values):
+        given = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(layer, given, (SparseMap(features, x.sites), query)).kept.features
+
+    # The weights are float32 inside, so the steps are large and the comparison is loose.
+    assert torch.autograd.gradcheck(kept, (features, query, *values), eps=1e-3, atol=2e-2, rtol=1e-2, fast_mode=False)
+
+
+def test_p_of_each_image_decides_what_is_kept():
+    x, query = _input()
+    layer = _layer(gradient="budget")
+    found = layer(x, query)
+    ps = []
+    for i, (_, weights, kept, p) in enumerate(_kept_one_by_one(layer, x, query, partial(_p, layer))):
+        places = x.sites.active[i].flatten().nonzero().flatten()
+        assert torch.equal(found.kept.sites.active[i].flatten().nonzero().flatten(), places[kept])
+        assert found.kept_share[i].item() == pytest.approx(len(kept) / len(weights))
+        ps.append(p)
+    assert len(set(ps)) == 3
+    assert found.macs == len(x.sites) * (6 * 6 + 6) + 3 * (6 * 7 + 7)
+
+
+def test_p_that_rounds_to_1_keeps_every_site():
+    x, query = _input()
+    layer = _layer(gradient="budget")
+    torch.nn.init.constant_(layer.of_p.bias, 100.0)
+    assert torch.equal(layer(x, query).kept.sites.active, x.sites.active)
+
+
+def test_the_gradient_of_p_is_that_of_the_relaxed_share_and_of_the_relaxed_factors():
+    x, query = _input()
+    layer = _layer(gradient="budget")
+    found = layer(x, query)
+    cotangent = torch.randn(found.kept.features.shape, generator=torch.Generator().manual_seed(3))
+    loss = (found.kept.features * cotangent).sum() + 2 * found.kept_share.sum()
+    grads = torch.autograd.grad(loss, list(layer.of_p.parameters()))
+
+    # The same by finite differences of what a kept site counts for, as a plain function of bp.
+    def slowly(shift):
+        total, row = 0.0, 0
+        for features, weights, kept, p in _kept_one_by_one(layer, x, query, partial(_p, layer)):
+            logit = math.log(p / (1 - p)) + shift
+            moved = 1 / (1 + math.exp(-logit))
+            order = sorted(range(len(weights)), key=lambda j: (-weights[j].item(), j))
+            before = {site: sum(weights[order[:k]].tolist()) for k, site in enumerate(order)}
+            taken = {site: 1 / (1 + math.exp(-(moved - before[site]) / SOFTNESS)) for site in order}
+            total += 2 * sum(taken.values()) / len(weights)
+            for site in kept:
+                total += taken[site] * (features[site] * cotangent[row]).sum().item()
+                row += 1
+        return total
+
+    step = 1e-4
+    assert grads[1].item() == pytest.approx((slowly(step) - slowly(-step)) / (2 * step), rel=1e-3)
+    assert grads[0].abs().max() > 0
+
+
+def test_the_attention_learns_alike_with_a_fixed_and_a_learnt_p():
+    x, query = _input()
+    grads = []
+    for gradient in ("straight_through", "budget"):
+        layer = _layer(gradient=gradient)
+        if layer.of_p is not None:
+            torch.nn.init.zeros_(layer.of_p.weight)  # then p is the same for every image
+        kept = layer(x, query).kept.features
+        grads.append(torch.autograd.grad((kept**3).sum(), layer.of_map.weight)[0])
+    torch.testing.assert_close(grads[0], grads[1])
+
+
+@pytest.mark.parametrize("gradient", EVERY)
+def test_the_order_of_the_images_changes_nothing(gradient):
+    x, query = _input()
+    layer = _layer(gradient=gradient)
+    turned = SparseMap.from_dense(x.dense().flip(0), x.sites.active.flip(0))
+    found, other = layer(x, query), layer(turned, query.flip(0))
+    assert torch.equal(other.kept.sites.active.flip(0), found.kept.sites.active)
+    torch.testing.assert_close(other.kept.dense().flip(0), found.kept.dense())

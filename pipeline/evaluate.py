@@ -56,9 +56,20 @@ def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDatase
         ConfigError: other emotions in the data.
         DataError: as `load_unseen`, or the data was preprocessed in another way.
     """
-    facts = run.facts()
-    data = other or Path(facts.folder)
+    data = other or Path(run.facts().folder)
     dataset = load_unseen(run, data, split)
+    check_fits(run, data, dataset)
+    return dataset
+
+
+def check_fits(run: RunDir, data: Path, dataset: UtteranceDataset) -> None:
+    """Refuse a data set of `data` that isn't like the one which `run` was trained on.
+
+    Raises:
+        ConfigError: other emotions in the data.
+        DataError: the data was preprocessed in another way.
+    """
+    facts = run.facts()
     if run.read_settings()[0].task != "sentiment" and dataset.emotions != facts.emotions:
         raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {run.path} knows {facts.emotions}")
     if (found := preprocessing_of(data)) != facts.preprocessing:
@@ -66,7 +77,6 @@ def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDatase
             f"{data} was preprocessed with {found}, the data of {run.path} with {facts.preprocessing}; "
             "run `pipeline preprocess` with the settings of the run"
         )
-    return dataset
 
 
 def load_split(data: Path, split: str, features: str | None = None) -> UtteranceDataset:

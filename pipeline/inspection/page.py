@@ -1,6 +1,5 @@
 """`pipeline inspect`: what became of single utterances, from the release to the model's input, on one page."""
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_tools.errors import DataError
 from data_tools.files import read_json_if_any
 from data_tools.manifest import LABEL_PREFIX, Reject, emotions_of, read_manifest, read_rejects
 from pipeline.facts import dataset_name, notice_of, preprocessing_of
+from pipeline.inspection.known import check_known
 from pipeline.inspection.sheet import make_sheet
 from pipeline.progress import Reporter
 from pipeline.report.pages import write_page
@@ -44,7 +43,7 @@ def inspect(
     for reject in read_rejects(data):
         rejects[reject.utterance_id or ""].append(reject)
     if ids:
-        _check_known(ids, [*table.index, *filter(None, rejects)], data)
+        check_known(ids, [*table.index, *filter(None, rejects)], data, ", neither kept nor rejected")
         groups = [("Asked for", "", list(dict.fromkeys(ids)))]
     else:
         groups = _sample(table, count, seed)
@@ -83,15 +82,6 @@ def inspect(
 def format_inspection(result: dict[str, Any]) -> str:
     """The answer of `inspect` as a line for a person."""
     return f"{len(result['utterances'])} utterances in {result['page']}"
-
-
-def _check_known(ids: Sequence[str], known: Sequence[str], data: Path) -> None:
-    """Raise DataError where an id is in `known` neither so nor so; near ones are named."""
-    for name in ids:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=3)
-            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is like it"
-            raise DataError(f"no utterance {name!r} in {data}, neither kept nor rejected; {hint}")
 
 
 def _sample(table: pd.DataFrame, count: int, seed: int) -> list[tuple[str, str, list[str]]]:

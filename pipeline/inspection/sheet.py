@@ -15,7 +15,7 @@ from data_tools.media import read_audio, read_frames
 from data_tools.store import DialogueStore, Features, store_path
 from pipeline.config import FaceSettings
 from pipeline.inspection.timeline import Timeline, make_timeline
-from pipeline.report.figures import data_uri, jpeg, png
+from pipeline.report.figures import data_uri, jpeg, png, spread
 
 # Of a long utterance this many sampled frames are shown, evenly spread; the marks over the sound show all of them.
 MAX_SHOWN = 12
@@ -96,7 +96,7 @@ def make_sheet(
         facts=_facts(row, len(samples) / mel.RATE_HZ),
         rejects=rejects,
         notes=notes,
-        shots=[shots[i] for i in _spread(len(shots), MAX_SHOWN)],
+        shots=[shots[i] for i in spread(len(shots), MAX_SHOWN)],
         sampled=len(shots),
         timeline=timeline,
     )
@@ -188,8 +188,3 @@ def _facts(row: pd.Series, sound_s: float) -> list[tuple[str, str]]:
         ("clip", f"{row['clip']}, {row['wav']}"),
     ]
     return [(name, value) for name, value in facts if value]
-
-
-def _spread(count: int, shown: int) -> list[int]:
-    """Up to `shown` of the numbers 0 to count - 1, evenly spread, the first and the last among them."""
-    return sorted({round(float(i)) for i in np.linspace(0, count - 1, min(count, shown))})

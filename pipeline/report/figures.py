@@ -14,6 +14,11 @@ from matplotlib.figure import Figure
 _DIMMED = 0.25
 
 
+def spread(count: int, shown: int) -> list[int]:
+    """Up to `shown` of the numbers 0 to count - 1, evenly spread, the first and the last among them."""
+    return sorted({round(float(i)) for i in np.linspace(0, count - 1, min(count, shown))})
+
+
 def data_uri(picture: bytes) -> str:
     """A PNG or JPEG as an address that holds the picture itself, so that a page is one file."""
     kind = "png" if picture.startswith(b"\x89PNG") else "jpeg"

@@ -12,16 +12,15 @@ import torch
 
 import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
-from data_tools.manifest import PRESENT_FROM
 from data_tools.media import read_frames
 from pipeline.config import FaceSettings
 from pipeline.evaluate import task_of_run
+from pipeline.report.chosen import best_scores, one_of_each, truth
 from pipeline.report.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
 from pipeline.report.pages import write_page
 from pipeline.report.scores import score_table
 from pipeline.rundir import RunDir
 from pipeline.tasks import TASKS, Task, with_label
-from pipeline.tasks.task import present_of
 
 SPLIT = "test"
 BLOCKS = (1, 2, 3)
@@ -127,16 +126,10 @@ def _step(run: Run) -> str:
 def _contact_sheet(data: Path, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """One utterance of each emotion, the first by id; of a sentiment task the lowest, the middle and the highest."""
     task = task_of_run(RunDir(runs[0].folder))
-    dataset = with_label(UtteranceDataset(data, SPLIT), task.settings.task)
-    if task.settings.task == "sentiment":
-        order = dataset.table["sentiment"].to_numpy().argsort(kind="stable")
-        chosen = sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})
-    else:
-        present = present_of(dataset)
-        chosen = [int(present[:, e].argmax()) for e in range(len(dataset.emotions)) if present[:, e].any()]
+    dataset = with_label(UtteranceDataset(data), task.settings.task)
     loaded = {run.name: models.load(run.folder) for run in runs}
     drawn = _sparse(runs).name
-    return [_sheet_item(data, dataset, index, task, loaded, drawn) for index in chosen]
+    return [_sheet_item(data, dataset, index, task, loaded, drawn) for index in one_of_each(dataset, task, SPLIT)]
 
 
 def _sheet_item(
@@ -147,9 +140,9 @@ def _sheet_item(
     kept = outputs[drawn].kept
     return {
         "id": sample.id,
-        "label": _label(task, sample),
+        "label": truth(task, sample),
         "text": sample.text,
-        "scores": [{"name": name, "text": _best_scores(task, out.logits[0])} for name, out in outputs.items()],
+        "scores": [{"name": name, "text": best_scores(task, out.logits[0])} for name, out in outputs.items()],
         "strips": [_face_strip(data / row["clip"], sample, kept), _mel_strip(sample, kept)],
     }
 
@@ -157,20 +150,6 @@ def _sheet_item(
 def _run_model(model: Any, sample: Sample) -> Any:
     with torch.inference_mode():
         return model(collate([sample], models.tokenizer_for(model)), keep_maps=True)
-
-
-def _label(task: Task, sample: Sample) -> str:
-    if task.settings.task == "sentiment":
-        return f"sentiment {sample.sentiment:+.2f}"
-    return ", ".join(name for name, value in zip(task.emotions, sample.labels, strict=True) if value >= PRESENT_FROM)
-
-
-def _best_scores(task: Task, logits: torch.Tensor) -> str:
-    scores = task.scores(logits).tolist()
-    if task.settings.task == "sentiment":
-        return f"{scores[0]:+.2f}"
-    best = sorted(zip(task.emotions, scores, strict=True), key=lambda found: -found[1])[:3]
-    return ", ".join(f"{name} {score:.2f}" for name, score in best)
 
 
 def _face_strip(clip: Path, sample: Sample, kept: dict[str, torch.Tensor]) -> list[dict[str, str]]:

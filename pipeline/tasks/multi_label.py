@@ -15,13 +15,13 @@ from pipeline.losses import MultiLabelBCE
 from pipeline.metrics.emotions import is_single_label, multi_label_report, multi_label_values
 from pipeline.metrics.single_label import single_label_report
 from pipeline.metrics.values import Bools, Floats, entry, mean_defined
-from pipeline.tasks.task import Task, Values, present_of
+from pipeline.tasks.task import EmotionTask, Values, present_of
 
 LOSS = "binary cross-entropy, positives weighted by negatives / positives of train; mean over utterances and emotions"
 LOSS_BASELINE = "every score 0.5"
 
 
-class MultiLabel(Task):
+class MultiLabel(EmotionTask):
     """See the head of this file. An utterance without any emotion counts: every answer to it is no."""
 
     losses = ("bce",)
@@ -37,16 +37,6 @@ class MultiLabel(Task):
     def monitors(sentiment_range: int) -> tuple[str, ...]:  # noqa: ARG004
         """Means over emotions, at the thresholds that the epoch would get on valid."""
         return ("f1", "accuracy", "weighted_accuracy", "f1_two_way", "roc_auc", "loss")
-
-    @property
-    def outputs(self) -> int:
-        """One an emotion."""
-        return len(self.emotions)
-
-    @property
-    def why_outputs(self) -> str:
-        """Names the emotions."""
-        return f"{self.settings.data} has {len(self.emotions)} emotions ({', '.join(self.emotions)})"
 
     def loss(self, device: torch.device) -> MultiLabelBCE:
         """Binary cross-entropy, weighted by train."""

@@ -13,7 +13,7 @@ from pipeline.losses import CrossEntropy, balanced_weights
 from pipeline.metrics.single_label import SINGLE_LABEL, single_label_report, single_label_values
 from pipeline.metrics.values import Bools, Classes, entry
 from pipeline.tasks.multi_label import emotion_columns
-from pipeline.tasks.task import Task, Values, present_of
+from pipeline.tasks.task import EmotionTask, Values, present_of
 
 BALANCED = "balanced_cross_entropy"
 LOSS = "cross-entropy of the true emotion; mean over utterances"
@@ -21,7 +21,7 @@ LOSS_BALANCED = "cross-entropy of the true emotion, weighted by n / (E positives
 LOSS_BASELINE = "the same score for all emotions"
 
 
-class SingleLabel(Task):
+class SingleLabel(EmotionTask):
     """See the head of this file. An utterance with no emotion of the task, or several, is left out."""
 
     losses = ("cross_entropy", BALANCED)
@@ -39,16 +39,6 @@ class SingleLabel(Task):
         """Unweighted accuracy first: the classes of IEMOCAP are of unequal size."""
         rest = tuple(name for name in SINGLE_LABEL if name != "unweighted_accuracy")
         return ("unweighted_accuracy", *rest, "loss")
-
-    @property
-    def outputs(self) -> int:
-        """One an emotion."""
-        return len(self.emotions)
-
-    @property
-    def why_outputs(self) -> str:
-        """Names the emotions."""
-        return f"{self.settings.data} has {len(self.emotions)} emotions ({', '.join(self.emotions)})"
 
     def loss(self, device: torch.device) -> CrossEntropy:
         """Cross-entropy, of equal weights unless `loss` is `balanced_cross_entropy`."""

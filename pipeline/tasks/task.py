@@ -103,6 +103,20 @@ class Task(ABC):
         return -1.0 if value is None else value
 
 
+class EmotionTask(Task):
+    """A task with one score an emotion."""
+
+    @property
+    def outputs(self) -> int:
+        """One an emotion."""
+        return len(self.emotions)
+
+    @property
+    def why_outputs(self) -> str:
+        """Names the emotions."""
+        return f"{self.settings.data} has {len(self.emotions)} emotions ({', '.join(self.emotions)})"
+
+
 def present_of(dataset: UtteranceDataset) -> Bools:
     """(n, E) bool: which emotions the utterances have."""
     return dataset.table[[LABEL_PREFIX + name for name in dataset.emotions]].to_numpy(np.float32) >= PRESENT_FROM

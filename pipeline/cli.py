@@ -313,6 +313,28 @@ def inspect(
     print_result(write(data, ids or [], out, count, seed, Reporter()), as_json, format_inspection)
 
 
+@app.command(
+    epilog="Example: pipeline explain --run runs/first Ses05F_impro01_F000",
+    context_settings={"ignore_unknown_options": True},  # ids of CMU-MOSEI begin with a dash
+)
+def explain(
+    run: Annotated[Path, typer.Option(help="The run folder of a sparse model, mesm.", callback=local_path)],
+    ids: Annotated[list[str] | None, typer.Argument(help="Utterances; by default one of each emotion.")] = None,
+    split: Annotated[str, typer.Option(help="Where those are taken from when none is named.")] = "test",
+    data: Annotated[Path | None, typer.Option(help="Another data folder than the run was trained on.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder to write into, by default explain in the run's.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Which sites of faces and sound the sparse model keeps after each attention layer: PNGs and one page."""
+    from pipeline.explain.page import explain as write
+    from pipeline.explain.page import format_explanation
+
+    print_result(write(run, ids or [], split, data, out, Reporter()), as_json, format_explanation)
+
+
+app.command(epilog=FLOPS_EXAMPLE)(flops)
+
+
 @app.command(epilog="Example: pipeline flops --model mesm --top-p 0.5")
 def flops(
     model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,

@@ -143,7 +143,7 @@ class EMTFusion(nn.Module):
         if self.strategy == "ooll":
             for layer in range(self.layers):
                 local = self._one_to_one(local, layer)
-            return local, torch.cat([_mean(local[letter]) for letter in self.letters], dim=1)
+            return local, torch.cat([local[letter].mean() for letter in self.letters], dim=1)
         if self.strategy == "oagl":
             context = torch.stack([whole[letter] for letter in self.letters], dim=1)
             every = torch.ones(context.shape[:2], dtype=torch.bool, device=context.device)
@@ -159,7 +159,7 @@ class EMTFusion(nn.Module):
             return local, shared.values.flatten(1)
         lengths = [local[letter].values.shape[1] for letter in self.letters]
         parts = zip(shared.values.split(lengths, dim=1), shared.present.split(lengths, dim=1), strict=True)
-        return local, torch.cat([_mean(Padded(*part)) for part in parts], dim=1)
+        return local, torch.cat([Padded(*part).mean() for part in parts], dim=1)
 
     def _one_to_all(self, local: dict[str, Padded], shared: Padded, layer: int) -> tuple[dict[str, Padded], Padded]:
         after, promoted = {}, []
@@ -196,9 +196,3 @@ class EMTFusion(nn.Module):
 def _with_positions(sequence: Padded) -> Padded:
     _, length, size = sequence.values.shape
     return Padded(sequence.values + sinusoids(length, size, sequence.values), sequence.present)
-
-
-def _mean(sequence: Padded) -> Tensor:
-    """(B, D) over real steps."""
-    real = sequence.present.unsqueeze(2).to(sequence.values.dtype)
-    return (sequence.values * real).sum(1) / real.sum(1).clamp(min=1)

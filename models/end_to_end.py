@@ -10,6 +10,7 @@ from data_tools.batch import Batch
 from models.base import Model, ModelSettings
 from models.errors import ModelError
 from models.layers.frontends import IMAGES
+from models.layers.late import WeightedSum
 from models.layers.sequence import SequenceEncoder
 from models.layers.sparse_map import Count
 from models.layers.text import TextEncoder
@@ -59,8 +60,8 @@ class EndToEndModel(Model):
         if text is not None:
             heads["text"] = nn.Linear(text.size, config.outputs)
         self.heads = nn.ModuleDict(heads)
-        # Equal and positive at the start, so that every modality pulls the way its own scores point.
-        self.fusion = nn.ParameterDict({name: nn.Parameter(torch.tensor(1 / len(heads))) for name in heads})
+        # Sorted, as an optimizer's saved state has them.
+        self.fusion = WeightedSum(sorted(heads))
 
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:
         """keep_maps: fill `kept` with the sites that each sparse stage computed, e.g. `face.1` (F, 24, 24) bool."""
@@ -86,7 +87,7 @@ class EndToEndModel(Model):
                 computed[f"{name}.share.{i}"] = stage.active / max(stage.sites, 1)
                 if keep_maps and stage.kept is not None:
                     kept[f"{name}.{i}"] = stage.kept
-        logits = torch.stack([self.fusion[name] * score.float() for name, score in scores.items()]).sum(0)
+        logits = self.fusion(scores)
         tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
         return Output(logits, losses=self.losses(towers), computed=tensors, kept=kept)
 

@@ -170,7 +170,7 @@ def test_the_query_is_the_utterance_s_own_text(build_small, tiny_batch):
 @pytest.mark.parametrize("name", BOTH)
 def test_fusion_starts_equal_and_positive_and_weighs_the_scores(build_small, tiny_batch, name):
     model = build_small(name).eval()
-    assert {key: value.item() for key, value in model.fusion.items()} == pytest.approx(
+    assert {key: value.item() for key, value in model.fusion.named_parameters()} == pytest.approx(
         {"mel": 1 / 3, "face": 1 / 3, "text": 1 / 3}
     )
     with torch.no_grad():

@@ -20,6 +20,9 @@ Executor = Annotated[
     ),
 ]
 Data = Annotated[Path, typer.Option(help="The data folder that `pipeline reorganize` made.", callback=local_path)]
+TrainData = Annotated[Path | None, typer.Option(help="The data folder, by default data/iemocap.")]
+TrainDevice = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+Resume = Annotated[bool, typer.Option(help="Go on with the run in --out where it stopped.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting by name, key=value; may be repeated.")]
 Config = Annotated[str | None, typer.Option(help="A file in configs/models, or a path to a YAML file.")]
 Modalities = Annotated[str | None, typer.Option(help="Letters of tav: text, audio, video.")]

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.config import TrainSettings, parse_assignments
-from pipeline.options import Config, Json, Set, flags_given, model_config, print_result
+from pipeline.options import Config, Json, Resume, Set, TrainData, TrainDevice, flags_given, model_config, print_result
 from pipeline.progress import Reporter
 
 PRETRAIN_EXAMPLE = "Example: pipeline pretrain --model cmt --stage mlm --data data/librispeech --out runs/mlm"
@@ -16,11 +16,11 @@ def pretrain(
     stage: Annotated[str, typer.Option(help="mlm: anew; tapt: on the task's data, goes on from --set init=FOLDER.")],
     model: Annotated[str | None, typer.Option(help="A model with its default settings: cmt.")] = None,
     config: Config = None,
-    data: Annotated[Path | None, typer.Option(help="The data folder, by default data/iemocap.")] = None,
+    data: TrainData = None,
     out: Annotated[Path | None, typer.Option(help="By default runs/cmt-<stage>-<dataset>-<time>.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    device: TrainDevice = None,
     seed: int | None = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in --out where it stopped.")] = False,
+    resume: Resume = False,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:

@@ -8,11 +8,11 @@ safetensors only, never from a pickle.
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.errors import ModelError
 from models.layers.padded import Padded, pad
+from models.layers.pretrained import building, reading
 
 # HuBERT's own masking and its skipping of layers are off: masks are drawn in models/layers/masking.py, and a layer that
 # is skipped now and then would make a step hang on luck.
@@ -74,26 +74,17 @@ def pretrained_speech(name: str) -> SpeechEncoder:
     if name == "tiny":
         return SpeechEncoder(HubertModel(_tiny_config()))
     logging.disable_progress_bar()
-    try:
+    choices = (
+        "tiny, a folder with config.json and model.safetensors, or the name of a HuBERT on the Hugging Face hub "
+        "(fetched once, needs the network)"
+    )
+    with reading(f"speech_encoder is {name!r}", choices):
         config = AutoConfig.from_pretrained(name)
         if not isinstance(config, HubertConfig):
             raise ModelError(
                 f"speech_encoder is {name!r}, a {config.model_type}; give a HuBERT such as facebook/hubert-large-ll60k"
             )
         encoder = HubertModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **_PLAIN)
-    except (OSError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"speech_encoder is {name!r}: no such encoder could be read ({reason}); give tiny, a folder with "
-            "config.json and model.safetensors, or the name of a HuBERT on the Hugging Face hub (fetched once, needs "
-            "the network)"
-        ) from error
-    except SafetensorError as error:
-        raise ModelError(
-            f"speech_encoder is {name!r}: its model.safetensors cannot be read ({error}); copy or fetch it again"
-        ) from error
     return SpeechEncoder(encoder)
 
 
@@ -105,14 +96,8 @@ def restored_speech(config: dict[str, Any]) -> SpeechEncoder:
     """
     from transformers import HubertConfig, HubertModel
 
-    try:
+    with building("the saved speech encoder"):
         return SpeechEncoder(HubertModel(HubertConfig(**{k: v for k, v in config.items() if k != "model_type"})))
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"the saved speech encoder cannot be built ({reason:.200}); install the version of transformers that the "
-            "model was saved with"
-        ) from error
 
 
 def _tiny_config() -> Any:

@@ -6,14 +6,15 @@ other name is a local folder or a model of the Hugging Face hub, fetched only if
 Weights are read from safetensors only, never from a pickle.
 """
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.errors import ModelError
+from models.layers.pretrained import building, reading
 from models.layers.tokenizers import HashTokenizer, PretrainedTokenizer, Tokenizer, read_tokenizer
 
 _TINY_VOCABULARY = 1024
@@ -92,14 +93,8 @@ def pretrained(name: str, max_tokens: int) -> TextEncoder:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    try:
+    with _reading(name):
         encoder = AutoModel.from_pretrained(_source(name), use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError) as error:
-        raise _unknown(name, error) from error
-    except SafetensorError as error:
-        raise ModelError(
-            f"text_encoder is {name!r}: its model.safetensors cannot be read ({error}); copy or fetch it again"
-        ) from error
     _checked(encoder, name, max_tokens)
     try:
         return TextEncoder(encoder, tokenizer)
@@ -120,10 +115,8 @@ def tokenizer_of(name: str, max_tokens: int) -> Tokenizer:
         return HashTokenizer(_TINY_VOCABULARY, max_tokens)
     from transformers import AutoTokenizer
 
-    try:
+    with _reading(name):
         return PretrainedTokenizer(AutoTokenizer.from_pretrained(_source(name)), max_tokens)
-    except (OSError, ValueError) as error:
-        raise _unknown(name, error) from error
 
 
 def restored(config: dict[str, Any], tokenizer_dir: Path, max_tokens: int) -> TextEncoder:
@@ -138,14 +131,8 @@ def restored(config: dict[str, Any], tokenizer_dir: Path, max_tokens: int) -> Te
 
     values = dict(config)
     kind = values.pop("model_type", None)
-    try:
+    with building(f"the text encoder's model_type is {kind!r}, which"):
         encoder = _from_config(AutoConfig.for_model(kind, **values))
-    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise ModelError(
-            f"the text encoder's model_type is {kind!r}, which cannot be built ({reason:.200}); "
-            "install the version of transformers that the model was saved with"
-        ) from error
     return TextEncoder(_checked(encoder, str(kind), max_tokens), read_tokenizer(tokenizer_dir, max_tokens))
 
 
@@ -193,9 +180,9 @@ def _positions_before_the_first(encoder: nn.Module) -> int:
     return 0
 
 
-def _unknown(name: str, error: Exception) -> ModelError:
-    reason = str(error).strip().split("\n")[0]
-    return ModelError(
-        f"text_encoder is {name!r}: no such encoder could be read ({reason}); give minilm, tiny, a folder with "
-        "model.safetensors and its tokenizer, or the name of a Hugging Face encoder (fetched once, needs the network)"
+def _reading(name: str) -> AbstractContextManager[None]:
+    return reading(
+        f"text_encoder is {name!r}",
+        "minilm, tiny, a folder with model.safetensors and its tokenizer, or the name of a Hugging Face encoder "
+        "(fetched once, needs the network)",
     )

@@ -4,7 +4,7 @@ Shape legend for the whole project: B utterances, F faces and C mel chunks summe
 mel x time, D features, E emotions, N active sites, L text tokens.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -62,13 +62,17 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`; copies overlap with work there where the memory is pinned."""
-        moved: dict[str, Any] = {
-            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> "Batch":
+        """The same batch in memory that CUDA copies from without waiting; a loader with `pin_memory` calls this."""
+        return self._each(Tensor.pin_memory)
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        made: dict[str, Any] = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        made["features"] = {
+            letter: Packed(change(packed.values), change(packed.counts)) for letter, packed in self.features.items()
         }
-        moved["features"] = {
-            letter: Packed(*(part.to(device, non_blocking=True) for part in (packed.values, packed.counts)))
-            for letter, packed in self.features.items()
-        }
-        moved["missing"] = {name: mask.to(device, non_blocking=True) for name, mask in self.missing.items()}
-        moved["complete"] = None if self.complete is None else self.complete.to(device)
-        return replace(self, **moved)
+        made["missing"] = {name: change(mask) for name, mask in self.missing.items()}
+        made["complete"] = None if self.complete is None else self.complete._each(change)
+        return replace(self, **made)

@@ -123,6 +123,23 @@ class UtteranceDataset(Dataset[Sample]):
         rows = self.table[["dialogue_id", "utterance_id"]].itertuples(index=False)
         return FeatureScale.of(self._features(dialogue_id, name) for dialogue_id, name in rows)
 
+    def counts(self) -> dict[str, NDArray[np.int64]]:
+        """How many steps each utterance has, (n,), from the stores' offsets: no sample is read.
+
+        `faces` and `chunks`; of extracted features the steps by modality letter.
+        """
+        rows = self.table[["dialogue_id", "utterance_id"]].itertuples(index=False)
+        found = [self._counts(self._store(dialogue_id), utterance_id) for dialogue_id, utterance_id in rows]
+        names = found[0] if found else {}
+        return {name: np.array([counts[name] for counts in found], np.int64) for name in names}
+
+    @staticmethod
+    def _counts(store: DialogueStore | DialogueFeatures, utterance_id: str) -> dict[str, int]:
+        if isinstance(store, DialogueFeatures):
+            return {letter: store.count(utterance_id, letter) for letter in store.letters}
+        faces, rows = store.counts(utterance_id)
+        return {"faces": faces, "chunks": -(-rows // mel.CHUNK_FRAMES)}
+
     def _stored(self, table: pd.DataFrame) -> list[bool]:
         """For each row whether its tensors are there; those that preprocessing rejected are not."""
         fingerprints = self.features.fingerprints if self.features else self._fingerprints()

@@ -215,6 +215,11 @@ class DialogueStore:
         slices = {name: self._file.get_slice(name)[faces] for name in _PER_FACE}
         return Features(**slices, logmel=self._file.get_slice("logmel")[mels])
 
+    def counts(self, utterance_id: str) -> tuple[int, int]:
+        """(faces, rows of the mel) of one utterance, from the offsets alone."""
+        i = self._position[utterance_id]
+        return self._faces[i + 1] - self._faces[i], self._mels[i + 1] - self._mels[i]
+
     def face_scores(self, utterance_id: str) -> Tensor:
         """(F,) float32 of one utterance, without reading its faces."""
         i = self._position[utterance_id]

@@ -179,7 +179,10 @@ class TrainSettings(Settings):
     standardise: bool = Field(True, description="features less the mean of train, over its deviation")
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
-    batch_size: int = Field(8, ge=1)
+    batch_size: int = Field(8, ge=1, description="utterances of a batch, all processes together")
+    batching: Literal["length", "random"] = Field(
+        "length", description="length: utterances of similar length meet in a batch; random: any"
+    )
     accumulate: int = Field(1, ge=1, description="batches summed before a step")
     learning_rate: float = Field(5e-5, gt=0)
     text_learning_rate_scale: float = Field(0.1, ge=0, description="of learning_rate; 0 freezes the text encoder")
@@ -205,7 +208,14 @@ class TrainSettings(Settings):
         "auto", description="auto: bf16-mixed where the processor or GPU multiplies bfloat16 itself, else 32-true"
     )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    loader_workers: int = Field(0, ge=0)
+    devices: int = Field(1, ge=1, description="processes of each machine, each with its share of every batch")
+    nodes: int = Field(1, ge=1, description="machines that train together; they mount the same folders")
+    compile: bool = Field(False, description="by torch.compile, which needs a C++ compiler")
+    keep_on_device: Literal["auto"] | bool = Field(
+        "auto",
+        description="all utterances in the device's memory; auto: where they fit and no loader_workers are asked",
+    )
+    loader_workers: int = Field(0, ge=0, description="processes that read")
     seed: int = 0
 
 

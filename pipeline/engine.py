@@ -1,10 +1,14 @@
 """Device and precision by Lightning Fabric, and how our frozen records pass through it."""
 
 import logging
+import os
+import shutil
 from typing import Any, Generic, TypeVar
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning.fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -20,11 +24,15 @@ logging.getLogger("lightning").setLevel(logging.WARNING)
 logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
 
 
-def start_fabric(device: str = "auto", precision: str = "32-true") -> Fabric:
-    """Fabric on one device; `auto` takes CUDA where torch sees it.
+def start_fabric(device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1) -> Fabric:
+    """Fabric on one device, or on `devices` of each of `nodes` machines; `auto` takes CUDA where torch sees it.
+
+    With more than one device this command is started again for each further one of this machine, unless torchrun or
+    SLURM has started them all; when it returns, all of them have met.
 
     Raises:
-        ConfigError: CUDA is asked for and not there, or a precision that the device doesn't have.
+        ConfigError: CUDA is asked for and not there, fewer devices than asked for, or a precision that the device
+            doesn't have.
     """
     cuda = torch.cuda.is_available()
     if device == "cuda" and not cuda:
@@ -32,7 +40,54 @@ def start_fabric(device: str = "auto", precision: str = "32-true") -> Fabric:
     accelerator = "cuda" if cuda and device != "cpu" else "cpu"
     if accelerator == "cpu" and precision == "16-mixed":
         raise ConfigError("precision is '16-mixed', which needs CUDA; on a CPU use bf16-mixed or 32-true")
-    return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    if accelerator == "cuda" and devices > torch.cuda.device_count():
+        raise ConfigError(f"devices is {devices}, but torch sees {torch.cuda.device_count()} CUDA devices; give fewer")
+    if devices * nodes == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    # Unused ones are looked for: some models name parameters that no loss reaches, and a share of a batch without any
+    # face reaches no parameter of the face tower.
+    strategy = DDPStrategy(find_unused_parameters=True)
+    fabric = Fabric(
+        accelerator=accelerator,
+        strategy=strategy,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def devices_started(devices: int, nodes: int) -> tuple[int, int]:
+    """(devices of a machine, machines): as torchrun or SLURM has started this process, else as given.
+
+    Raises:
+        ConfigError: more than one was asked for, and another number was started.
+    """
+    if TorchElasticEnvironment.detect():
+        here, world, by = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"]), "torchrun"
+        found = here, world // here
+    elif SLURMEnvironment.detect():
+        machines, by = int(os.environ["SLURM_NNODES"]), "SLURM"
+        found = int(os.environ["SLURM_NTASKS"]) // machines, machines
+    else:
+        return devices, nodes
+    if (devices, nodes) not in ((1, 1), found):
+        raise ConfigError(
+            f"devices is {devices} and nodes {nodes}, but {by} has started {found[0]} processes on each of {found[1]} "
+            "machines; give the same, or leave both out"
+        )
+    return found
+
+
+def check_compiler() -> None:
+    """Raises ConfigError where torch.compile has no C++ compiler to work with."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise ConfigError(
+            f"compile needs a C++ compiler, and {compiler!r} is not there; install g++ (or name another one in the "
+            "environment variable CXX), or leave --compile out"
+        )
 
 
 def resolved_precision(precision: str, device: str) -> str:
@@ -77,14 +132,25 @@ class _Opened(nn.Module):
 class Engine:
     """`engine(batch) -> Output` on the device and in the precision of `fabric`, and the optimizer's step.
 
+    Where several processes train together (DDP), gradients are averaged over them after each backward pass. Batch
+    norm takes the statistics of each process' own share of a batch, and of its running averages those of the first
+    process count: a network with batch norm learns as with batches of that share's size.
+
+    compiled: by torch.compile, for any sizes of batches; the weights keep their names.
+
     Attributes:
         model: the network itself, moved to the device.
     """
 
-    def __init__(self, fabric: Fabric, model: Model, optimizer: Optimizer | None = None) -> None:
+    def __init__(
+        self, fabric: Fabric, model: Model, optimizer: Optimizer | None = None, compiled: bool = False
+    ) -> None:
         self.fabric = fabric
         self.model = model
         self._optimizer = optimizer
+        if compiled:
+            check_compiler()
+            model.compile(dynamic=True)
         if optimizer is None:
             self._wrapped = fabric.setup(_Opened(model))
         else:

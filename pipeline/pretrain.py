@@ -32,7 +32,7 @@ from pipeline.config import ConfigError, Settings, TrainSettings
 from pipeline.engine import Engine, resolved_precision, start_fabric
 from pipeline.evaluate import load_split
 from pipeline.facts import DataFacts
-from pipeline.loaders import EpochBatches, ordered_loader, train_loader
+from pipeline.loaders import EpochBatches, lengths_of, ordered_loader, train_loader
 from pipeline.loop import Pass, Update, run_epoch
 from pipeline.losses import Loss
 from pipeline.optim import learning_rates
@@ -131,6 +131,8 @@ def _check(settings: TrainSettings, own: PretrainSettings, model_settings: Mappi
         raise ConfigError(f"model is {model_settings['name']!r}; pretraining is defined for cmt")
     if model_settings.get("frontend", "encoders") != "encoders":
         raise ConfigError(f"frontend is {model_settings['frontend']!r}; pretraining needs encoders: leave it out")
+    if settings.devices * settings.nodes > 1 or settings.compile:
+        raise ConfigError("pretraining runs on one device, not compiled: leave devices, nodes and compile out")
     if own.stage == "tapt" and settings.init is None:
         raise ConfigError("stage tapt goes on from stage mlm: add --set init=FOLDER, the run folder of that stage")
     if own.stage == "mlm" and settings.init is not None:
@@ -211,7 +213,8 @@ def _fit(
 ) -> Progress:
     """Epoch after epoch until there are enough, or `patience` of them brought nothing better."""
     tokenize = models.tokenizer_for(network.model)
-    order = EpochBatches(len(splits.train), settings.batch_size, settings.seed)
+    lengths = lengths_of(splits.train) if settings.batching == "length" else None
+    order = EpochBatches(len(splits.train), settings.batch_size, settings.seed, lengths)
     batches = train_loader(splits.train, order, tokenize, settings.loader_workers)
     valid_batches = ordered_loader(splits.valid, settings.batch_size, tokenize, settings.loader_workers)
     update = Update(settings.clip_norm, settings.accumulate)

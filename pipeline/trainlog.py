@@ -84,6 +84,8 @@ class TrainLog:
             "step_seconds": trained.seconds / trained.steps,
             "wait_seconds": trained.wait_s,
             "data_wait_share": trained.wait_s / trained.seconds,
+            "samples_per_second": len(trained.ids) / trained.seconds,
+            "peak_bytes": trained.peak_bytes,
         }
         self.rows.append({name: "" if value is None else str(value) for name, value in row.items()})
         text = io.StringIO()

@@ -23,7 +23,7 @@ TINY = {"text_encoder": "tiny", "width": 4, "layers": 1}
 MESM = {"name": "mesm", "top_p": 0.5, **TINY}
 FE2E = {"name": "fe2e", **TINY}
 # The columns that hold clock times; all others are the same in two runs of one seed.
-TIMES = {"train_seconds", "valid_seconds", "step_seconds", "wait_seconds", "data_wait_share"}
+TIMES = {"train_seconds", "valid_seconds", "step_seconds", "wait_seconds", "data_wait_share", "samples_per_second", "peak_bytes"}
 
 
 class Listener(Reporter):

@@ -11,7 +11,7 @@ from pipeline.trainlog import TrainLog
 def pass_with(loss):
     none = torch.zeros(0)
     return Pass(
-        loss, {"bce": loss}, {"face.macs": 7.0}, (), none, none, none, batches=4, steps=2, seconds=3.0, wait_s=0.75
+        loss, {"bce": loss}, {"face.macs": 7.0}, ("a", "b"), none, none, none, batches=4, steps=2, seconds=3.0, wait_s=0.75, peak_bytes=2048
     )
 
 
@@ -30,6 +30,8 @@ def test_rows_are_read_back_and_a_broken_off_epoch_is_replaced(tmp_path):
     assert found == [("1", "4.0", "2.0"), ("2", "2.5", "1.25"), ("3", "2.0", "1.0")]
     assert rows[0]["valid_f1"] == ""
     assert (rows[0]["face.macs"], rows[0]["step_seconds"], rows[0]["data_wait_share"]) == ("7.0", "1.5", "0.25")
+    # Of the two utterances in three seconds.
+    assert (float(rows[0]["samples_per_second"]), rows[0]["peak_bytes"]) == (pytest.approx(2 / 3), "2048")
 
 
 def test_tensorboard_shows_the_curve_without_the_epoch_that_was_done_again(tmp_path):

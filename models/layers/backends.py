@@ -1,14 +1,17 @@
 """The engines that can compute a submanifold convolution, behind one function each.
 
 An engine takes rows (N, C), a kernel (O, C, 3, 3) and the N sites, and returns rows (N, O) and the multiply-adds that
-its forward pass did: for `torch` the rows of zeros that half precision on a CPU adds are counted too, for spconv the
-pairs of active sites, without what its tiles leave unused. All agree with a dense convolution of the zero-filled
-map, read at the active sites.
+its forward pass did: for `torch` and `gather` the rows of zeros that half precision on a CPU adds are counted too, for
+spconv the pairs of active sites, without what its tiles leave unused. All agree with a dense convolution of the
+zero-filled map, read at the active sites.
+
+torch: products over pairs of active sites (`pairs`). gather: one product over gathered neighbours (`gathered`).
+dense: the dense convolution itself. spconv: traveller59's package. spconv_triton: PyPI's spconv-triton, the same API
+written in Triton.
 """
 
 import importlib
 import warnings
-from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from types import ModuleType
@@ -19,21 +22,23 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.errors import ModelError
+from models.layers.choice import WORTH_MEASURING, Engine, fastest
+from models.layers.gathered import GatherConvolution, gathered_rows
 from models.layers.pairs import PairConvolution, multiplied_rows
 from models.layers.sparse_map import Count, Sites, SparseMap
 
-BackendName = Literal["auto", "torch", "dense", "spconv", "spconv_triton"]
-Engine = Callable[[Tensor, Tensor, Sites], tuple[Tensor, Count]]
+BackendName = Literal["auto", "torch", "gather", "dense", "spconv", "spconv_triton"]
 
-# Above this share of the dense multiply-adds a dense convolution is faster, as timed on a CPU with two cores.
+# Where nothing is measured: above this share of the dense multiply-adds a dense convolution is faster.
 DENSE_ABOVE_SHARE = 0.6
 # spconv has no bfloat16.
 _SPCONV_TYPES = (torch.float32, torch.float16)
 _SPCONV_MODULES = {"spconv": "spconv.pytorch", "spconv_triton": "spconv_triton.pytorch"}
+_INSTALLED_BY = {"spconv": "run `make install EXTRAS=cuda`", "spconv_triton": "run `pip install spconv-triton`"}
 
 
 def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -> tuple[Tensor, Count]:
-    """The submanifold convolution by the engine called `backend`; `auto` takes the fastest one that can run here.
+    """The submanifold convolution by the engine called `backend`; `auto` takes what `models.layers.choice` measured.
 
     rows: (N, C). weight: (O, C, 3, 3). Returns rows (N, O) and the multiply-adds done.
 
@@ -45,19 +50,37 @@ def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -
     if torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         rows, weight = rows.to(dtype), weight.to(dtype)
-    return _engine(backend, rows, sites)(rows, weight, sites)
+    _, engine = engine_for(backend, rows, weight, sites)
+    return engine(rows, weight, sites)
 
 
-def _engine(backend: BackendName, rows: Tensor, sites: Sites) -> Engine:
+def engine_for(backend: BackendName, rows: Tensor, weight: Tensor, sites: Sites) -> tuple[str, Engine]:
+    """The name of the engine that `convolve` uses for these rows, and the engine. Raises as `convolve` does."""
     if backend == "auto":
-        if rows.is_cuda and rows.dtype in _SPCONV_TYPES and (engine := _usable_spconv()) is not None:
-            return engine
-        share = sites.n_pairs.item() / max(9 * sites.active.numel(), 1)
-        return by_dense if share > DENSE_ABOVE_SHARE else by_pairs
-    if backend == "torch":
-        return by_pairs
-    if backend == "dense":
-        return by_dense
+        name = _auto(rows, weight, sites)
+        return name, _candidates(rows)[name]
+    return backend, _named(backend, rows)
+
+
+def _auto(rows: Tensor, weight: Tensor, sites: Sites) -> str:
+    if len(rows) == 0:
+        return "torch"
+    if sites.active.numel() * weight.numel() >= WORTH_MEASURING:
+        return fastest(_candidates(rows), rows, weight, sites)
+    share = sites.n_pairs.item() / (9 * sites.active.numel())
+    return "dense" if share > DENSE_ABOVE_SHARE else "torch"
+
+
+def _candidates(rows: Tensor) -> dict[str, Engine]:
+    engines = dict(_PLAIN)
+    if rows.is_cuda and rows.dtype in _SPCONV_TYPES and (engine := _usable_spconv()) is not None:
+        engines["spconv"] = engine
+    return engines
+
+
+def _named(backend: str, rows: Tensor) -> Engine:
+    if backend in _PLAIN:
+        return _PLAIN[backend]
     if backend in _SPCONV_MODULES:
         if not rows.is_cuda:
             raise ModelError(
@@ -75,8 +98,14 @@ def _engine(backend: BackendName, rows: Tensor, sites: Sites) -> Engine:
 
 def by_pairs(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """Products only where output and input site are both active, in plain torch on any device."""
-    out = PairConvolution.apply(rows, weight, sites.pairs)
+    out = PairConvolution.apply(rows, weight, sites)
     return out, float(multiplied_rows(rows, sites.pairs) * weight.shape[0] * weight.shape[1])
+
+
+def by_gather(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
+    """One product of every site's nine neighbours, zeros where inactive, in plain torch on any device."""
+    out = GatherConvolution.apply(rows, weight, sites)
+    return out, float(gathered_rows(rows) * weight.numel())
 
 
 def by_dense(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
@@ -86,6 +115,10 @@ def by_dense(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]
     if len(sites) < sites.active.numel():
         out = out.index_select(0, sites.flat)
     return out, float(sites.active.numel() * weight.numel())
+
+
+# Those that run on any device.
+_PLAIN: dict[str, Engine] = {"torch": by_pairs, "gather": by_gather, "dense": by_dense}
 
 
 @lru_cache
@@ -109,7 +142,7 @@ def _by_spconv(backend: str) -> Engine:
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise ModelError(
             f"backend is {backend!r} but {name} cannot be imported ({error}); "
-            "run `make install EXTRAS=cuda`, or use backend=torch"
+            f"{_INSTALLED_BY[backend]}, or use backend=torch"
         ) from error
     return _SpconvEngine(spconv)
 
@@ -124,7 +157,7 @@ class _SpconvEngine:
     def __call__(self, rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
         if len(rows) == 0:
             # spconv refuses an empty batch; plain torch returns no rows and keeps their gradient's path.
-            return PairConvolution.apply(rows, weight, sites.pairs), sites.n_pairs.double()
+            return PairConvolution.apply(rows, weight, sites), sites.n_pairs.double()
         images, height, width = sites.active.shape
         inputs = self.spconv.SparseConvTensor(
             rows.contiguous(), sites.coordinates, [height, width], images, indice_dict=sites.engine_tables

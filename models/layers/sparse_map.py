@@ -68,17 +68,32 @@ class Sites:
     @cached_property
     def pairs(self) -> tuple[Pairs, ...]:
         """For each of the nine kernel elements, the pairs of active sites that it joins."""
-        height, width = self.active.shape[1:]
         own = torch.arange(len(self), device=self.flat.device)
         found: list[Pairs] = []
-        for dy, dx in KERNEL_OFFSETS[:CENTRE]:
-            shifted = self.row_of[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-            neighbour = shifted.reshape(-1)[self.flat]
+        for neighbour in self.neighbours.T[:CENTRE]:
             target = (neighbour < len(self)).nonzero().squeeze(1)
             found.append(Pairs(target, neighbour[target]))
         # Being neighbours is mutual: the opposite kernel element joins the same pairs the other way round.
         opposite = [Pairs(source, target) for target, source in reversed(found)]
         return (*found, Pairs(own, own), *opposite)
+
+    @cached_property
+    def neighbours(self) -> Tensor:
+        """(N, 9) int64: row of each active site's neighbours in the order of a kernel's elements; N where inactive."""
+        height, width = self.active.shape[1:]
+        shifted = [self.row_of[:, 1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width] for dy, dx in KERNEL_OFFSETS]
+        return torch.stack([rows.reshape(-1)[self.flat] for rows in shifted], 1)
+
+    @cached_property
+    def bags(self) -> tuple[Tensor, Tensor]:
+        """Which entries of a list of all `pairs`, one kernel element after the other, each output row sums.
+
+        Returns (pairs,) int64, the entries of row 0, then those of row 1, ..., and (N,) int64, where each row's begin.
+        """
+        joined = self.neighbours < len(self)
+        place = (joined.T.reshape(-1).cumsum(0) - 1).view(9, -1).T
+        counts = joined.sum(1)
+        return place[joined], counts.cumsum(0) - counts
 
     @cached_property
     def n_pairs(self) -> Tensor:

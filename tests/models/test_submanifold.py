@@ -14,7 +14,7 @@ from models.layers.backends import _SpconvEngine, convolve
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
 
-BACKENDS = ["torch", "dense", "auto"]
+BACKENDS = ["torch", "gather", "dense", "auto"]
 
 
 def _maps(images, height, width, density, seed):
@@ -90,7 +90,7 @@ ROUNDING = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
-@pytest.mark.parametrize("backend", ["torch", "dense", "auto", "spconv"])
+@pytest.mark.parametrize("backend", [*BACKENDS, "spconv"])
 @pytest.mark.parametrize("density", [0.4, 1.0, "one", "all but one", 0.0])
 def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density, dtype):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -120,7 +120,7 @@ def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density, dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", ["torch", "auto", "spconv"])
+@pytest.mark.parametrize("backend", [*BACKENDS, "spconv"])
 @pytest.mark.parametrize("images", [0, 3])
 def test_nothing_to_compute_keeps_the_graph_on_a_gpu(backend, images):
     dense = torch.randn(images, 4, 6, 6, device="cuda", requires_grad=True)

@@ -18,7 +18,18 @@ from pipeline.config import ConfigError, TrainSettings, read_yaml
 from pipeline.facts import DataFacts, dataset_name
 
 # What a resumed run may change: none of them alters an epoch that is done.
-CHANGEABLE = ("data", "out", "epochs", "patience", "device", "loader_workers")
+CHANGEABLE = (
+    "data",
+    "out",
+    "epochs",
+    "patience",
+    "device",
+    "devices",
+    "nodes",
+    "compile",
+    "keep_on_device",
+    "loader_workers",
+)
 _PACKAGES = ("emotion-pipeline", "torch", "lightning", "numpy", "safetensors", "transformers", "scikit-learn")
 
 
@@ -160,7 +171,9 @@ class RunDir:
         values = read_yaml(self.settings)
         if not all(isinstance(values.get(part), dict) for part in ("train", "model")):
             raise ConfigError(f"{self.settings} is damaged: it needs `train` and `model`; restore it or train again")
-        return TrainSettings.checked(values["train"], str(self.settings)), values["model"]
+        # A run from before there was `batching` goes on as it began.
+        train = {"batching": "random"} | values["train"]
+        return TrainSettings.checked(train, str(self.settings)), values["model"]
 
     def write_start(
         self,

@@ -212,18 +212,26 @@ def train(
     out: Annotated[Path | None, typer.Option(help="The run folder, by default runs/<model>-<dataset>-<time>.")] = None,
     modalities: Modalities = None,
     device: TrainDevice = None,
+    devices: Annotated[int | None, typer.Option(help="Processes of each machine that share every batch (DDP).")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines that train together.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.")] = None,
+    compiled: Annotated[bool | None, typer.Option("--compile/--no-compile", help="Use torch.compile.")] = None,
     seed: int | None = None,
     resume: Resume = False,
     settings: Set = None,
     as_json: Json = False,
 ) -> None:
     """Stage 3: train a model; the best epoch on the validation split is kept."""
+    from pipeline.sharing import is_first_process
     from pipeline.train import train as run
 
     train_values, model_values = model_config(model, config, settings, top_p=top_p, modalities=modalities)
-    train_values |= flags_given(data=data, out=out, device=device, seed=seed)
+    train_values |= flags_given(data=data, out=out, device=device, devices=devices, nodes=nodes, seed=seed)
+    train_values |= flags_given(precision=precision, compile=compiled)
     origin = f"--{'config ' + config if config else 'model ' + str(model)} and flags"
-    print_result(run(TrainSettings.checked(train_values, origin), model_values, Reporter(), resume=resume), as_json)
+    result = run(TrainSettings.checked(train_values, origin), model_values, Reporter(), resume=resume)
+    if is_first_process():
+        print_result(result, as_json)
 
 
 app.command(epilog=PRETRAIN_EXAMPLE)(pretrain)

@@ -1,9 +1,11 @@
 """The state after an epoch, as one safetensors file: tensors by name, plain values as JSON in its header.
 
 One file, so that the rename that ends the writing moves weights, optimizer, random numbers and progress at once.
+Parameters that don't learn, such as a pretrained encoder's gigabytes, stand in a file beside it that is written once.
 Nothing is pickled: reading a checkpoint runs no code.
 """
 
+import hashlib
 import json
 import random
 from collections.abc import Mapping
@@ -16,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn import Parameter
 from torch.optim import Optimizer
 
 from data_tools.files import atomic_path
@@ -23,6 +26,7 @@ from models.errors import ModelError
 from pipeline.engine import Engine
 
 STATE_VERSION = 1
+FROZEN_FILE = "frozen.safetensors"
 
 
 @dataclass(frozen=True)
@@ -59,10 +63,17 @@ class Progress:
 def save_state(path: Path, engine: Engine, progress: Progress) -> None:
     """Write everything that the next epoch depends on: weights, optimizer, scaling, random numbers, progress.
 
+    Frozen parameters go into FROZEN_FILE beside `path`, after the first epoch and never again in this folder; the
+    state names them by their hash.
+
     Raises:
-        DataError: `path` cannot be written; what was there stays.
+        DataError: a file cannot be written; what was there stays.
     """
-    tensors = {f"model.{name}": value for name, value in engine.model.state_dict().items()}
+    weights = engine.model.state_dict(keep_vars=True)
+    frozen = {
+        name: value for name, value in weights.items() if isinstance(value, Parameter) and not value.requires_grad
+    }
+    tensors = {f"model.{name}": value for name, value in weights.items() if name not in frozen}
     optimizer_tensors, groups = _flatten(engine.optimizer)
     random_tensors, random_values = _random_state()
     tensors |= optimizer_tensors | random_tensors
@@ -73,8 +84,35 @@ def save_state(path: Path, engine: Engine, progress: Progress) -> None:
         "random": random_values,
         "scaler": engine.scaler_state(),
     }
+    if frozen:
+        header["frozen"] = _write_frozen(path.with_name(FROZEN_FILE), frozen, anew=progress.epoch <= 1)
     with atomic_path(path) as temporary:
         save_file(_separate(tensors), temporary, metadata={"state": json.dumps(header)})
+
+
+def _write_frozen(path: Path, frozen: Mapping[str, Tensor], anew: bool) -> str:
+    """The hash of what `path` holds. anew: write it even if it is there, from a start that came to no state."""
+    if path.is_file() and not anew:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {})["sha256"]
+    separate = _separate(frozen)
+    digest = hashlib.sha256()
+    for name, value in sorted(separate.items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.flatten().view(torch.uint8).numpy())
+    with atomic_path(path) as temporary:
+        save_file(separate, temporary, metadata={"sha256": digest.hexdigest()})
+    return digest.hexdigest()
+
+
+def _read_frozen(path: Path, digest: str) -> dict[str, Tensor]:
+    with safe_open(path, framework="pt") as file:
+        if (found := (file.metadata() or {}).get("sha256")) != digest:
+            raise ModelError(
+                f"{path} holds the frozen weights {found}, but the state was written with {digest}; "
+                "bring back the file of this run, or start anew with another --out"
+            )
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -93,7 +131,7 @@ def load_state(path: Path, engine: Engine) -> Progress:
     """Put the state at `path` into `engine` and the random number generators; returns the progress.
 
     Raises:
-        ModelError: the file is broken, of another version, or of another model or optimizer.
+        ModelError: a file is broken or missing, of another version, or of another model or optimizer.
     """
     try:
         with safe_open(path, framework="pt") as file:
@@ -101,7 +139,8 @@ def load_state(path: Path, engine: Engine) -> Progress:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
         if header["version"] != STATE_VERSION:
             raise ModelError(f"{path} has version {header['version']}, this program reads {STATE_VERSION}; start anew")
-        engine.model.load_state_dict(_below("model.", tensors))
+        frozen = _read_frozen(path.with_name(FROZEN_FILE), header["frozen"]) if "frozen" in header else {}
+        engine.model.load_state_dict(_below("model.", tensors) | frozen)
         _unflatten(engine.optimizer, _below("optimizer.", tensors), header["groups"])
         engine.load_scaler_state(header["scaler"])
         _restore_random_state(_below("random.", tensors), header["random"])

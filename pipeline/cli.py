@@ -400,6 +400,18 @@ def bench_data(
     print_result(run(out, Reporter(), seconds), as_json, lambda result: as_markdown(result["rows"]))
 
 
+@app.command("bench-fusion", epilog="Example: pipeline bench-fusion --out docs/benchmarks")
+def bench_fusion(
+    out: Annotated[Path, typer.Option(help="The folder for the JSON file and its table.")] = Path("docs/benchmarks"),
+    as_json: Json = False,
+) -> None:
+    """EMT's three ways of fusion with 2 to 6 modalities, by clock and by count. Takes a few minutes."""
+    from pipeline.bench.fusion import as_markdown
+    from pipeline.bench.fusion import bench_fusion as run
+
+    print_result(run(out, Reporter()), as_json, lambda result: as_markdown(result["rows"]))
+
+
 @app.command(epilog="Example: pipeline demo --out demo")
 def demo(
     out: Annotated[

@@ -12,6 +12,7 @@ import models
 from models.emt import EMTConfig, EMTFusion
 from models.layers.mutual import AttentionPooling, Promotion
 from models.layers.padded import Padded, pad
+from models.layers.sequence import sinusoids
 
 # Sun et al. 2023, Table 9, as exact numbers of parameters of the fusion.
 SIZES = {
@@ -117,6 +118,58 @@ def test_equal_weights_with_and_without_sharing_give_equal_answers(build_fusion,
     free.load_state_dict(own)
     batch = make_features()
     torch.testing.assert_close(free(batch).logits, shared(batch).logits)
+
+
+def slow_fusion(model, steps, whole):
+    """Eq. 6, 7 or 8 with eq. 9, for one utterance and three modalities; sequences (T, D) and vectors (D,) by letter."""
+
+    def both(layer, number, one, other):
+        unit = model.units[layer][number]
+        return slow_promotion(unit.directions[0], one, other), slow_promotion(unit.directions[1], other, one)
+
+    def pooled(layer, choices):
+        return model.pooling[layer](torch.stack(choices))
+
+    h = {letter: steps[letter] + sinusoids(*steps[letter].shape, steps[letter]) for letter in "tav"}
+    shared = torch.stack([whole[x] for x in "tav"]) if model.strategy == "oagl" else torch.cat([h[x] for x in "tav"])
+    for layer in range(model.layers):
+        if model.strategy == "ooll":
+            a_to_t, t_to_a = both(layer, 0, h["t"], h["a"])
+            v_to_t, t_to_v = both(layer, 1, h["t"], h["v"])
+            v_to_a, a_to_v = both(layer, 2, h["a"], h["v"])
+            choices = {"t": (a_to_t, v_to_t), "a": (t_to_a, v_to_a), "v": (t_to_v, a_to_v)}
+            h = {x: torch.stack([pooled(layer, rows) for rows in zip(*choices[x], strict=True)]) for x in "tav"}
+        else:
+            after = {x: both(layer, number, h[x], shared) for number, x in enumerate("tav")}
+            h = {x: after[x][0] for x in "tav"}
+            promoted = [after[x][1] for x in "tav"]
+            if model.strategy == "oagl":
+                shared = pooled(layer, [context.flatten() for context in promoted]).view(3, -1)
+            else:
+                shared = torch.stack([pooled(layer, rows) for rows in zip(*promoted, strict=True)])
+    if model.strategy == "oagl":
+        return h, shared.flatten()
+    sequences = (
+        h if model.strategy == "ooll" else dict(zip("tav", shared.split([len(h[x]) for x in "tav"]), strict=True))
+    )
+    return h, torch.cat([sequences[x].mean(0) for x in "tav"])
+
+
+@pytest.mark.parametrize("fusion", ["oagl", "oall", "ooll"])
+def test_each_strategy_is_its_equation_and_padding_is_not_seen(fusion):
+    torch.manual_seed(0)
+    model = EMTFusion(list("tav"), EMTConfig(size=8, heads=2, layers=2, fusion=fusion, share="none")).eval()
+    lengths = {"t": (2, 3), "a": (4, 1), "v": (3, 5)}
+    values = {letter: torch.randn(sum(counts), 8) for letter, counts in lengths.items()}
+    whole = {letter: torch.randn(2, 8) for letter in lengths}
+    with torch.no_grad():
+        after, summary = model({x: pad(values[x], torch.tensor(lengths[x])) for x in lengths}, whole)
+        for i in range(2):
+            own = {x: values[x].split(lengths[x])[i] for x in lengths}
+            steps, expected = slow_fusion(model, own, {x: whole[x][i] for x in lengths})
+            torch.testing.assert_close(summary[i], expected, rtol=1e-4, atol=1e-5)
+            for x in lengths:
+                torch.testing.assert_close(after[x].values[i, : lengths[x][i]], steps[x], rtol=1e-4, atol=1e-5)
 
 
 def fusion_macs(letters, fusion, steps):

@@ -76,6 +76,34 @@ def test_the_crossmodal_transformer_is_its_equations(crossmodal):
             torch.testing.assert_close(states[i, : len(target)], expected, rtol=1e-4, atol=1e-5)
 
 
+def test_every_modality_asks_every_other_one_and_their_answers_stand_side_by_side(build_fusion, make_features):
+    """Section 3.2: text is enriched by sound and picture, and so on; then a transformer over what each has now."""
+    model = build_fusion("mult", size=6, heads=2, layers=1).eval()
+    lengths = ((3, 2, 4), (2, 5, 1))
+    batch = make_features(lengths)
+    with torch.no_grad():
+        logits = model(batch).logits
+        for i, counts in enumerate(lengths):
+            x = {
+                letter: packed.values.split(packed.counts.tolist())[i] @ model.project[letter].weight.T
+                for letter, packed in batch.features.items()
+            }
+            assert [len(x[letter]) for letter in "tav"] == list(counts)
+            summaries = []
+            for target, (first, second) in {"t": "av", "a": "tv", "v": "ta"}.items():
+                enriched = [
+                    slow_transformer(model.fusion.pairs[f"{target}_asks_{source}"], x[target], x[source])
+                    for source in (first, second)
+                ]
+                summaries.append(slow_transformer(model.fusion.own[target], torch.cat(enriched, 1), None)[-1])
+            fused = torch.cat(summaries)
+            wide, narrow = model.residual[0], model.residual[3]
+            hidden = torch.clamp(wide.weight @ fused + wide.bias, min=0)
+            fused = fused + narrow.weight @ hidden + narrow.bias
+            expected = model.head.weight @ fused + model.head.bias
+            torch.testing.assert_close(logits[i], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_the_last_real_step_stands_for_an_utterance():
     states = torch.arange(24.0).view(2, 4, 3)
     present = torch.tensor([[True, True, False, False], [True, True, True, True]])

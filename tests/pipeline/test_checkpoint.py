@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import nn
 from torch.testing import assert_close
 
@@ -96,6 +97,51 @@ def test_the_same_state_gives_the_same_bytes_and_no_pickle(tmp_path):
     assert "optimizer.frozen|exp_avg" not in names
 
 
+def test_frozen_weights_are_written_once_and_come_back(tmp_path):
+    engine, path = engine_of(0), tmp_path / "state.safetensors"
+    with torch.no_grad():
+        engine.model.frozen.copy_(torch.tensor([3.0, 1.0, 2.0]))
+    save_state(path, engine, Progress(1))
+    with safe_open(path, framework="pt") as file:
+        assert "model.frozen" not in file.keys()  # noqa: SIM118 - not a dict
+    beside = path.with_name("frozen.safetensors")
+    assert load_file(beside)["frozen"].tolist() == [3, 1, 2]
+    written = beside.stat()
+    save_state(path, engine, Progress(2))
+    assert (beside.stat().st_ino, beside.stat().st_mtime_ns) == (written.st_ino, written.st_mtime_ns)
+    copy = engine_of(1)
+    assert load_state(path, copy) == Progress(2)
+    assert copy.model.frozen.tolist() == [3, 1, 2]
+
+
+def test_a_first_epoch_replaces_frozen_weights_that_no_state_belongs_to(tmp_path):
+    path = tmp_path / "state.safetensors"
+    save_state(path, engine_of(0), Progress(1))
+    path.unlink()
+    later = engine_of(0)
+    with torch.no_grad():
+        later.model.frozen.fill_(7)
+    save_state(path, later, Progress(1))
+    copy = engine_of(1)
+    load_state(path, copy)
+    assert copy.model.frozen.tolist() == [7, 7, 7]
+
+
+def test_other_frozen_weights_or_none_are_refused(tmp_path):
+    path, other = tmp_path / "a" / "state.safetensors", tmp_path / "b" / "state.safetensors"
+    save_state(path, engine_of(0), Progress(1))
+    changed = engine_of(0)
+    with torch.no_grad():
+        changed.model.frozen.fill_(7)
+    save_state(other, changed, Progress(1))
+    path.with_name("frozen.safetensors").write_bytes(other.with_name("frozen.safetensors").read_bytes())
+    with pytest.raises(ModelError, match="frozen weights .* written with .*; bring back the file"):
+        load_state(path, engine_of(1))
+    path.with_name("frozen.safetensors").unlink()
+    with pytest.raises(ModelError, match=r"(?s)frozen\.safetensors.*start anew"):
+        load_state(path, engine_of(1))
+
+
 def test_a_state_of_another_model_or_a_broken_one_is_refused(tmp_path):
     engine, path = engine_of(0), tmp_path / "state.safetensors"
     step(engine)
@@ -125,7 +171,7 @@ def test_a_failed_writing_leaves_the_old_state(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
         signal.signal(signal.SIGXFSZ, ignored)
     assert load_state(path, engine).epoch == 1
-    assert [file.name for file in tmp_path.iterdir()] == ["state.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["frozen.safetensors", "state.safetensors"]
 
 
 @pytest.mark.parametrize(

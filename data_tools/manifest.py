@@ -168,8 +168,10 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
 
 
 def _command(data_dir: Path) -> str:
+    from data_tools.corpora import CORPORA  # their readers import this module
+
     # The default folders are data/<dataset>; of another one the name says nothing.
-    dataset = data_dir.name if data_dir.parent.name == "data" else "iemocap"
+    dataset = data_dir.name if data_dir.name in CORPORA else "NAME"
     return f"pipeline reorganize --dataset {dataset} --out {data_dir}"
 
 

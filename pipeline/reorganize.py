@@ -9,7 +9,7 @@ from typing import Any
 
 from data_tools.clips import make_clips
 from data_tools.corpora import Release, read_release
-from data_tools.corpora.release import STAGE
+from data_tools.corpora.release import STAGE, printable
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
@@ -58,7 +58,7 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     wanted = [utterance for utterance in release.utterances if utterance.utterance_id in split.by_id]
     check_share(len(wanted), release.rejects + split.rejects, settings, f"nothing in {settings.out} was touched")
     with folder_lock(out):
-        check_owner(out, settings.dataset)
+        check_owner(out, settings.dataset, release.root)
         sweep(out)
         results = _cut_all(_dialogues(release.root, out, wanted, settings), settings, reporter)
         clips = _rows(wanted, results, split, _no_face_shares(out))
@@ -96,17 +96,26 @@ def split_of(release: Release, settings: ReorganizeSettings) -> SplitResult:
     return split
 
 
-def check_owner(out: Path, dataset: str) -> None:
-    """Raise DataError where another data set lies in `out`: its clips would be deleted."""
+def check_owner(out: Path, dataset: str, root: Path) -> None:
+    """Raise DataError where another data set lies in `out`: its clips would be deleted.
+
+    One's own videos are all of the data set `folder`: there the name of the folder `root` tells them apart.
+    """
     path = out / DATASET_FILE
     if not path.exists():
         return
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["dataset"]
-    except (OSError, ValueError, KeyError, TypeError):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        found, source = about["dataset"], about.get("source")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise DataError(f"{path} is not one that reorganize wrote; choose another --out, or delete it") from None
     if found != dataset:
         raise DataError(f"{out} holds the data set {found!r}, not {dataset!r}; choose another --out, or delete it")
+    if dataset == "folder" and source not in (None, printable(root.name)):
+        raise DataError(
+            f"{out} holds the videos of a folder {source!r}, not of {root.name!r}; choose another --out, or, where the "
+            f"folder has only got another name, delete {path}"
+        )
 
 
 def _no_face_shares(out: Path) -> dict[str, float]:

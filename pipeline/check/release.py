@@ -165,7 +165,7 @@ def _out_problems(settings: ReorganizeSettings, release: Release) -> list[str]:
     problems: list[str] = []
     if out == release.root or release.root in out.parents:
         problems.append(f"--out {out} lies inside the release {release.root}; choose another folder")
-    _tried(lambda: check_owner(out, settings.dataset), problems)
+    _tried(lambda: check_owner(out, settings.dataset, release.root), problems)
     there = _existing(out)
     if not there.is_dir():
         problems.append(f"--out {out}: {there} is a file; choose another folder")

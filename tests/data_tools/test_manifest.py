@@ -47,6 +47,12 @@ def test_missing_and_broken_manifests_name_the_command(tmp_path):
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(("folder", "dataset"), [("mosei", "mosei"), ("holidays", "NAME"), ("folder", "folder")])
+def test_the_command_names_only_a_data_set_that_there_is(tmp_path, folder, dataset):
+    with pytest.raises(DataError, match=f"reorganize --dataset {dataset} --out .*{folder}`"):
+        read_manifest(tmp_path / "data" / folder)
+
+
 def test_rejects_come_back(tmp_path):
     assert read_rejects(tmp_path) == []
     rejects = [

@@ -195,6 +195,17 @@ def test_sentiment_alone(films, tmp_path):
     assert read_manifest(tmp_path / "out")["sentiment"].tolist() == [-1, 0, 1]
 
 
+def test_another_folder_s_videos_are_not_replaced(films, tmp_path):
+    content = '{"dataset": "folder", "source": "holidays"}'
+    (tmp_path / "dataset.json").write_text(content)
+    with pytest.raises(
+        DataError, match="holds the videos of a folder 'holidays', not of 'films'; choose another --out"
+    ):
+        run(films, tmp_path, max_reject_share=0.5)
+    assert (tmp_path / "dataset.json").read_text() == content
+    assert not (tmp_path / "clips").exists()
+
+
 def test_a_playlist_with_the_name_of_a_video_is_not_played(tmp_path):
     root = tmp_path / "films"
     write_wav(tmp_path / "a.wav", tone(1.0, 440))

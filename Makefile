@@ -9,6 +9,10 @@ LOCKS := requirements.lock $(foreach extra,$(EXTRAS),requirements-$(extra).lock)
 STAMP := $(VENV)/.installed$(foreach extra,$(EXTRAS),-$(extra))
 RUN := $(VENV)/bin/
 
+# A GPU machine may have a torch of its own and no network: the Python that is named is then used as it is.
+GPU_PYTHON := $(if $(filter file,$(origin PYTHON)),$(RUN)python,$(PYTHON))
+GPU_NEEDS := $(if $(filter file,$(origin PYTHON)),install)
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint bench bench-data gpu-test docker lock clean
 
@@ -45,8 +49,8 @@ bench: install ## measure the models' speed side by side and write docs/benchmar
 bench-data: install ## measure the data stages beside plain ways and write docs/benchmarks/data-cpu.json
 	$(RUN)pipeline bench-data --out docs/benchmarks
 
-gpu-test: install ## run the tests that need a CUDA device
-	$(RUN)python -m pytest -m gpu
+gpu-test: $(GPU_NEEDS) ## check and time all that needs a GPU; PYTHON=python3 uses that one as it is, without .venv
+	$(GPU_PYTHON) -m pipeline.bench.gpu --out docs/benchmarks
 
 docker: ## build the GPU image
 	docker build --tag emotion-pipeline .

@@ -1,63 +1,121 @@
 """The models' speed side by side, written into docs/benchmarks by the command that measured it."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-import torch
-
+from data_tools.errors import DataError
 from data_tools.files import write_json, write_text
-from pipeline.bench.models import Precision, bench_models
+from pipeline.bench.attention import attention_rows
+from pipeline.bench.cases import SCOPES, Precision
+from pipeline.bench.curves import curve_rows
+from pipeline.bench.floors import floor_rows
+from pipeline.bench.models import TOP_P, bench_models
+from pipeline.bench.tables import as_markdown
+from pipeline.config import ConfigError
 from pipeline.progress import Reporter
 
-# The published code, measured elsewhere on 2 cores at these sizes: seconds of one training step.
-PUBLISHED_STEP_S = {
-    ("towers only", "fe2e"): 3.1,
-    ("towers only", "mesm"): 3.2,
-    ("whole model", "fe2e"): 4.6,
-    ("whole model", "mesm"): 4.2,
-}
+BATCHES = (8, 32)
+PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
+PARTS = ("models", "attention", "curves", "floors")
+# A step of batch 32 takes many seconds: fewer of them, none to warm up (the median of three passes over one that is
+# slow), the two shares of the targets, and the memory of the whole model alone.
+LARGE_BATCH = 16
+_REPEATS, _REPEATS_OF_LARGE = 5, 3
+# What makes a row the same measurement, made again.
+_SAME = ("work", "model", "top_p", "batch", "precision", "asked", "mode", "device")
 
 
-def bench(out: Path, reporter: Reporter) -> dict[str, Any]:
-    """Measure the models and write `out`/cpu.json (or cuda.json), one object a row, and a table of it beside.
+def bench(
+    out: Path,
+    reporter: Reporter,
+    batches: Sequence[int] = BATCHES,
+    precisions: Sequence[Precision] = PRECISIONS,
+    parts: Sequence[str] = PARTS,
+    scopes: Sequence[str] = tuple(SCOPES),
+    repeats: int | None = None,
+    width: int = 64,
+) -> dict[str, Any]:
+    """Measure on the CPU and write `out`/cpu.json, one object a row, and a page of it beside.
 
-    Takes about 12 minutes on two cores and wants the machine for itself. Returns {"rows": [...], "files": [...]}.
+    Wants the machine for itself; all of it takes under 20 minutes on two cores. parts: models (FE2E and MESM timed),
+    attention (its share of a step), curves (losses in both precisions),
+    floors (the least time there could be).
+    repeats: None for five at small batches and three at large ones.
+    A row that is measured again takes the place of the old one; all others stay with their own date, so that one part
+    can be run alone. Each finished part is written at once. Returns {"rows": [...], "files": [...]}.
 
     Raises:
-        DataError: `out` cannot be written to.
+        ConfigError: an unknown part, scope or precision.
+        DataError: `out` cannot be written to, or holds a damaged cpu.json.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    rows: list[dict[str, Any]] = []
-    for precision in get_args(Precision):
-        rows += bench_models(reporter, precision=precision, device=device)
-    files = [out / f"{device}.json", out / f"{device}.md"]
-    write_json(files[0], rows)
-    write_text(files[1], as_markdown(rows))
+    for name, given, known in (
+        ("part", parts, PARTS),
+        ("scope", scopes, SCOPES),
+        ("precision", precisions, PRECISIONS),
+    ):
+        if unknown := [value for value in given if value not in known]:
+            raise ConfigError(f"{name} is {unknown[0]!r}; known: {', '.join(known)}")
+    files = [out / "cpu.json", out / "cpu.md"]
+    rows = read_rows(files[0])
+    for measure in _measurements(reporter, batches, precisions, parts, tuple(scopes), repeats, width):
+        rows = merged(rows, measure())
+        write_json(files[0], rows)
+        write_text(files[1], as_markdown(rows))
     reporter.say(f"written: {', '.join(map(str, files))}")
     return {"rows": rows, "files": [str(path) for path in files]}
 
 
-def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
-    """The rows as tables for a person."""
-    first = rows[0]
-    versions = ", ".join(f"{name} {version}" for name, version in first["versions"].items())
-    lines = ["# Measured speed", "", "Written by `pipeline bench`; the rows are in the JSON file beside this one.", ""]
-    lines += [f"{first['date']}, {first['device']}, {versions}. Medians; noise as input, untrained weights.", ""]
-    lines += ["## Models, batch 8 with 72 faces, 96 chunks, 50 tokens", ""]
-    lines += ["| work | precision | model | seconds | of FE2E | peak GiB | of the published step |"]
-    lines += ["|---|---|---|---:|---:|---:|---:|"]
-    lines += [_model_line(row) for row in rows]
-    return "\n".join(lines) + "\n"
+def _measurements(
+    reporter: Reporter,
+    batches: Sequence[int],
+    precisions: Sequence[Precision],
+    parts: Sequence[str],
+    scopes: tuple[str, ...],
+    repeats: int | None,
+    width: int,
+) -> list[Callable[[], list[dict[str, Any]]]]:
+    todo: list[Callable[[], list[dict[str, Any]]]] = []
+    for batch in batches:
+        large = batch >= LARGE_BATCH
+        times = repeats or (_REPEATS_OF_LARGE if large else _REPEATS)
+        for precision in precisions:
+            common: dict[str, Any] = {"batch": batch, "repeats": times, "precision": precision, "width": width}
+            if "models" in parts:
+                how = {"top_p": TOP_P[:2] if large else TOP_P, "warm_up": not large, "scopes": scopes}
+                how["peak_scopes"] = ("whole model",) if large else tuple(SCOPES)
+                todo.append(lambda known=common | how: bench_models(reporter, **known))
+            if "attention" in parts and not large:
+                todo.append(lambda known=common | {"scopes": scopes}: attention_rows(reporter, **known))
+    if "curves" in parts:
+        todo.append(lambda: curve_rows(reporter, precisions, width=width))
+    if "floors" in parts:
+        shape: dict[str, Any] = {"batches": tuple(batches), "scopes": scopes, "width": width}
+        todo.append(lambda: floor_rows(reporter, precisions=tuple(precisions), **shape))
+    return todo
 
 
-def _model_line(row: dict[str, Any]) -> str:
-    name = row["model"] + ("" if row["top_p"] is None else f" p {row['top_p']}")
-    peak = "" if row["peak_bytes"] is None else f"{row['peak_bytes'] / 2**30:.2f}"
-    work, _, scope = row["work"].partition(", ")
-    # MESM was measured there at p 0.5, and all of it on a CPU.
-    comparable = row["device"].startswith("CPU") and row["top_p"] in (None, 0.5)
-    published = PUBLISHED_STEP_S.get((scope, row["model"])) if comparable else None
-    share = f"{row['median_s'] / published:.2f}" if published and work == "training step" else ""
-    numbers = f"{row['median_s']:.3f} | {row['ratio_to_fe2e']:.2f} | {peak} | {share}"
-    return f"| {row['work']} | {row['precision']} | {name} | {numbers} |"
+def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`old` with every row that `new` has again replaced in its place, and the other new rows behind."""
+    again = {_identity(row): row for row in new}
+    return [again.pop(_identity(row), row) for row in old] + list(again.values())
+
+
+def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
+    return tuple(row.get(name) for name in _SAME)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of an earlier run; none where there is no file.
+
+    Raises:
+        DataError: the file is damaged.
+    """
+    if not path.is_file():
+        return []
+    try:
+        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+        return rows
+    except ValueError as error:
+        raise DataError(f"{path} is damaged ({error}); restore it, or delete it and measure all of it again") from error

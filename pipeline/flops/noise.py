@@ -5,7 +5,6 @@ from dataclasses import replace
 import torch
 
 from data_tools.batch import WAVEFORM, Batch, Packed
-from data_tools.media import AUDIO_RATE_HZ
 from models.fusion import FusionConfig
 
 # Steps of a sequence as CMU-MOSI's unaligned features have them (MMSA's feature files), which EMT's Table 8 is about.
@@ -33,6 +32,9 @@ def random_batch(utterances: int, faces: int, chunks: int, tokens: int, seed: in
 
 def with_waveform(batch: Batch, seconds: float, seed: int = 0) -> Batch:
     """The batch, each utterance with so many seconds of seeded noise as its sound."""
+    # Not above: it needs packages of the data stages, which a machine that only times models may lack.
+    from data_tools.media import AUDIO_RATE_HZ
+
     count = round(seconds * AUDIO_RATE_HZ)
     values = torch.randn(len(batch) * count, 1, generator=torch.Generator().manual_seed(seed))
     return replace(batch, features={**batch.features, WAVEFORM: Packed(values, torch.full((len(batch),), count))})

@@ -1,0 +1,85 @@
+"""Preprocessing and training on a GPU; `make gpu-test` runs these."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from data_tools.batch import Batch
+from data_tools.manifest import Clip, write_manifest, write_rejects
+from data_tools.media import write_video, write_wav
+from data_tools.store import DialogueStore, store_path
+from pipeline.bench.cases import Case, Run
+from pipeline.bench.models import bench_models
+from pipeline.config import PreprocessSettings, TrainSettings
+from pipeline.flops.noise import random_batch
+from pipeline.preprocess import preprocess
+from pipeline.progress import Reporter
+from pipeline.train import train
+
+QUIET = Reporter(quiet=True)
+
+pytestmark = pytest.mark.gpu
+
+
+def write_clip(folder):
+    import skimage.data
+
+    portrait = cv2.resize(skimage.data.astronaut()[:240, 100:460], (180, 120))
+    write_video(folder / "clips/a.mp4", (np.roll(portrait, i, axis=1) for i in range(12)), (180, 120), 10, "libx264")
+    tone = 0.3 * np.sin(2 * np.pi * 220 * np.arange(19_200) / 16_000)
+    write_wav(folder / "clips/a.wav", tone.astype(np.float32), 16_000)
+    place = ("a", "d", "s", "1", "train", 0.0, 1.2, "hello", "clips/a.mp4", "clips/a.wav")
+    write_manifest(folder, [Clip(*place, {"ang": 1.0}, None, "v", "a", 10.0)], ["ang"])
+    write_rejects(folder, [])
+    return folder
+
+
+def test_preprocess_finds_the_same_faces_as_on_a_cpu(tmp_path):
+    found = {}
+    for device in ("cpu", "cuda"):
+        data = write_clip(tmp_path / device)
+        preprocess(PreprocessSettings.checked({"data": data, "device": device, "workers": 1}, "test"), QUIET)
+        found[device] = DialogueStore(store_path(data, "d"))["a"]
+    cpu, gpu = found["cpu"], found["cuda"]
+    assert len(gpu.faces) == len(cpu.faces) == 3
+    torch.testing.assert_close(gpu.face_score, cpu.face_score, rtol=0, atol=1e-2)
+    assert (gpu.face_box - cpu.face_box).abs().max() <= 1
+    assert torch.equal(gpu.logmel, cpu.logmel)
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "32-true"])
+@pytest.mark.parametrize("name", ["fe2e", "mesm"])
+def test_training_runs_and_learns_something(name, precision, toy_corpus, tmp_path):
+    values = {"data": toy_corpus, "out": tmp_path / "run", "epochs": 2, "device": "cuda", "precision": precision}
+    model = {"name": name, "text_encoder": "tiny", "width": 8, "layers": 1}
+    summary = train(TrainSettings.checked(values, "test"), model, QUIET)
+    assert summary["epochs"] == 2
+    assert np.isfinite(summary["train_seconds"])
+
+
+def test_pinned_batches_arrive_as_they_were():
+    batch = random_batch(2, 3, 2, 5)
+    pinned: Batch = batch.pin_memory()
+    assert pinned.faces.is_pinned()
+    arrived = pinned.to("cuda")
+    torch.cuda.synchronize()
+    for name in ("faces", "face_counts", "chunks", "tokens", "token_mask", "labels"):
+        assert torch.equal(getattr(arrived, name).cpu(), getattr(batch, name)), name
+
+
+def test_captured_towers_learn_as_eager_ones_do():
+    inputs = random_batch(2, 2, 2, 4).to("cuda")
+    losses = {}
+    for mode in ("eager", "cuda graph"):
+        run = Run(Case("towers only", None, "32-true", "cuda", 8, mode=mode), inputs)
+        torch.manual_seed(1)
+        losses[mode] = [float(run.do("training step")) for _ in range(3)]
+    assert losses["cuda graph"] == pytest.approx(losses["eager"], rel=0.05)
+
+
+def test_peak_memory_and_times_of_a_gpu_are_measured():
+    sizes = {"batch": 2, "faces": 1, "chunks": 1, "tokens": 4, "width": 8, "scopes": ("towers only",)}
+    rows = bench_models(QUIET, **sizes, top_p=(0.5,), repeats=1, device="cuda", precision="bf16-mixed")
+    assert all(row["median_s"] > 0 and row["device"] == torch.cuda.get_device_name() for row in rows)
+    assert all(row["peak_bytes"] > 0 for row in rows if row["work"].startswith("training"))

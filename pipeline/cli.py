@@ -343,9 +343,6 @@ def explain(
     print_result(write(run, ids or [], split, data, out, Reporter()), as_json, format_explanation)
 
 
-app.command(epilog=FLOPS_EXAMPLE)(flops)
-
-
 @app.command(epilog="Example: pipeline flops --model mesm --top-p 0.5")
 def flops(
     model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,

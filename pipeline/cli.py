@@ -20,6 +20,7 @@ from pipeline.config import (
     local_path,
     parse_assignments,
 )
+from pipeline.flops.command import FLOPS_EXAMPLE, flops
 from pipeline.options import (
     Config,
     Data,
@@ -38,6 +39,7 @@ from pipeline.options import (
 )
 from pipeline.pretrain_command import PRETRAIN_EXAMPLE, pretrain
 from pipeline.progress import Reporter
+from pipeline.studies.command import ABLATE_EXAMPLE, SWEEP_EXAMPLE, ablate, sweep
 
 app = typer.Typer(
     help="Emotion recognition from raw video: reorganize, preprocess, train, evaluate, predict.",
@@ -276,6 +278,8 @@ def robustness(
 
 
 app.command(epilog=COMPARE_EXAMPLE)(compare)
+app.command(epilog=SWEEP_EXAMPLE)(sweep)
+app.command(epilog=ABLATE_EXAMPLE)(ablate)
 
 
 @app.command(epilog='Example: pipeline predict --run runs/first film.mp4 --transcript "I am so glad you came."')
@@ -343,32 +347,7 @@ def explain(
     print_result(write(run, ids or [], split, data, out, Reporter()), as_json, format_explanation)
 
 
-@app.command(epilog="Example: pipeline flops --model mesm --top-p 0.5")
-def flops(
-    model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,
-    config: Config = None,
-    top_p: TopP = None,
-    modalities: Modalities = None,
-    run: Annotated[
-        Path | None, typer.Option(help="A run folder: also what its training really multiplied.", callback=local_path)
-    ] = None,
-    settings: Set = None,
-    as_json: Json = False,
-) -> None:
-    """Multiply-adds by part and parameters, beside the figures of the paper."""
-    from pipeline.flops.counts import flops as count
-    from pipeline.flops.counts import flops_of_run, format_flops
-
-    if run is not None:
-        if any(value is not None for value in (model, config, top_p, modalities, settings)):
-            raise ConfigError("--run says which model it is: leave the other flags out")
-        print_result(flops_of_run(run), as_json, format_flops)
-        return
-
-    if unused := set(parse_assignments(settings or [])) & set(TrainSettings.model_fields):
-        raise ConfigError(f"--set {', '.join(sorted(unused))}: a setting of training, which changes no count here")
-    _, model_values = model_config(model, config, settings, top_p=top_p, modalities=modalities)
-    print_result(count(model_values.pop("name"), model_values), as_json, format_flops)
+app.command(epilog=FLOPS_EXAMPLE)(flops)
 
 
 @app.command(epilog="Example: pipeline bench --out docs/benchmarks")

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline.compare.tables import Cell, Sheet, Table, markdown, write_sheet
+from pipeline.compare.tables import Cell, Sheet, Table, markdown, number, score_column, write_sheet
 
 _BETTER = {True: "↓", False: "↑"}
 # What a table of emotions shows of each, of what the protocol has: as in the papers' tables.
@@ -88,29 +88,9 @@ def _rows(
     found: Sequence[tuple[Mapping[str, Any], str]], lower: Mapping[str, bool], baselines: Mapping[str, float | None]
 ) -> list[list[Cell]]:
     """A row a model, the best of each column marked, then the baseline."""
-    best = {}
-    for key, is_lower in lower.items():
-        # Equal in what is shown is equal.
-        means = [round(scores[key]["mean"], 3) for scores, _ in found if scores[key]["mean"] is not None]
-        best[key] = (min(means) if is_lower else max(means)) if means else None
-    rows = [
-        [
-            Cell(name),
-            *(Cell(_number(**scores[key]), _shown(scores[key]["mean"]) == best[key] is not None) for key in lower),
-        ]
-        for scores, name in found
-    ]
-    return [*rows, [Cell("baseline"), *(Cell(_number(baselines[key])) for key in lower)]]
-
-
-def _shown(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
-
-
-def _number(mean: float | None, spread: float | None = None, values: list[float | None] | None = None, **_: Any) -> str:
-    if mean is None:
-        return "undefined"
-    return f"{mean:.3f}" + (f" ± {spread:.3f}" if values is not None and len(values) > 1 else "")
+    columns = [score_column([scores[key] for scores, _ in found], is_lower) for key, is_lower in lower.items()]
+    rows = [[Cell(name), *(column[i] for column in columns)] for i, (_, name) in enumerate(found)]
+    return [*rows, [Cell("baseline"), *(Cell(number(baselines[key])) for key in lower)]]
 
 
 def _cost_table(result: Mapping[str, Any]) -> Table:

@@ -1,6 +1,6 @@
 """Tables with what must stand around them, as Markdown and as an HTML page."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,25 @@ class Table:
     note: str
     columns: list[str]
     rows: list[list[Cell]]
+
+
+def score_column(scores: Sequence[Mapping[str, Any] | None], lower_is_better: bool) -> list[Cell]:
+    """A score in each row, `{"mean", "spread", "values"}` over the seeds, the best marked; None where there is none."""
+    # Equal in what is shown is equal.
+    means = [None if score is None or score["mean"] is None else round(score["mean"], 3) for score in scores]
+    known = [mean for mean in means if mean is not None]
+    best = (min(known) if lower_is_better else max(known)) if known else None
+    return [
+        Cell("-") if score is None else Cell(number(**score), mean is not None and mean == best)
+        for score, mean in zip(scores, means, strict=True)
+    ]
+
+
+def number(mean: float | None, spread: float | None = None, values: Sequence[float | None] = (), **_: Any) -> str:
+    """A score as it is shown, with its spread where there are several values."""
+    if mean is None:
+        return "undefined"
+    return f"{mean:.3f}" + (f" ± {spread:.3f}" if len(values) > 1 else "")
 
 
 @dataclass(frozen=True)

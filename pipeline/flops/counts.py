@@ -10,7 +10,7 @@ from data_tools.batch import Batch
 from models.base import Model
 from models.fe2e import FE2EConfig
 from models.fusion import FusionModel
-from pipeline.config import ConfigError
+from pipeline.flops import paper
 from pipeline.flops.fusion import flops_fusion, format_fusion
 from pipeline.flops.noise import feature_batch, random_batch, with_waveform
 from pipeline.rundir import RunDir
@@ -18,15 +18,6 @@ from pipeline.rundir import RunDir
 # A mean utterance of IEMOCAP: 4.5 s at two faces a second and 400 ms a chunk, and its words as tokens.
 MEAN_FACES, MEAN_CHUNKS, MEAN_TOKENS = 9, 12, 20
 MEAN_UTTERANCE_S = 4.5
-
-# Dai et al. 2021, Tables 3 and 4: FLOPs x 1e9 for one sample, by model and top_p.
-PAPER = {"FE2E": 8.65e9, "MESM, top_p 0.7": 5.18e9, "MESM, top_p 0.5": 4.34e9}
-PAPER_RATIOS = {"top_p 0.7": 0.60, "top_p 0.5": 0.50}
-PAPER_NOTE = (
-    "The paper's figures are for a sample of unstated size and do not agree with these: no whole number of faces and "
-    "chunks gives 8.65e9 with the towers that it describes (4 faces and 8 chunks come to 8.649e9 only if bias, batch "
-    "norm and ReLU are counted for every output)."
-)
 
 # The parts of a tower that are counted for every image; the sequence encoder is counted for the utterance.
 _PER_IMAGE = ("stem", "stages", "attention", "linear")
@@ -86,38 +77,31 @@ def flops(
         "share_of_sites": shares,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "parameters_by_part": _parameters(model),
-        "paper": {"flops": PAPER, "of_fe2e": PAPER_RATIOS, "note": PAPER_NOTE},
+        "paper": {
+            "flops": {"FE2E": paper.FE2E} | {f"MESM, top_p {top_p}": count for top_p, count in paper.MESM.items()},
+            "of_fe2e": {f"top_p {top_p}": paper.of_fe2e(top_p) for top_p in paper.MESM},
+            "explanation": paper.explanation(),
+        },
     }
 
 
 def flops_of_run(run_dir: Path) -> dict[str, Any]:
     """`flops` of the model that a run kept, with what the run itself counted under "run".
 
-    "run": {"folder", "epoch": the last one in log.csv, "per_utterance": mean multiply-adds of the forward passes of
-    that epoch's training on the run's own data, by part and "total"; "share_of_sites": means over its batches}.
+    "run": as `pipeline.flops.done.done_in_training`.
 
     Raises:
         ConfigError: not a run, or no epoch of it is finished.
         ModelError: its model cannot be read.
     """
     # Brings TensorBoard, which counting a new model doesn't need.
-    from pipeline.trainlog import TrainLog
+    from pipeline.flops.done import done_in_training
 
     run = RunDir.existing(run_dir)
-    rows = TrainLog.read(run.log)
-    if not rows:
-        raise ConfigError(f"{run.log} has no finished epoch; go on with `pipeline train --resume` on it")
+    done = done_in_training(run)
     model = models.load(run_dir)
     (name,) = (name for name, (_, kind) in models.REGISTRY.items() if type(model) is kind)
-    last = rows[-1]
-    done = {part: float(last[f"{part}.macs"]) for part in ("face", "mel", "text") if last.get(f"{part}.macs")}
-    counted = {
-        "folder": str(run_dir),
-        "epoch": int(last["epoch"]),
-        "per_utterance": {**done, "total": sum(done.values())},
-        "share_of_sites": {key: float(value) for key, value in last.items() if ".share." in key},
-    }
-    return flops(name, {}, trained=model) | {"run": counted}
+    return flops(name, {}, trained=model) | {"run": done}
 
 
 def multiply_adds(model: Model, batch: Batch) -> float:
@@ -151,11 +135,11 @@ def _convolutions(per_image: dict[str, float], images: int) -> float:
 
 
 def _dense_convolutions(config: dict[str, Any], faces: int, chunks: int) -> float:
-    """Of FE2E's towers, with the sizes in `config`, on the same input."""
+    """Of FE2E's towers, with the sizes in `config`, on the same input: so many times those of one image."""
     towers = "".join(letter for letter in config["modalities"] if letter in "av")
     same = {key: value for key, value in config.items() if key in FE2EConfig.model_fields}
-    macs: float = flops("fe2e", same | {"modalities": towers}, faces, chunks)["convolutions"]["macs"]
-    return macs
+    one = flops("fe2e", same | {"modalities": towers}, faces=1, chunks=1)
+    return _convolutions(one["per_face"], faces) + _convolutions(one["per_chunk"], chunks)
 
 
 def _parameters(model: Model) -> dict[str, int]:
@@ -195,8 +179,8 @@ def format_flops(summary: dict[str, Any]) -> str:
         lines += ["", *_run_lines(summary["run"])]
     by_part = ", ".join(f"{name} {count:,}" for name, count in summary["parameters_by_part"].items())
     lines += ["", f"parameters {summary['parameters']:,}   {by_part}", ""]
-    paper = ", ".join(f"{name} {value / 1e9:.2f}G" for name, value in summary["paper"]["flops"].items())
-    return "\n".join([*lines, f"paper: {paper}. {summary['paper']['note']}"])
+    published = ", ".join(f"{name} {value / 1e9:.2f}G" for name, value in summary["paper"]["flops"].items())
+    return "\n".join([*lines, f"paper: {published}", *summary["paper"]["explanation"]])
 
 
 def _sites_line(shares: dict[str, float]) -> list[str]:

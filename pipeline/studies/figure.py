@@ -29,7 +29,7 @@ def sweep_png(found: Mapping[str, Any]) -> bytes:
         if has_reference:
             _draw(panels[2], points, name, color, [(point["of_fe2e"], 0.0) for point in points])
     panels[0].set(ylabel=f"{found['metric']['name']} on test")
-    panels[1].set(ylabel="multiply-adds of the towers, 1e9 an utterance", ylim=(0, None))
+    panels[1].set(ylabel="1e9 multiply-adds, towers", ylim=(0, None))
     if has_reference:
         published = {float(top_p): share for top_p, share in found["paper"]["of_fe2e"].items()}
         panels[2].plot(list(published), list(published.values()), "kx", label="paper, MESM")

@@ -74,8 +74,13 @@ def log_f0(waveform: Floats, hop: int) -> Floats:
 
 
 def mfcc(waveform: Floats, hop: int) -> Floats:
-    """(20, 1 + S // hop)."""
-    return librosa.feature.mfcc(y=waveform, sr=mel.RATE_HZ, n_mfcc=N_MFCC, n_fft=WINDOW_SAMPLES, hop_length=hop)
+    """(20, 1 + S // hop), as `librosa.feature.mfcc`.
+
+    The bands are summed here: in librosa's own product the last bits depend on the number of threads.
+    """
+    power = np.abs(librosa.stft(waveform, n_fft=WINDOW_SAMPLES, hop_length=hop)) ** 2
+    bands = np.einsum("bf,ft->bt", librosa.filters.mel(sr=mel.RATE_HZ, n_fft=WINDOW_SAMPLES), power)
+    return librosa.feature.mfcc(S=librosa.power_to_db(bands), n_mfcc=N_MFCC)
 
 
 def chroma(waveform: Floats, hop: int) -> Floats:

@@ -2,6 +2,7 @@ import librosa
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from data_tools import mel
 from data_tools.features.audio import ACOUSTIC_SIZE, MEL_SIZE, acoustic, mel_summary
@@ -28,6 +29,14 @@ def test_cepstrum_and_chroma_are_librosas():
     chroma = librosa.feature.chroma_cqt(y=sound, sr=16_000, hop_length=HOP, tuning=0.0)
     np.testing.assert_allclose(found[:, 1:21], mfcc.T[:40], rtol=1e-5, atol=1e-4)
     np.testing.assert_allclose(found[:, 21:], chroma.T[:40], rtol=1e-5, atol=1e-5)
+
+
+def test_the_number_of_threads_changes_no_bit():
+    found = []
+    for threads in (1, 2, 4):
+        with threadpool_limits(threads):
+            found.append(acoustic(buzz(160, 2) + noise(32_000), 32).values.tobytes())
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("hertz", [90, 160, 250, 420])

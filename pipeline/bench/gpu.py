@@ -68,7 +68,8 @@ def gpu_test(
         found = _run(step, device, sizes, most_s, root, facts)
         rows += found
         say(f"  {_told(found)}")
-        files = _write(out, rows)
+        _write(out, rows)
+    files = _write(out, rows)
     failed = [f"{row['work']}: {row['outcome']}" for row in rows if row.get("failed")]
     failed += [f"{row['work']}: {row['not_measured']}" for row in rows if _is_tests(row) and row.get("not_measured")]
     say(f"written: {', '.join(map(str, files))}, {time.monotonic() - started:.0f} s in all")

@@ -1,5 +1,7 @@
 """A corpus of a few synthetic utterances, preprocessed and split, that trains in seconds."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,9 @@ from data_tools.files import write_json, write_text
 from data_tools.manifest import Clip, write_manifest
 from data_tools.media import write_video, write_wav
 from data_tools.store import Features, store_path, write_dialogue
+from pipeline.config import TrainSettings
+from pipeline.progress import Reporter
+from pipeline.train import train
 
 EMOTIONS = ("ang", "hap", "sad")
 
@@ -63,6 +68,22 @@ def corpus_writer():
 def toy_corpus(tmp_path_factory):
     """8 train, 6 valid and 5 test utterances with one emotion each; not to be changed."""
     return write_corpus(tmp_path_factory.mktemp("data") / "toy", {"train": 8, "valid": 6, "test": 5})
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, toy_corpus):
+    """(run folder, what `train` gave back) of a small model on the toy corpus; not to be changed."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    settings = TrainSettings(data=toy_corpus, out=run, epochs=3, batch_size=4, learning_rate=1e-2, device="cpu")
+    model = {"name": "mesm", "top_p": 0.5, "text_encoder": "tiny", "width": 4, "layers": 1}
+    return run, train(settings, model, Reporter(quiet=True))
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of the trained run, to write into."""
+    shutil.copytree(trained[0], tmp_path / "run")
+    return tmp_path / "run"
 
 
 def moving_pictures(count, seed):

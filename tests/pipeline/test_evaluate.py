@@ -25,20 +25,6 @@ EMOTIONS = ["ang", "hap", "sad"]
 MODEL = {"name": "mesm", "top_p": 0.5, "text_encoder": "tiny", "width": 4, "layers": 1}
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, toy_corpus):
-    run = tmp_path_factory.mktemp("runs") / "run"
-    settings = TrainSettings(data=toy_corpus, out=run, epochs=3, batch_size=4, learning_rate=1e-2, device="cpu")
-    return run, train(settings, MODEL, QUIET)
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy of the trained run, to write into."""
-    shutil.copytree(trained[0], tmp_path / "run")
-    return tmp_path / "run"
-
-
 def settings_for(run, **changes):
     return EvaluateSettings(**({"run": run, "device": "cpu"} | changes))
 

@@ -1,7 +1,6 @@
 """`pipeline robustness`: what it reports are the model's scores on input that a test damages itself."""
 
 import json
-import shutil
 from statistics import fmean, pstdev
 
 import numpy as np
@@ -25,22 +24,7 @@ from pipeline.rundir import RunDir
 from pipeline.train import train
 
 QUIET = Reporter(quiet=True)
-MODEL = {"name": "mesm", "top_p": 0.5, "text_encoder": "tiny", "width": 4, "layers": 1}
 TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 4, "size": 8, "heads": 2, "layers": 1}
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory, toy_corpus):
-    run = tmp_path_factory.mktemp("runs") / "run"
-    settings = TrainSettings(data=toy_corpus, out=run, epochs=3, batch_size=4, learning_rate=1e-2, device="cpu")
-    return run, train(settings, MODEL, QUIET)
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    """A copy of the trained run, to write into."""
-    shutil.copytree(trained[0], tmp_path / "run")
-    return tmp_path / "run"
 
 
 def settings_for(run, **changes):

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from data_tools.batch import Batch
 from models.base import Model
 from models.output import Output
+from pipeline.allocator import keep_freed_memory
 from pipeline.config import ConfigError
 
 T = TypeVar("T")
@@ -38,6 +39,8 @@ def start_fabric(device: str = "auto", precision: str = "32-true", devices: int 
     if device == "cuda" and not cuda:
         raise ConfigError("device is 'cuda', but torch sees no CUDA device; use device cpu or auto")
     accelerator = "cuda" if cuda and device != "cpu" else "cpu"
+    if accelerator == "cpu":
+        keep_freed_memory()
     if accelerator == "cpu" and precision == "16-mixed":
         raise ConfigError("precision is '16-mixed', which needs CUDA; on a CPU use bf16-mixed or 32-true")
     if accelerator == "cuda" and devices > torch.cuda.device_count():

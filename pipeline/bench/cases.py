@@ -15,6 +15,7 @@ from models.base import Model
 from models.layers.text import TextEncoder
 from models.layers.tokenizers import HashTokenizer
 from models.layers.tower import Tower, TowerResult
+from pipeline.allocator import keep_freed_memory
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # compile: torch.compile of the whole model. cuda graph: the towers, whose work has one size, replayed as one launch.
@@ -76,6 +77,8 @@ class Run:
         self.case = case
         self.inputs = inputs
         self.kind = torch.device(case.device).type
+        if self.kind == "cpu":
+            keep_freed_memory()  # as training does
         self.model = case.build()
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate)
         self.scaler = torch.amp.GradScaler(self.kind, enabled=case.precision == "16-mixed")

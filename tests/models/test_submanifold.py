@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from reference import masked_convolution, masked_max_pool
 from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers import backends
+from models.layers import backends, gathered
 from models.layers.backends import _SpconvEngine, convolve
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
@@ -86,6 +88,63 @@ def test_bfloat16_is_close_whatever_the_number_of_pairs(backend):
 
 # Share of the largest value by which results may differ: bfloat16 keeps 8 bits, float16 11, of up to nine sums.
 ROUNDING = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
+
+
+@given(
+    images=st.integers(1, 5),
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    density=st.one_of(st.floats(0.0, 1.0), st.sampled_from(["one", "all but one"])),
+    channels=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    dtype=st.sampled_from(list(ROUNDING)),
+    backend=st.sampled_from(BACKENDS),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_backend_agrees_on_random_maps(images, height, width, density, channels, dtype, backend, seed):
+    active, generator = _maps(images, height, width, density, seed)
+    inputs, outputs = channels
+    dense = torch.randn(images, inputs, height, width, generator=generator).to(dtype).float().requires_grad_()
+    weight = torch.randn(outputs, inputs, 3, 3, generator=generator).to(dtype).float().requires_grad_()
+    cotangent = torch.randn(images, outputs, height, width, generator=generator).to(dtype).float()
+    expected = masked_convolution(dense, weight, active)
+    expected_grads = torch.autograd.grad((expected * cotangent).sum(), (dense, weight))
+    sparse = SparseMap.from_dense(dense, active)
+    rows, macs = convolve(sparse.features.to(dtype), weight.to(dtype), sparse.sites, backend)
+    assert rows.dtype == dtype
+    found = SparseMap(rows.float(), sparse.sites).dense()
+    grads = torch.autograd.grad((found * cotangent).sum(), (dense, weight))
+    for value, reference in zip((found, *grads), (expected, *expected_grads), strict=True):
+        assert (value - reference).abs().max() <= ROUNDING[dtype] * max(reference.abs().max().item(), 1)
+    assert (macs > 0) is bool(active.any()) or backend == "dense"
+
+
+@pytest.mark.parametrize("count", [1, 4, 300, 5000])
+def test_gathered_multiply_adds_are_hand_counted(count):
+    sites = Sites(torch.ones(count, 1, 1, dtype=torch.bool))
+    weight = torch.ones(3, 2, 3, 3)
+    _, macs = convolve(torch.ones(count, 2), weight, sites, "gather")
+    assert macs == count * 9 * 2 * 3
+    _, macs = convolve(torch.ones(count, 2).bfloat16(), weight.bfloat16(), sites, "gather")
+    assert macs == {1: 256, 4: 256, 300: 512, 5000: 5120}[count] * 9 * 2 * 3
+
+
+def test_gathering_in_blocks_is_gathering_at_once(monkeypatch):
+    active, generator = _maps(7, 9, 14, 0.7, seed=3)
+    sites = Sites(active)
+    weight = torch.randn(5, 4, 3, 3, generator=generator, requires_grad=True)
+    rows = torch.randn(len(sites), 4, generator=generator, requires_grad=True)
+    cotangent = torch.randn(len(sites), 5, generator=generator)
+
+    def all_of():
+        out, _ = convolve(rows, weight, sites, "gather")
+        return out, *torch.autograd.grad((out * cotangent).sum(), (rows, weight))
+
+    assert len(sites) > 512  # three blocks of 256
+    at_once = all_of()
+    monkeypatch.setitem(gathered._BLOCK_BYTES, "cpu", 1)
+    for found, expected in zip(all_of(), at_once, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.gpu
@@ -220,12 +279,13 @@ def test_rows_of_zeros_that_half_precision_adds_are_counted(count):
     assert macs / 6 == {1: 256, 255: 256, 256: 256, 257: 512, 5000: 5120}[count]
 
 
-def test_gradients_agree_with_finite_differences():
+@pytest.mark.parametrize("backend", ["torch", "gather"])
+def test_gradients_agree_with_finite_differences(backend):
     active, generator = _maps(2, 4, 3, 0.6, seed=1)
     sites = Sites(active)
     rows = torch.randn(len(sites), 2, dtype=torch.float64, generator=generator, requires_grad=True)
     weight = torch.randn(3, 2, 3, 3, dtype=torch.float64, generator=generator, requires_grad=True)
-    assert torch.autograd.gradcheck(lambda r, w: convolve(r, w, sites, "torch")[0], (rows, weight))
+    assert torch.autograd.gradcheck(lambda r, w: convolve(r, w, sites, backend)[0], (rows, weight))
 
 
 def test_multiply_adds_of_pairs_are_hand_counted():

@@ -99,7 +99,7 @@ def _write_frozen(path: Path, frozen: Mapping[str, Tensor], anew: bool) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(separate.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.flatten().view(torch.uint8).numpy())
+        digest.update(value.flatten().view(torch.uint8).numpy().data)
     with atomic_path(path) as temporary:
         save_file(separate, temporary, metadata={"sha256": digest.hexdigest()})
     return digest.hexdigest()

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 import models
-from data_tools.batch import Batch
+from data_tools.batch import WAVEFORM, Batch
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.files import read_json
 from models.base import Model
@@ -155,9 +155,9 @@ def _input(model: Model, facts: DataFacts) -> str:
 
 def _steps(model: Model, batch: Batch) -> dict[str, int]:
     """How long that utterance is for the model, by modality."""
-    if batch.features:
-        return {letter: len(packed.values) for letter, packed in batch.features.items()}
     lengths = {"t": batch.tokens.shape[1], "a": len(batch.chunks), "v": len(batch.faces)}
+    # Of the sound itself, that speech encoders read, a sample is a step.
+    lengths |= {"a" if name == WAVEFORM else name: len(packed.values) for name, packed in batch.features.items()}
     return {letter: length for letter, length in lengths.items() if letter in model.config.modalities}
 
 

@@ -2,6 +2,7 @@ import csv
 import json
 import re
 import sys
+from dataclasses import replace
 from statistics import median
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 import yaml
 
 import models
+from data_tools.batch import WAVEFORM
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from pipeline import cli
@@ -18,6 +20,7 @@ from pipeline.compare import runs as runs_module
 from pipeline.compare.models import compare
 from pipeline.compare.page import as_markdown, write_compare_page
 from pipeline.compare.plan import CompareSettings, plan
+from pipeline.compare.result import _steps
 from pipeline.config import ConfigError, configs_dir
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.flops.counts import multiply_adds
@@ -131,6 +134,15 @@ def test_all_models_are_counted_on_the_utterance_of_middle_length(compared, corp
     assert end_to_end["multiply_adds"] == sum(computed[f"{part}.macs"].item() for part in ("face", "mel", "text"))
     steps = {letter: len(v) for letter, v in UtteranceDataset(corpus, "test", "mel")[3].features.items()}
     assert of_features["steps"] == steps
+
+
+def test_steps_are_those_that_the_model_reads_and_no_others(compared, corpus):
+    sample = UtteranceDataset(corpus, "test", "mel")[3]
+    cmt = models.build("cmt", width=4, layers=1, heads=1, text_dim=384, audio_dim=256, outputs=6)
+    read = _steps(cmt, collate([sample], models.tokenizer_for(cmt)))
+    assert read == {letter: len(sample.features[letter]) for letter in "ta"}
+    heard = replace(UtteranceDataset(corpus, "test")[3], features={WAVEFORM: torch.zeros(5000, 1)})
+    assert _steps(cmt, collate([heard], models.tokenizer_for(cmt)))["a"] == 5000
 
 
 def test_multiply_adds_of_a_fusion_model_agree_with_the_hand_count(compared, corpus):

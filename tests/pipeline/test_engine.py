@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
-from data_tools.batch import Batch
+import models
+from data_tools.batch import Batch, Packed
 from models.output import Output
 from pipeline.config import ConfigError
 from pipeline.engine import Engine, resolved_precision, start_fabric
@@ -70,3 +73,43 @@ def test_counts_stay_float64_and_logits_are_float32(precision):
     assert output.kept["face.1"].dtype == torch.bool
     engine.backward(output.losses["size"])
     assert model.head.weight.grad.abs().sum() > 0
+
+
+def test_compiling_without_a_compiler_is_an_error(monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match=r"'no-such-compiler' is not there.*leave --compile out"):
+        Engine(start_fabric("cpu"), Counting(), compiled=True)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_learns_the_same():
+    """Batches of two sizes, forward and backward; the weights keep their names."""
+    losses, weights = {}, {}
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        model = models.build("fe2e", text_encoder="tiny", width=4, layers=1, dropout=0.0, modalities="t", outputs=2)
+        engine = Engine(start_fabric("cpu"), model, torch.optim.SGD(model.parameters(), lr=0.1), compiled)
+        losses[compiled] = []
+        for size in (2, 3, 2):
+            draw = torch.Generator().manual_seed(size)
+            tokens = torch.randint(3, 90, (size, 4 + size), generator=draw)
+            batch = replace(one_utterance(), tokens=tokens, token_mask=tokens > 0, ids=("a",) * size)
+            loss = engine(batch).logits.square().mean()
+            engine.backward(loss)
+            engine.step(1.0)
+            losses[compiled].append(loss.item())
+        weights[compiled] = model.state_dict()
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
+    torch.testing.assert_close(weights[True], weights[False], rtol=1e-3, atol=1e-5)
+
+
+def test_every_tensor_of_a_batch_is_pinned(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: asked.append(id(tensor)) or tensor)
+    none = one_utterance()
+    batch = replace(none, features={"a": Packed(torch.ones(1, 2), torch.ones(1))}, missing={"a": torch.ones(1)})
+    batch = replace(batch, complete=none)
+    pinned = batch.pin_memory()
+    assert pinned.ids == batch.ids
+    assert len(asked) == 8 + 2 + 1 + 8
+    assert pinned.complete.labels is none.labels

@@ -90,7 +90,8 @@ def gpu_verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
 def of_published(row: dict[str, Any]) -> float | None:
     """A CPU row's training step over that of the published code, where there is a figure for it."""
     work, _, scope = row["work"].partition(", ")
-    comparable = work == "training step" and row["top_p"] in (None, 0.5) and row["batch"] == 8
+    timed = row.get("ratio_to_fe2e") is not None  # a floor has the same work
+    comparable = timed and work == "training step" and row["top_p"] in (None, 0.5) and row["batch"] == 8
     published = PUBLISHED_STEP_S.get((scope, row["model"])) if comparable else None
     return None if published is None else row["median_s"] / published
 

@@ -71,8 +71,10 @@ def test_the_page_has_every_kind_of_row_with_its_date():
         row(),
         row("attention and top-p, towers only", ratio_to_fe2e=None, share_of_step=0.05, step_s=2.0),
         row("loss curve, towers only", ratio_to_fe2e=None, last_difference=0.01, **curve),
-        row(ratio_to_fe2e=None, floor_s=0.4, date="2025-05-05"),
+        {**row(date="2025-05-05"), "floor_s": 0.4},
     ]
+    for measured in ("median_s", "min_s", "ratio_to_fe2e", "asked", "mode", "backend"):
+        del rows[-1][measured]
     page = as_markdown(rows)
     for part in (
         "- CPU X, 2 threads, torch 2",

@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from models.layers.backends import engine_for
 from models.layers.submanifold import SubmanifoldConv2d
@@ -17,7 +18,8 @@ def engines_used(run: Run, work: str) -> str:
     used: set[str] = set()
 
     def note(layer: SubmanifoldConv2d, args: tuple[Any, ...]) -> None:
-        rows, weight = args[0].features, layer.weight
+        rows: Tensor = args[0].features
+        weight: Tensor = layer.weight
         if torch.is_autocast_enabled(kind := rows.device.type):
             dtype = torch.get_autocast_dtype(kind)
             rows, weight = rows.to(dtype), weight.to(dtype)

@@ -204,7 +204,8 @@ def test_the_picture_changes_with_what_was_found():
 )
 def test_what_cannot_be_swept_is_refused(tmp_path, ask, listener, names, values, message):
     with pytest.raises(ConfigError, match=message):
-        sweep(ask(tmp_path / "out", names=names, **values), listener())
+        asked = ask(tmp_path / "out", names=names)
+        sweep(asked.model_copy(update={"values": asked.values | values}), listener())
     assert not (tmp_path / "out").exists()
 
 

@@ -81,7 +81,8 @@ def test_attention_is_timed_in_every_layer_with_its_gradients(monkeypatch):
     # Three stages of two towers: once to learn their input, then two turns of a step and of the part alone.
     assert len(seen) == 6 * 5
     assert len(backward) == 6 * 5
-    assert seen[:6] == seen[6:12] == seen[12:18]
+    # Alone, each layer gets what it got in the first step.
+    assert seen[:6] == seen[12:18] == seen[24:]
     assert row["share_of_step"] == pytest.approx(row["median_s"] / row["step_s"], rel=0.05)
 
 

@@ -23,7 +23,15 @@ TINY = {"text_encoder": "tiny", "width": 4, "layers": 1}
 MESM = {"name": "mesm", "top_p": 0.5, **TINY}
 FE2E = {"name": "fe2e", **TINY}
 # The columns that hold clock times; all others are the same in two runs of one seed.
-TIMES = {"train_seconds", "valid_seconds", "step_seconds", "wait_seconds", "data_wait_share", "samples_per_second", "peak_bytes"}
+TIMES = {
+    "train_seconds",
+    "valid_seconds",
+    "step_seconds",
+    "wait_seconds",
+    "data_wait_share",
+    "samples_per_second",
+    "peak_bytes",
+}
 
 
 class Listener(Reporter):
@@ -142,6 +150,20 @@ def test_loader_workers_change_nothing(tmp_path, toy_corpus, finished):
     run, _, _ = finished
     train(settings_for(toy_corpus, tmp_path / "run", loader_workers=2), MESM, QUIET)
     assert results(tmp_path / "run") == results(run)
+
+
+def test_reading_anew_in_each_epoch_changes_nothing(tmp_path, toy_corpus, finished):
+    """`finished` was held in memory: that is what `auto` chooses here."""
+    train(settings_for(toy_corpus, tmp_path / "run", keep_on_device=False), MESM, QUIET)
+    assert results(tmp_path / "run") == results(finished[0])
+
+
+def test_the_summary_says_how_fast_and_how_large(finished):
+    _, summary, lines = finished
+    assert summary["samples_per_second"] > 0
+    assert summary["peak_bytes"] > 2**20
+    assert summary["peak_of"] == "resident in the process"
+    assert all("utterances/s, at most" in line for line in lines if line.startswith("epoch "))
 
 
 @pytest.mark.parametrize("first", [1, 3])

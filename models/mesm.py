@@ -82,18 +82,18 @@ class MESM(EndToEndModel):
         return state.repeat_interleave(counts, dim=0, output_size=images)
 
     def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:
-        """`budget` where p is learnt: how far the share of kept sites is from it, squared, the mean over the towers.
+        """`budget` where p is learnt: how far the share of kept sites is from it, squared, the mean over all stages.
 
-        The share is of the sites that were active before a selection; its mean is over the images of the batch and the
-        stages, so that p can be larger for one image and smaller for another. A tower without images adds nothing.
+        The share is of the sites that were active before a selection, its mean over the images of the batch: p can be
+        larger for one image and smaller for another. A tower without images adds nothing.
         """
         if self.budget is None or not towers:
             return {}
+        stages = [stage for tower in towers.values() for stage in tower.stages]
         total = next(self.parameters()).new_zeros(())
-        for tower in towers.values():
-            shares = torch.stack([stage.kept_share for stage in tower.stages if stage.kept_share is not None])
-            if shares.numel():
-                total = total + (shares.mean() - self.budget) ** 2 / len(towers)
+        for stage in stages:
+            if stage.kept_share is not None and len(stage.kept_share):
+                total = total + (stage.kept_share.mean() - self.budget) ** 2 / len(stages)
         return {"budget": total}
 
     def parameters_without_gradient(self) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.top_p import mass_before, top_p_mask
@@ -48,10 +49,11 @@ class CrossModalAttention(nn.Module):
         "soft": a kept site is multiplied by its weight divided by the mean weight of the image's kept sites: 1 on the
             average, and 1 everywhere under even attention. The gradient is the true one, of all inputs, wherever the
             set of kept sites does not jump.
-        "budget": as "straight_through", and p is learnt: of each image it is sigmoid(Wp q + bp), which starts near
-            the setting p. Forward the mask is hard. Backward, a site is taken for sigmoid((p - mass before it) /
-            SOFTNESS) there, so that p grows where more of the sites at the edge would lower the loss; `kept_share`
-            has the gradient of the same relaxation, for a loss that holds the share to a budget.
+        "budget": as "straight_through", and p is learnt: of each image it is sigmoid(Wp q' + bp), q' the query on a
+            fixed scale; it starts near the setting p. Forward the mask is hard. Backward, a site is taken for
+            sigmoid((p - mass before it) / SOFTNESS) there, so that p grows where more of the sites at the edge would
+            lower the loss; `kept_share` has the gradient of the same relaxation, for a loss that holds the share to a
+            budget.
 
     With p = 1 nothing is selected, whatever `gradient` is: the map stays as it is, and no parameter gets a gradient.
     """
@@ -111,7 +113,9 @@ class CrossModalAttention(nn.Module):
         """(images, 1) float32 in (0, 1]; None where all images have the setting `p`."""
         if self.of_p is None or self.p >= 1:
             return None
-        return self.of_p(query).float().sigmoid()
+        # At this length a step of Adam moves p by little; else p runs into 0 or 1, where hardly any gradient is left.
+        unit = F.layer_norm(query, query.shape[1:]) / math.sqrt(query.shape[1])
+        return self.of_p(unit).float().sigmoid()
 
     def _macs(self, sites: int, images: int) -> float:
         k, channels = self.of_map.weight.shape

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,16 +84,16 @@ def _measurements(
         for precision in precisions:
             common: dict[str, Any] = {"batch": batch, "repeats": times, "precision": precision, "width": width}
             if "models" in parts:
-                how = {"top_p": TOP_P[:2] if large else TOP_P, "warm_up": not large, "scopes": scopes}
+                how: dict[str, Any] = {"top_p": TOP_P[:2] if large else TOP_P, "warm_up": not large, "scopes": scopes}
                 how["peak_scopes"] = ("whole model",) if large else tuple(SCOPES)
-                todo.append(lambda known=common | how: bench_models(reporter, **known))
+                todo.append(partial(bench_models, reporter, **common, **how))
             if "attention" in parts and not large:
-                todo.append(lambda known=common | {"scopes": scopes}: attention_rows(reporter, **known))
+                todo.append(partial(attention_rows, reporter, **common, scopes=scopes))
     if "curves" in parts:
-        todo.append(lambda: curve_rows(reporter, precisions, width=width))
+        todo.append(partial(curve_rows, reporter, precisions, width=width))
     if "floors" in parts:
         shape: dict[str, Any] = {"batches": tuple(batches), "scopes": scopes, "width": width}
-        todo.append(lambda: floor_rows(reporter, precisions=tuple(precisions), **shape))
+        todo.append(partial(floor_rows, reporter, precisions=tuple(precisions), **shape))
     return todo
 
 

@@ -80,7 +80,8 @@ class Run:
         if self.kind == "cpu":
             keep_freed_memory()  # as training does
         self.model = case.build()
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate)
+        fused = case.precision != "16-mixed"  # as training does
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=learning_rate, fused=fused)
         self.scaler = torch.amp.GradScaler(self.kind, enabled=case.precision == "16-mixed")
         self.call: Any = self.model
         if case.mode == "compile":

@@ -88,6 +88,9 @@ def test_a_compiled_model_learns_the_same():
     for compiled in (False, True):
         torch.manual_seed(0)
         model = models.build("fe2e", text_encoder="tiny", width=4, layers=1, dropout=0.0, modalities="t", outputs=2)
+        for part in model.modules():
+            if isinstance(part, nn.Dropout):  # compiled, it draws other numbers
+                part.p = 0.0
         engine = Engine(start_fabric("cpu"), model, torch.optim.SGD(model.parameters(), lr=0.1), compiled)
         losses[compiled] = []
         for size in (2, 3, 2):

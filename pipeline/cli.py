@@ -49,6 +49,7 @@ from pipeline.options import (
 )
 from pipeline.pretrain_command import PRETRAIN_EXAMPLE, pretrain
 from pipeline.progress import Reporter
+from pipeline.selection.command import SELECTION_EXAMPLE, selection
 from pipeline.studies.command import ABLATE_EXAMPLE, SWEEP_EXAMPLE, ablate, sweep
 
 app = typer.Typer(
@@ -288,8 +289,7 @@ def robustness(
 
 
 app.command(epilog=COMPARE_EXAMPLE)(compare)
-
-
+app.command(epilog=SELECTION_EXAMPLE)(selection)
 app.command(epilog=SWEEP_EXAMPLE)(sweep)
 app.command(epilog=ABLATE_EXAMPLE)(ablate)
 

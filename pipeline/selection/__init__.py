@@ -1,0 +1,1 @@
+"""What MESM's selection learns: its modes trained and measured side by side."""

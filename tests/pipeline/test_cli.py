@@ -29,7 +29,7 @@ def test_the_commands_are_those_of_the_readme(run):
     stages = ["standin", "reorganize", "preprocess", "extract", "pretrain", "train", "evaluate", "predict", "demo"]
     looks = ["check", "inspect", "stats", "flops", "robustness", "explain"]
     benchmarks = ["bench", "bench-data", "bench-fusion", "bench-gpu"]
-    tables = ["compare", "sweep", "ablate"]
+    tables = ["compare", "sweep", "ablate", "selection"]
     others = ["import-features"]
     assert COMMANDS == sorted([*stages, *looks, *benchmarks, *tables, *others])
 

@@ -66,7 +66,10 @@ def _score_table(result: Mapping[str, Any], protocol: str) -> Table:
 
 def _definitions(metrics: Mapping[str, Any]) -> str:
     shown = "; ".join(f"{name}: {about['definition']}" for name, about in metrics.items())
-    baselines = "; ".join(f"{name}: {about['baseline_definition']}" for name, about in metrics.items())
+    alike: dict[str, list[str]] = {}
+    for name, about in metrics.items():
+        alike.setdefault(about["baseline_definition"], []).append(name)
+    baselines = "; ".join(f"{', '.join(names)}: {definition}" for definition, names in alike.items())
     return f"{shown}. Baselines: {baselines}."
 
 
@@ -98,7 +101,8 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
     note = (
         f"Multiply-adds: one forward pass over {counted['utterance']} ({counted['seconds']:.1f} s), the utterance of "
         f"middle length of {result['split']}; steps: its length as the model reads it. Extracting features is not "
-        f"counted, in neither. Seconds: a training epoch, median, with loading; on {'; '.join(result['machines'])}."
+        f"counted, in neither. Seconds: a training epoch, median, with loading; on {'; '.join(result['machines'])}. "
+        f"All epochs of all runs together: {sum(row['seconds'] for row in result['models']) / 60:.1f} minutes."
     )
     columns = ["model", "reads", "steps", "parameters", "million multiply-adds", "seconds an epoch", "epochs"]
     rows = [

@@ -102,6 +102,7 @@ def _row(name: str, runs: Sequence[RunDir], data: Path, chosen: str) -> dict[str
         "multiply_adds": multiply_adds(model, batch),
         "steps": _steps(model, batch),
         "epoch_seconds": median(float(row["train_seconds"]) for log in logs for row in log),
+        "seconds": sum(float(row["train_seconds"]) + float(row["valid_seconds"]) for log in logs for row in log),
         "runs": [
             {"seed": run.read_settings()[0].seed, "folder": run.path.as_posix(), "epochs": len(log)}
             for run, log in zip(runs, logs, strict=True)

@@ -150,6 +150,11 @@ def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Task],
         str(dialogue_id): tuple(_Utterance(*row) for row in part[columns].itertuples(index=False, name=None))
         for dialogue_id, part in table.groupby("dialogue_id")
     }
+    if settings.align == "words" and not any(_words(one, settings) for part in rows.values() for one in part):
+        raise DataError(
+            f"no utterance of {settings.data} has word times: put <clip>.words.csv files (word, start_s, end_s) beside "
+            "the clips, or for IEMOCAP give its release with --set root=FOLDER (sentences/ForcedAlignment is read)"
+        )
     words = {name: _vocabulary(utterances, settings) for name, utterances in rows.items()}
     vectors: dict[str, Floats] = {}
     if settings.glove is not None and "t" in settings.modalities:
@@ -191,11 +196,6 @@ def _words(utterance: _Utterance, settings: ExtractSettings) -> list[Word] | Non
 def _summary(settings: ExtractSettings, done: Mapping[str, _Done]) -> dict[str, Any]:
     utterances = sum(result.utterances for result in done.values())
     without = sum(result.without_word_times for result in done.values())
-    if settings.align == "words" and without == utterances:
-        raise DataError(
-            f"no utterance of {settings.data} has word times: put <clip>.words.csv files (word, start_s, end_s) beside "
-            "the clips, or for IEMOCAP give its release with --set root=FOLDER (sentences/ForcedAlignment is read)"
-        )
     totals: Counter[str] = sum((result.steps for result in done.values()), Counter())
     return {
         "features": settings.features,

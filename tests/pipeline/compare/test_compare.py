@@ -116,6 +116,8 @@ def test_sizes_and_times_are_those_of_the_runs(compared, corpus):
             for seed, (folder, log) in enumerate(zip(folders, logs, strict=True))
         ]
         assert row["epoch_seconds"] == median(float(line["train_seconds"]) for log in logs for line in log)
+        times = [float(line[name]) for log in logs for line in log for name in ("train_seconds", "valid_seconds")]
+        assert row["seconds"] == pytest.approx(sum(times))
         weights = models.load(folders[0]).parameters()
         assert row["parameters"] == sum(parameter.numel() for parameter in weights)
 
@@ -347,6 +349,7 @@ def made(means, lower, seeds=1):
             "parameters": 1234567,
             "multiply_adds": 2.5e6,
             "epoch_seconds": 1.0,
+            "seconds": 90.0,
             "trained_with_damage": None,
             "runs": [{"seed": 0, "folder": "f", "epochs": 4}] * seeds,
         }

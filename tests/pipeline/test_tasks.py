@@ -206,7 +206,8 @@ def test_a_monitor_that_valid_cannot_tell_is_refused(corpus_writer, tmp_path):
 def passed(logits, sentiment):
     n = len(logits)
     ids = tuple(map(str, range(n)))
-    return Pass(0.5, {"l1": 0.5}, {}, ids, torch.tensor(logits)[:, None], torch.zeros(n, 0), sentiment, 1, 0, 1.0, 0.0, 0)
+    logits = torch.tensor(logits)[:, None]
+    return Pass(0.5, {"l1": 0.5}, {}, ids, logits, torch.zeros(n, 0), sentiment, 1, 0, 1.0, 0.0, 0)
 
 
 def test_one_score_for_all_is_the_worst_correlation(corpora):

@@ -11,7 +11,18 @@ from pipeline.trainlog import TrainLog
 def pass_with(loss):
     none = torch.zeros(0)
     return Pass(
-        loss, {"bce": loss}, {"face.macs": 7.0}, ("a", "b"), none, none, none, batches=4, steps=2, seconds=3.0, wait_s=0.75, peak_bytes=2048
+        loss,
+        {"bce": loss},
+        {"face.macs": 7.0},
+        ("a", "b"),
+        none,
+        none,
+        none,
+        batches=4,
+        steps=2,
+        seconds=3.0,
+        wait_s=0.75,
+        peak_bytes=2048,
     )
 
 

@@ -1,9 +1,11 @@
 """`pipeline selection`: MESM trained in each mode of its selection on data folders, and what that changed.
 
 Each data folder, mode and seed has a run folder as `pipeline train` makes it, OUT/<dataset>/<mode>/seed-<seed>. Those
-that are finished are kept, one that was interrupted goes on after its last epoch. The tables are made from them alone.
+that are finished are kept, one that was interrupted goes on after its last epoch, and one that was measured is not
+measured again. The tables are made from these folders alone.
 """
 
+import hashlib
 import json
 import shlex
 from collections.abc import Sequence
@@ -12,7 +14,7 @@ from typing import Any, get_args
 
 from pydantic import Field, field_validator
 
-from data_tools.files import folder_lock, write_json, write_text
+from data_tools.files import folder_lock, read_json_if_any, write_json, write_text
 from models.layers.attention import AttentionGradient
 from pipeline.compare.plan import CompareSettings, plan
 from pipeline.compare.result import result_of
@@ -30,6 +32,8 @@ from pipeline.train import Prepared
 
 MODEL = "mesm"
 MODES: tuple[AttentionGradient, ...] = get_args(AttentionGradient)
+# In each run's folder.
+MEASURED = "selection.json"
 # The study gives these to each run itself.
 _OWN = ("attention_gradient",)
 
@@ -122,7 +126,7 @@ def _of_dataset(
     for row in found["models"]:
         mode = row["model"]
         reporter.say(f"measuring {_label(name, mode)}")
-        measured = [_measured(run, data) for run in runs[mode]]
+        measured = [measured(run, data) for run in runs[mode]]
         rows.append({"mode": mode, "scores": row["scores"][own], **_over_seeds(measured), "runs": row["runs"]})
     about = ("dataset", "folder", "notice", "split", "split_protocol", "utterances", "task", "monitor", "machines")
     settings = found["models"][0]["settings"]
@@ -135,8 +139,16 @@ def _of_dataset(
     }
 
 
-def _measured(run: RunDir, data: Path) -> dict[str, Any]:
-    return gradient_norms(run) | kept_sites(run, data)
+def measured(run: RunDir, data: Path) -> dict[str, Any]:
+    """`gradient_norms` and `kept_sites` of a run, kept in its folder for as long as they hold: they take a minute."""
+    weights = hashlib.sha256(run.model.read_bytes()).hexdigest()
+    made_of = {"weights": weights, "radius": RADIUS, "draws": DRAWS, "batches": BATCHES}
+    kept = read_json_if_any(run.path / MEASURED)
+    if kept.get("made_of") == made_of:
+        return dict(kept["found"])
+    found = gradient_norms(run) | kept_sites(run, data)
+    write_json(run.path / MEASURED, {"made_of": made_of, "found": found})
+    return found
 
 
 def _over_seeds(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.files import read_json
+from pipeline.config import ConfigError
 from pipeline.facts import DataFacts
 from pipeline.loop import TrainingError
 from pipeline.progress import Reporter, duration
@@ -57,8 +58,15 @@ def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
     Raises:
         ConfigError, DataError: as `train`; a run in the folder was started with other settings or data. Settings are
             looked at before anything is trained.
+        ConfigError: several devices or machines are asked for: each of their processes would make the table.
         TrainingError: no run came to an end.
     """
+    for one in wanted:
+        if (processes := one.prepared.settings.devices * one.prepared.settings.nodes) > 1:
+            raise ConfigError(
+                f"devices times nodes is {processes} for {one.label}: a table of many runs is made by one process; "
+                "leave both out, or train the models one by one with `pipeline train`"
+            )
     kept = [_is_kept(one) for one in wanted]
     result, left, took_s = Trained({}, []), kept.count(False), []
     for number, (one, is_kept) in enumerate(zip(wanted, kept, strict=True), start=1):

@@ -231,6 +231,12 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path, corpus, co
         assert (out / "fe2e" / "seed-0" / name).read_bytes() == (whole / "fe2e" / "seed-0" / name).read_bytes()
 
 
+def test_several_processes_are_refused_before_anything_is_trained(tmp_path, toy_corpus):
+    with pytest.raises(ConfigError, match="devices times nodes is 2 for .*a table of many runs is made by one process"):
+        compare(asked(toy_corpus, tmp_path / "out", devices=2), Listener())
+    assert not list((tmp_path / "out").rglob("settings.yaml"))
+
+
 def test_a_folder_of_other_settings_or_other_data_is_refused(tmp_path, corpus, corpus_writer):
     out = tmp_path / "out"
     compare(asked(corpus, out, ("fe2e",)), Listener())

@@ -126,8 +126,8 @@ def _of_dataset(
     for row in found["models"]:
         mode = row["model"]
         reporter.say(f"measuring {_label(name, mode)}")
-        measured = [measured(run, data) for run in runs[mode]]
-        rows.append({"mode": mode, "scores": row["scores"][own], **_over_seeds(measured), "runs": row["runs"]})
+        over_seeds = _over_seeds([measured(run, data) for run in runs[mode]])
+        rows.append({"mode": mode, "scores": row["scores"][own], **over_seeds, "runs": row["runs"]})
     about = ("dataset", "folder", "notice", "split", "split_protocol", "utterances", "task", "monitor", "machines")
     settings = found["models"][0]["settings"]
     settings["model"].pop("attention_gradient")

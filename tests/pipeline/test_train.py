@@ -22,6 +22,7 @@ QUIET = Reporter(quiet=True)
 TINY = {"text_encoder": "tiny", "width": 4, "layers": 1}
 MESM = {"name": "mesm", "top_p": 0.5, **TINY}
 FE2E = {"name": "fe2e", **TINY}
+TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 4}
 # The columns that hold clock times; all others are the same in two runs of one seed.
 TIMES = {
     "train_seconds",
@@ -144,6 +145,23 @@ def test_same_seed_same_curve_and_another_seed_another(tmp_path, toy_corpus, fin
     assert results(tmp_path / "again") == results(run)
     train(settings_for(toy_corpus, tmp_path / "other", seed=1), MESM, QUIET)
     assert curve(tmp_path / "other")[0]["train_loss"] != curve(run)[0]["train_loss"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        FE2E,
+        {"name": "mult", **TOWERS, "size": 10, "layers": 1},
+        {"name": "emt-dlfr", **TOWERS, "size": 8, "heads": 2, "layers": 1},
+        {"name": "lf-lstm", **TOWERS, "size": 6},
+        {"name": "lmf", **TOWERS, "size": 6, "audio_size": 4, "vision_size": 3, "fused_size": 8, "rank": 2},
+    ],
+    ids=lambda model: model["name"],
+)
+def test_every_kind_of_model_has_the_same_curve_again_from_the_same_seed(tmp_path, toy_corpus, model):
+    for name in ("one", "two"):
+        train(settings_for(toy_corpus, tmp_path / name, epochs=2), model, QUIET)
+    assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
 def test_loader_workers_change_nothing(tmp_path, toy_corpus, finished):

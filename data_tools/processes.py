@@ -1,11 +1,16 @@
-"""Processes beside the main one: workers that end with it, and readers that may break down without it."""
+"""Processes beside the main one: workers that end with it, readers and programs that may break down without it."""
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from data_tools.errors import DataError
 
@@ -51,3 +56,45 @@ def read_apart(
     if done.returncode:
         raise DataError(f"{problem}: its library broke down on it (exit status {done.returncode}); copy it again")
     return done.stdout
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended. output: both of its streams together. code: None where it took too long and was ended."""
+
+    output: str
+    code: int | None
+    seconds: float
+
+
+def run_at_most(
+    command: Sequence[str], limit_s: float, folder: Path | None = None, extra: Mapping[str, str] | None = None
+) -> Ended:
+    """Run a program in `folder`; after `limit_s` it is ended, with all that it started.
+
+    extra: environment variables.
+
+    Raises:
+        OSError: there is no such program.
+    """
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
+        # A session of its own, so that a compiler or a loader that it started ends with it.
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env={**os.environ, **(extra or {})},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            code: int | None = process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            code = None
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        output.seek(0)
+        return Ended(output.read(), code, time.monotonic() - started)

@@ -7,8 +7,6 @@ Each step runs in a process of its own, so that a fault, a missing package or a 
 import argparse
 import json
 import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from data_tools.processes import Ended, run_at_most
 from pipeline.bench.gpu_machine import PACKAGES, missing
 from pipeline.bench.gpu_page import as_markdown
 from pipeline.bench.gpu_plan import ROOT, SIZES, Step, identity, is_marked, not_measured, plan
@@ -113,7 +112,7 @@ def _run(step: Step, device: str, sizes: str, most_s: float, root: Path, facts: 
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     found = [row for line in lines if (row := _parsed(line)) is not None]
     have = {identity(row) for row in found}
-    reason = f"time: stopped after {most_s:.0f} s" if done.stopped else _last_line(done)
+    reason = f"time: stopped after {most_s:.0f} s" if done.code is None else _last_line(done)
     return found + [not_measured(row, reason, _today()) for row in step.rows if identity(row) not in have]
 
 
@@ -136,8 +135,8 @@ def _tests(step: Step, most_s: float, root: Path, report: Path, facts: dict[str,
     chosen = ["-k", " and ".join(f"not {name}" for name in left_out)] if left_out else []
     command = [sys.executable, "-m", "pytest", *files, "-m", "gpu", "-q", "--continue-on-collection-errors"]
     done = _process([*command, *chosen, f"--junitxml={report}", "-p", "no:cacheprovider"], most_s, root)
-    if done.stopped or not report.is_file():
-        reason = f"time: stopped after {most_s:.0f} s" if done.stopped else _last_line(done)
+    if done.code is None or not report.is_file():
+        reason = f"time: stopped after {most_s:.0f} s" if done.code is None else _last_line(done)
         return not_measured(row, reason, _today()) | {"output": done.output[-4000:]}
     counts = [
         {name: int(suite.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")}
@@ -151,40 +150,14 @@ def _tests(step: Step, most_s: float, root: Path, report: Path, facts: dict[str,
     return row | found | ({"output": done.output[-4000:]} if failed else {})
 
 
-class _Done:
-    """How a process ended. stopped: it took too long."""
-
-    def __init__(self, output: str, code: int | None, seconds: float) -> None:
-        self.output, self.code, self.seconds = output, code, seconds
-
-    @property
-    def stopped(self) -> bool:
-        return self.code is None
-
-
-def _process(command: list[str], most_s: float, root: Path) -> _Done:
+def _process(command: list[str], most_s: float, root: Path) -> Ended:
     """Run `command` in `root`, which it can import from, with all that it starts; ended after `most_s`."""
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
-    environment = os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
-    started = time.monotonic()
-    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as output:
-        # A session of its own, so that a compiler or a loader that it started ends with it.
-        process = subprocess.Popen(
-            command, cwd=root, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            code: int | None = process.wait(most_s)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        output.seek(0)
-        return _Done(output.read(), code, time.monotonic() - started)
+    extra = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+    return run_at_most(command, most_s, root, extra)
 
 
-def _last_line(done: _Done) -> str:
+def _last_line(done: Ended) -> str:
     lines = [line for line in done.output.splitlines() if line.strip()]
     return (lines[-1] if lines else f"it ended with code {done.code} without a word")[:300]
 

@@ -4,9 +4,10 @@ import importlib.metadata
 import importlib.util
 import platform
 import shutil
-import subprocess
 import sys
 from typing import Any
+
+from data_tools.processes import run_at_most
 
 # Import name -> (package, what cannot be done without it).
 PACKAGES = {
@@ -80,11 +81,9 @@ def _version(module: str, package: str) -> str | None:
 
 def _driver() -> str | None:
     """The driver's version, by nvidia-smi; None where that says nothing."""
-    if shutil.which("nvidia-smi") is None:
-        return None
     command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        found = run_at_most(command, limit_s=20)
+    except OSError:
         return None
-    return found.stdout.strip().split("\n")[0] or None
+    return found.output.strip().split("\n")[0] or None if found.code == 0 else None

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -253,7 +254,9 @@ def start(executor, folder):
     """A driver in a process of its own, and the worker that is at its second task."""
     said = folder / "worker"
     command = [sys.executable, "-c", DRIVER, executor, said]
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell's background job ignores Ctrl-C, and what it starts would too.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
     assert driver.stdout.readline() == "at work\n", driver.communicate()[1]
     return driver, int(said.read_text())
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -238,7 +237,9 @@ def test_what_is_no_executor_is_refused(executor):
 
 
 DRIVER = """
-import sys, time
+import signal, sys, time
+# A shell's background job ignores Ctrl-C, and what it starts would too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
 from pipeline.workers import run_tasks
 said = Path(sys.argv[2])
@@ -254,9 +255,7 @@ def start(executor, folder):
     """A driver in a process of its own, and the worker that is at its second task."""
     said = folder / "worker"
     command = [sys.executable, "-c", DRIVER, executor, said]
-    # A shell's background job ignores Ctrl-C, and what it starts would too.
-    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
+    driver = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert driver.stdout.readline() == "at work\n", driver.communicate()[1]
     return driver, int(said.read_text())
 

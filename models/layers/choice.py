@@ -26,11 +26,17 @@ _REPEATS = 3
 _CLEARLY_FASTER = 0.95
 
 _picked: dict[str, str] = {}
+_used: set[str] = set()
 
 
 def picked() -> dict[str, str]:
     """What `auto` took so far in this process or was given by `take_up`: kind of convolution -> engine."""
     return dict(_picked)
+
+
+def used() -> set[str]:
+    """The kinds of convolution that this process really came across."""
+    return set(_used)
 
 
 def take_up(choices: Mapping[str, str]) -> None:
@@ -41,6 +47,7 @@ def take_up(choices: Mapping[str, str]) -> None:
 def forget() -> None:
     """Measure anew."""
     _picked.clear()
+    _used.clear()
 
 
 @torch.compiler.disable
@@ -53,6 +60,7 @@ def fastest(engines: Mapping[str, Engine], rows: Tensor, weight: Tensor, sites: 
     key = _key(rows, weight, sites, backward)
     if _picked.get(key) not in engines:
         _picked[key] = _measured(engines, rows, weight, sites, backward)
+    _used.add(key)
     return _picked[key]
 
 

@@ -54,6 +54,14 @@ def test_only_what_is_new_is_said_and_nothing_makes_no_file(tmp_path):
     assert keep_choices(run) == ["  auto took dense: b"]
 
 
+def test_what_the_machine_knows_and_the_run_never_met_is_not_said(tmp_path):
+    of_machine().parent.mkdir(parents=True)
+    of_machine().write_text('{"kind": "gather"}')
+    take_up_choices(tmp_path / "engines.json")
+    assert keep_choices(tmp_path / "engines.json") == []
+    assert json.loads((tmp_path / "engines.json").read_text()) == {"kind": "gather"}
+
+
 def test_a_damaged_cache_is_measured_anew_and_a_damaged_run_is_named(tmp_path):
     of_machine().parent.mkdir(parents=True)
     of_machine().write_text("{")

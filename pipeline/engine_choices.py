@@ -8,7 +8,7 @@ from pathlib import Path
 
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json
-from models.layers.choice import picked, take_up, used
+from models.layers.choice import picked, start_over, take_up, used
 
 
 def of_machine() -> Path:
@@ -23,29 +23,29 @@ def take_up_choices(of_run: Path) -> None:
     Raises:
         DataError: the file of the run is damaged.
     """
+    start_over()
     take_up(_read_or_nothing(of_machine()))
     take_up(_read(of_run))
 
 
 def keep_choices(of_run: Path) -> list[str]:
-    """Write what was taken so far into the run's file and the machine's; returns lines that say what is new in the run.
+    """Write what this run took into its file and the machine's; returns lines that say what is new in the run.
 
-    Of what the machine knew before, only that is said which this run came across. A folder of the machine that cannot
-    be written to is left alone. With nothing taken no file is made.
+    A folder of the machine that cannot be written to is left alone. With nothing taken no file is made.
     """
-    known, now = _read(of_run), picked()
+    known, met = _read(of_run), used()
+    now = known | {kind: engine for kind, engine in picked().items() if kind in met}
     new = {kind: engine for kind, engine in now.items() if known.get(kind) != engine}
     if not new:
         return []
     write_json(of_run, now)
-    known_here, met = _read_or_nothing(of_machine()), used()
     try:
         of_machine().parent.mkdir(parents=True, exist_ok=True)
         # Another run may have written since; what was measured first stays.
         write_json(of_machine(), now | _read_or_nothing(of_machine()))
     except (OSError, DataError):
         pass
-    return [f"  auto took {engine}: {kind}" for kind, engine in new.items() if kind in met or kind not in known_here]
+    return [f"  auto took {engine}: {kind}" for kind, engine in new.items()]
 
 
 def _read(path: Path) -> dict[str, str]:

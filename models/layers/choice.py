@@ -35,8 +35,13 @@ def picked() -> dict[str, str]:
 
 
 def used() -> set[str]:
-    """The kinds of convolution that this process really came across."""
+    """The kinds of convolution that were come across since `start_over`."""
     return set(_used)
+
+
+def start_over() -> None:
+    """Another run begins: nothing is used yet. What was picked stays."""
+    _used.clear()
 
 
 def take_up(choices: Mapping[str, str]) -> None:

@@ -120,23 +120,9 @@ def train_loader(
     )
 
 
-def ordered_loader(
-    dataset: Any,
-    batch_size: int,
-    tokenize: Tokenize,
-    workers: int = 0,
-    pin: bool = False,
-) -> DataLoader[Batch]:
+def ordered_loader(dataset: Any, batch_size: int, tokenize: Tokenize, workers: int = 0) -> DataLoader[Batch]:
     """Batches of `dataset` in its own order, each utterance once."""
-    collate_fn = partial(collate, tokenize=tokenize)
-    return DataLoader(
-        dataset,
-        batch_size=batch_size,
-        collate_fn=collate_fn,
-        num_workers=workers,
-        generator=_own_generator(),
-        pin_memory=pin,
-    )
+    return train_loader(dataset, OrderedBatches(len(dataset), batch_size), tokenize, workers)
 
 
 def _own_generator() -> torch.Generator:

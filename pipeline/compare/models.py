@@ -7,11 +7,12 @@ kept, one that was interrupted goes on after its last epoch. The table is made f
 from pathlib import Path
 from typing import Any
 
-from data_tools.files import folder_lock, write_json, write_text
-from pipeline.compare.page import as_markdown, write_compare_page
+from data_tools.files import folder_lock
+from pipeline.compare.page import sheet
 from pipeline.compare.plan import CompareSettings, plan
 from pipeline.compare.result import command_line, result_of
 from pipeline.compare.runs import train_all, wanted_runs
+from pipeline.compare.tables import write_result
 from pipeline.facts import dataset_name
 from pipeline.progress import Reporter
 
@@ -31,8 +32,5 @@ def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
     with folder_lock(out):
         trained = train_all(wanted_runs(out, rows, asked.seeds), reporter)
         result = result_of(asked, trained, command_line("compare", asked, out)) | {"left_out": found.left_out}
-        write_json(out / "compare.json", result)
-        write_text(out / "compare.md", as_markdown(result))
-        write_compare_page(out / "compare.html", result)
-    reporter.say(f"the page is at {(out / 'compare.html').resolve()}")
+        write_result(out, "compare", result, sheet(result), reporter)
     return result

@@ -1,10 +1,9 @@
 """The tables of `pipeline compare`, as Markdown and as a page."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from pipeline.compare.tables import Cell, Sheet, Table, markdown, number, score_column, write_sheet
+from pipeline.compare.tables import Cell, Sheet, Table, markdown, number, score_column
 
 _BETTER = {True: "↓", False: "↑"}
 # What a table of emotions shows of each, of what the protocol has: as in the papers' tables.
@@ -13,19 +12,11 @@ _PER_EMOTION = ("accuracy", "weighted_accuracy", "f1", "unweighted_accuracy", "m
 
 def as_markdown(result: Mapping[str, Any]) -> str:
     """The result as a page of Markdown."""
-    return markdown(_sheet(result))
+    return markdown(sheet(result))
 
 
-def write_compare_page(page: Path, result: Mapping[str, Any]) -> None:
-    """Write the result as one HTML file.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    write_sheet(page, _sheet(result))
-
-
-def _sheet(result: Mapping[str, Any]) -> Sheet:
+def sheet(result: Mapping[str, Any]) -> Sheet:
+    """The result with its tables and what must stand around them."""
     count = len(result["models"])
     title = f"{count} model{'s' * (count > 1)} on {result['dataset']}: {result['task']}"
     own = result["task"].replace("-", "_")  # a multi-label report can have single-label scores beside its own

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_tools.files import write_json, write_text
+from pipeline.progress import Reporter
 from pipeline.report.pages import write_page
 
 
@@ -98,3 +100,23 @@ def write_sheet(page: Path, sheet: Sheet, template: str = "compare/compare.html.
         versions=", ".join(f"{name} {version}" for name, version in sheet.versions.items()),
         **values,
     )
+
+
+def write_result(
+    out: Path,
+    name: str,
+    result: Mapping[str, Any],
+    sheet: Sheet,
+    reporter: Reporter,
+    template: str = "compare/compare.html.j2",
+    **values: Any,
+) -> None:
+    """<name>.json, <name>.md and <name>.html; for the page see `write_sheet`.
+
+    Raises:
+        DataError: one cannot be written.
+    """
+    write_json(out / f"{name}.json", result)
+    write_text(out / f"{name}.md", markdown(sheet))
+    write_sheet(out / f"{name}.html", sheet, template, **values)
+    reporter.say(f"the page is at {(out / f'{name}.html').resolve()}")

@@ -1,6 +1,5 @@
 """Kept sites over what they were kept of: Figures 3, 4 and 6 of the MESM paper (Dai et al. 2021)."""
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from data_tools.mel import CHUNK_FRAMES, CHUNK_MS, N_MELS
-from pipeline.report.figures import enlarge, mel_image, mel_sites, show_kept
+from pipeline.report.figures import enlarge, figure_png, mel_image, mel_sites, show_kept
 
 # A 48-pixel crop is drawn this many times as large, so that the sites' borders are sharp.
 _TIMES = 3
@@ -29,7 +28,7 @@ def faces_png(faces: np.ndarray, times_s: Sequence[float], kept: Sequence[np.nda
         _picture(grid[row, 0], crop, f"{time_s:.1f} s")
         for layer, sites in enumerate(kept, start=1):
             _picture(grid[row, layer], show_kept(crop, sites[row]), _title(layer, sites[row]))
-    return _png(figure)
+    return figure_png(figure)
 
 
 def mel_png(chunks: np.ndarray, kept: Sequence[np.ndarray]) -> bytes:
@@ -48,7 +47,7 @@ def mel_png(chunks: np.ndarray, kept: Sequence[np.ndarray]) -> bytes:
         axes.set_ylabel("mel band", fontsize=7)
         axes.tick_params(labelsize=7)
     axes.set_xlabel("seconds", fontsize=7)
-    return _png(figure)
+    return figure_png(figure)
 
 
 def highest(chunks: np.ndarray) -> np.ndarray:
@@ -66,9 +65,3 @@ def _picture(axes: Axes, image: np.ndarray, title: str) -> None:
     axes.imshow(image, interpolation="nearest")
     axes.set_title(title, fontsize=8)
     axes.set_axis_off()
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()

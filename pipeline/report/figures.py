@@ -36,6 +36,13 @@ def jpeg(image: np.ndarray, quality: int = 85) -> bytes:
     return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1].tobytes()
 
 
+def figure_png(figure: Figure) -> bytes:
+    """A matplotlib figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
 def enlarge(image: np.ndarray, times: int) -> np.ndarray:
     """(H, W, 3) -> (H times, W times, 3), pixels kept square and sharp."""
     return image.repeat(times, axis=0).repeat(times, axis=1)
@@ -92,9 +99,7 @@ def curves_png(logs: Mapping[str, pd.DataFrame], score: str) -> bytes:
     for axes in (losses, scores):
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def missing_png(rates: list[float], metrics: Mapping[str, list[tuple[float, float] | None]]) -> bytes:
@@ -113,6 +118,4 @@ def missing_png(rates: list[float], metrics: Mapping[str, list[tuple[float, floa
         axes.set(xlabel="missing rate")
         axes.set_title(name, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return figure_png(figure)

@@ -9,7 +9,7 @@ from pipeline.compare.page import score_tables, sheet_of
 from pipeline.compare.plan import ALL, CompareSettings, Planned
 from pipeline.compare.result import command_line, result_of
 from pipeline.compare.runs import Trained
-from pipeline.compare.tables import Cell, Sheet, Table, number, score_column
+from pipeline.compare.tables import Cell, Sheet, Table, number, score_column, write_result
 from pipeline.config import ConfigError
 from pipeline.facts import dataset_name
 from pipeline.progress import Reporter
@@ -20,7 +20,6 @@ from pipeline.studies.study import (
     planned_variant,
     refuse_own,
     train_rows,
-    write_study,
 )
 
 MODALITIES = "tav"
@@ -45,7 +44,7 @@ def ablate(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
         trained = train_rows(out, rows, asked, reporter)
         result = result_of(asked, trained, command_line("ablate", asked, out))
         result["ablation"] = _ablation(result, trained, list(dict.fromkeys(asked.models)))
-        write_study(out, "ablate", result, sheet(result), reporter)
+        write_result(out, "ablate", result, sheet(result), reporter)
     return result
 
 

@@ -1,12 +1,13 @@
 """The picture of a sweep: score and multiply-adds over top-p."""
 
-import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+from pipeline.report.figures import figure_png
 
 _GIGA = 1e9
 
@@ -38,9 +39,7 @@ def sweep_png(found: Mapping[str, Any]) -> bytes:
         axes.set(xlabel="top_p", xlim=(0, 1.05))
         axes.legend(frameon=False, fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110)
-    return buffer.getvalue()
+    return figure_png(figure)
 
 
 def _pair(score: Mapping[str, Any]) -> tuple[float, float]:

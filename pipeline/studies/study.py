@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from data_tools.files import write_json, write_text
 from pipeline.compare.plan import CompareSettings, Planned, plan
 from pipeline.compare.runs import Trained, train_all, wanted_runs
-from pipeline.compare.tables import Sheet, markdown, write_sheet
 from pipeline.config import ConfigError
 from pipeline.flops.done import done_in_training
 from pipeline.metrics.seeds import mean_and_spread
@@ -42,26 +40,6 @@ def train_rows(
     check_runs(len(rows) * asked.seeds, f"{len(rows)} rows with --seeds {asked.seeds}")
     trainings = {label: (folder, planned.prepared) for label, (folder, planned) in rows.items()}
     return train_all(wanted_runs(out, trainings, asked.seeds), reporter)
-
-
-def write_study(
-    out: Path,
-    name: str,
-    result: Mapping[str, Any],
-    sheet: Sheet,
-    reporter: Reporter,
-    template: str = "compare/compare.html.j2",
-    **values: Any,
-) -> None:
-    """<name>.json, <name>.md and <name>.html; for the page see `pipeline.compare.tables.write_sheet`.
-
-    Raises:
-        DataError: one cannot be written.
-    """
-    write_json(out / f"{name}.json", result)
-    write_text(out / f"{name}.md", markdown(sheet))
-    write_sheet(out / f"{name}.html", sheet, template, **values)
-    reporter.say(f"the page is at {(out / f'{name}.html').resolve()}")
 
 
 def metric_of(result: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pipeline.compare.page import score_tables, sheet_of
 from pipeline.compare.plan import CompareSettings, Planned
 from pipeline.compare.result import command_line, result_of
 from pipeline.compare.runs import Trained
-from pipeline.compare.tables import Cell, Sheet, Table, number, score_column
+from pipeline.compare.tables import Cell, Sheet, Table, number, score_column, write_result
 from pipeline.config import ConfigError
 from pipeline.facts import dataset_name
 from pipeline.flops import paper
@@ -28,7 +28,6 @@ from pipeline.studies.study import (
     planned_variant,
     refuse_own,
     train_rows,
-    write_study,
 )
 
 
@@ -57,7 +56,7 @@ def sweep(asked: SweepSettings, reporter: Reporter) -> dict[str, Any]:
         grid = ",".join(map(str, asked.top_p))
         result = result_of(asked, trained, command_line("sweep", asked, out, "--top-p", grid))
         result["sweep"] = _sweep(result, trained, rows)
-        write_study(
+        write_result(
             out,
             "sweep",
             result,

@@ -18,9 +18,10 @@ from data_tools.errors import DataError
 from pipeline import cli
 from pipeline.compare import runs as runs_module
 from pipeline.compare.models import compare
-from pipeline.compare.page import as_markdown, write_compare_page
+from pipeline.compare.page import as_markdown, sheet
 from pipeline.compare.plan import CompareSettings, plan
 from pipeline.compare.result import _steps
+from pipeline.compare.tables import write_sheet
 from pipeline.config import ConfigError, configs_dir
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.flops.counts import multiply_adds
@@ -403,7 +404,7 @@ def test_the_best_of_a_column_stands_out_and_the_spread_where_there_is_one(means
 
 
 def test_a_page_escapes_what_comes_from_files(tmp_path):
-    write_compare_page(tmp_path / "page.html", made([[0.5]], False))
+    write_sheet(tmp_path / "page.html", sheet(made([[0.5]], False)))
     assert "&lt;b&gt;&amp;" in (tmp_path / "page.html").read_text()
 
 

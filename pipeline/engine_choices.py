@@ -3,18 +3,17 @@
 Without that, a second run could measure another engine as the fastest and differ in the last bits.
 """
 
-import os
 from pathlib import Path
 
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json
 from models.layers.choice import picked, start_over, take_up, used
+from models.layers.native.build import cache_folder
 
 
 def of_machine() -> Path:
     """The file of this user and machine; keys in it name device, threads and torch version, so it never gets stale."""
-    folder = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(folder) / "emotion-pipeline" / "engines.json"
+    return cache_folder() / "engines.json"
 
 
 def take_up_choices(of_run: Path) -> None:

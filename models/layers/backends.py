@@ -1,13 +1,13 @@
 """The engines that can compute a submanifold convolution, behind one function each.
 
 An engine takes rows (N, C), a kernel (O, C, 3, 3) and the N sites, and returns rows (N, O) and the multiply-adds that
-its forward pass did: for `torch` and `gather` the rows of zeros that half precision on a CPU adds are counted too, for
-spconv the pairs of active sites, without what its tiles leave unused. All agree with a dense convolution of the
-zero-filled map, read at the active sites.
+its forward pass did: for `torch`, `gather` and `native` the rows of zeros that half precision on a CPU adds are counted
+too, for spconv the pairs of active sites, without what its tiles leave unused. All agree with a dense convolution of
+the zero-filled map, read at the active sites.
 
 torch: products over pairs of active sites (`pairs`). gather: one product over gathered neighbours (`gathered`).
-dense: the dense convolution itself. spconv: traveller59's package. spconv_triton: PyPI's spconv-triton, the same API
-written in Triton.
+dense: the dense convolution itself. native: kernels in C for the processor that runs them (`native`). spconv:
+traveller59's package. spconv_triton: PyPI's spconv-triton, the same API written in Triton.
 """
 
 import importlib
@@ -24,10 +24,12 @@ from torch.nn import functional as F
 from models.errors import ModelError
 from models.layers.choice import WORTH_MEASURING, Engine, fastest
 from models.layers.gathered import GatherConvolution, gathered_rows
+from models.layers.native.convolution import by_native
+from models.layers.native.convolution import check as check_native
 from models.layers.pairs import PairConvolution, multiplied_rows
 from models.layers.sparse_map import Count, Sites, SparseMap
 
-BackendName = Literal["auto", "torch", "gather", "dense", "spconv", "spconv_triton"]
+BackendName = Literal["auto", "torch", "gather", "dense", "native", "spconv", "spconv_triton"]
 
 # Where nothing is measured: above this share of the dense multiply-adds a dense convolution is faster.
 DENSE_ABOVE_SHARE = 0.6
@@ -43,8 +45,8 @@ def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -
     rows: (N, C). weight: (O, C, 3, 3). Returns rows (N, O) and the multiply-adds done.
 
     Raises:
-        ModelError: unknown backend, one that is not installed, or spconv for rows that are not on a GPU or neither
-            float32 nor float16.
+        ModelError: unknown backend, one that is not installed, spconv for rows that are not on a GPU or neither
+            float32 nor float16, or native for rows that are, or without a C compiler.
     """
     device = rows.device.type
     if torch.is_autocast_enabled(device):
@@ -75,12 +77,17 @@ def _candidates(rows: Tensor) -> dict[str, Engine]:
     engines = dict(_PLAIN)
     if rows.is_cuda and rows.dtype in _SPCONV_TYPES and (engine := _usable_spconv()) is not None:
         engines["spconv"] = engine
+    if _native_is_usable(rows.device.type, rows.dtype):
+        engines["native"] = by_native
     return engines
 
 
 def _named(backend: str, rows: Tensor) -> Engine:
     if backend in _PLAIN:
         return _PLAIN[backend]
+    if backend == "native":
+        check_native(rows.device, rows.dtype)
+        return by_native
     if backend in _SPCONV_MODULES:
         if not rows.is_cuda:
             raise ModelError(
@@ -119,6 +126,16 @@ def by_dense(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]
 
 # Those that run on any device.
 _PLAIN: dict[str, Engine] = {"torch": by_pairs, "gather": by_gather, "dense": by_dense}
+
+
+@lru_cache
+def _native_is_usable(kind: str, dtype: torch.dtype) -> bool:
+    """Whether this processor's kernels can be compiled and loaded, and know such rows."""
+    try:
+        check_native(torch.device(kind), dtype)
+    except ModelError:
+        return False
+    return True
 
 
 @lru_cache

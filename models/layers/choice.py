@@ -62,7 +62,7 @@ def fastest(engines: Mapping[str, Engine], rows: Tensor, weight: Tensor, sites: 
     Of a choice taken up that names an engine which cannot run here, nothing is kept: it is measured anew.
     """
     backward = torch.is_grad_enabled() and (rows.requires_grad or weight.requires_grad)
-    key = _key(rows, weight, sites, backward)
+    key = f"{_key(rows, weight, sites, backward)}, of {', '.join(engines)}"
     if _picked.get(key) not in engines:
         _picked[key] = _measured(engines, rows, weight, sites, backward)
     _used.add(key)

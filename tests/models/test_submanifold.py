@@ -16,7 +16,8 @@ from models.layers.backends import _SpconvEngine, convolve
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
 
-BACKENDS = ["torch", "gather", "dense", "auto"]
+ANYWHERE = ["torch", "gather", "dense", "auto"]
+BACKENDS = [*ANYWHERE, "native"]
 
 
 def _maps(images, height, width, density, seed):
@@ -65,8 +66,19 @@ def test_every_backend_is_the_dense_convolution_of_the_zero_filled_map(backend, 
     assert 0 < macs <= 9 * 6 * 10 * active.numel()
 
 
+def _refused(backend, dtype):
+    """Whether this processor has no kernel for it; if so, this is said, and there is nothing else to check."""
+    if backend != "native" or backends._native_is_usable("cpu", dtype):
+        return False
+    with pytest.raises(ModelError, match="use backend=auto or torch"):
+        convolve(torch.ones(1, 1, dtype=dtype), torch.ones(1, 1, 3, 3), Sites(torch.ones(1, 1, 1).bool()), backend)
+    return True
+
+
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bfloat16_is_close_whatever_the_number_of_pairs(backend):
+    if _refused(backend, torch.bfloat16):
+        return
     # 300 to 3,000 pairs a kernel element: none a round number, so each product has rows added to it.
     active, generator = _maps(25, 12, 14, 0.6, seed=9)
     dense = torch.randn(25, 16, 12, 14, generator=generator).bfloat16().float().requires_grad_()
@@ -102,6 +114,8 @@ ROUNDING = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
 )
 @settings(max_examples=60, deadline=None)
 def test_every_backend_agrees_on_random_maps(images, height, width, density, channels, dtype, backend, seed):
+    if _refused(backend, dtype):
+        return
     active, generator = _maps(images, height, width, density, seed)
     inputs, outputs = channels
     dense = torch.randn(images, inputs, height, width, generator=generator).to(dtype).float().requires_grad_()
@@ -117,6 +131,56 @@ def test_every_backend_agrees_on_random_maps(images, height, width, density, cha
     for value, reference in zip((found, *grads), (expected, *expected_grads), strict=True):
         assert (value - reference).abs().max() <= ROUNDING[dtype] * max(reference.abs().max().item(), 1)
     assert (macs > 0) is bool(active.any()) or backend == "dense"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("inputs", "outputs"), [(16, 16), (64, 128), (48, 32), (32, 48), (20, 80), (160, 208), (512, 64), (1, 1)]
+)
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_native_kernels_agree_at_any_width_and_with_any_number_of_threads(dtype, inputs, outputs, threads):
+    if _refused("native", dtype):
+        return
+    active, generator = _maps(13, 11, 14, 0.5, seed=inputs)
+    dense = torch.randn(13, inputs, 11, 14, generator=generator).to(dtype).float().requires_grad_()
+    weight = torch.randn(outputs, inputs, 3, 3, generator=generator).to(dtype).float().requires_grad_()
+    cotangent = torch.randn(13, outputs, 11, 14, generator=generator).to(dtype).float()
+    expected = masked_convolution(dense, weight, active)
+    expected_grads = torch.autograd.grad((expected * cotangent).sum(), (dense, weight))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        sparse = SparseMap.from_dense(dense, active)
+        rows, macs = convolve(sparse.features.to(dtype), weight.to(dtype), sparse.sites, "native")
+        found = SparseMap(rows.float(), sparse.sites).dense()
+        grads = torch.autograd.grad((found * cotangent).sum(), (dense, weight))
+    finally:
+        torch.set_num_threads(before)
+    for value, reference in zip((found, *grads), (expected, *expected_grads), strict=True):
+        assert (value - reference).abs().max() <= ROUNDING[dtype] * reference.abs().max()
+    pairs = int(sparse.sites.n_pairs)
+    assert pairs * inputs * outputs <= macs <= (16 * 9 + 9 * active.numel()) * inputs * outputs
+    assert macs == pairs * inputs * outputs or dtype == torch.bfloat16
+
+
+def test_native_kernels_add_up_in_one_order_whatever_the_number_of_threads():
+    active, generator = _maps(40, 12, 12, 0.5, seed=2)
+    sites = Sites(active)
+    rows = torch.randn(len(sites), 64, generator=generator)
+    weight = torch.randn(128, 64, 3, 3, generator=generator)
+    for dtype in (torch.float32, torch.bfloat16):
+        if _refused("native", dtype):
+            continue
+        found = []
+        before = torch.get_num_threads()
+        for threads in (1, 2, 5):
+            torch.set_num_threads(threads)
+            leaves = [values.to(dtype).requires_grad_() for values in (rows, weight)]
+            out, _ = convolve(*leaves, sites, "native")
+            found.append((out, *torch.autograd.grad(out.float().square().sum(), leaves)))
+        torch.set_num_threads(before)
+        for values in zip(*found, strict=True):
+            assert all(torch.equal(value, values[0]) for value in values)
 
 
 @pytest.mark.parametrize("count", [1, 4, 300, 5000])
@@ -149,7 +213,7 @@ def test_gathering_in_blocks_is_gathering_at_once(monkeypatch):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
-@pytest.mark.parametrize("backend", [*BACKENDS, "spconv"])
+@pytest.mark.parametrize("backend", [*ANYWHERE, "spconv"])
 @pytest.mark.parametrize("density", [0.4, 1.0, "one", "all but one", 0.0])
 def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density, dtype):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -179,7 +243,7 @@ def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density, dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", [*BACKENDS, "spconv"])
+@pytest.mark.parametrize("backend", [*ANYWHERE, "spconv"])
 @pytest.mark.parametrize("images", [0, 3])
 def test_nothing_to_compute_keeps_the_graph_on_a_gpu(backend, images):
     dense = torch.randn(images, 4, 6, 6, device="cuda", requires_grad=True)

@@ -1,0 +1,1 @@
+"""Submanifold convolution by kernels in C, compiled for the processor that runs them."""

@@ -1,0 +1,138 @@
+"""The kernels as a function with gradients, and as an engine."""
+
+import ctypes
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from models.errors import ModelError
+from models.layers.native.build import library
+from models.layers.sparse_map import Count, Sites
+
+# Channels and outputs are filled up with zeros to a multiple of that.
+_MULTIPLE = {torch.float32: 16, torch.bfloat16: 32}
+_SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
+# Outputs that share a panel of a packed kernel; the kernels' own panels are as large or smaller.
+_PANEL = 64
+
+
+def check(device: torch.device, dtype: torch.dtype) -> None:
+    """Raises ModelError where rows of this type cannot be convolved here, as `models.layers.native.build.library`."""
+    if device.type != "cpu" or dtype not in _MULTIPLE:
+        raise ModelError(
+            f"backend is 'native' but the features are {dtype} on {device}: its kernels know float32 and "
+            "bfloat16 on a CPU; use backend=auto or torch"
+        )
+    found = library()
+    if dtype == torch.bfloat16 and not found.has_bfloat16():
+        raise ModelError(
+            "backend is 'native' but the features are bfloat16, and this processor has no matrix tiles (AMX); use "
+            "backend=auto or torch, or precision 32-true"
+        )
+
+
+@torch.compiler.disable
+def by_native(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
+    """Products over pairs of active sites, added up in registers; bfloat16: over the neighbours of 16 sites at a time.
+
+    The multiply-adds are those really done, zeros in tiles included.
+    """
+    done = [0]
+    out = NativeConvolution.apply(rows, weight, sites, done)
+    if rows.dtype == torch.float32:
+        done = [int(sites.n_pairs)]
+    return out, float(done[0] * weight.shape[0] * weight.shape[1])
+
+
+class NativeConvolution(Function):
+    """(N, C) rows and an (O, C, 3, 3) kernel -> (N, O) rows; float32 or bfloat16, on a CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, sites: Sites, done: list[int]) -> Tensor:
+        """See `by_native`; done[0] becomes the number of rows that were multiplied. Keeps rows and weight alone."""
+        ctx.save_for_backward(rows, weight)
+        ctx.sites = sites
+        return _convolve(rows, _by_output(weight), sites, False, done)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_out: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        """The gradient of the rows is the same convolution with the kernel turned round."""
+        rows, weight = ctx.saved_tensors
+        grad_rows = grad_weight = None
+        if ctx.needs_input_grad[0]:
+            grad_rows = _convolve(grad_out, _by_output(weight), ctx.sites, True, [0])
+        if ctx.needs_input_grad[1]:
+            grad_weight = _weight_gradient(rows, grad_out, ctx.sites).to(weight.dtype).permute(0, 3, 1, 2)
+        return grad_rows, grad_weight, None, None
+
+
+def _convolve(rows: Tensor, weight: Tensor, sites: Sites, turned: bool, done: list[int]) -> Tensor:
+    """(N, O) of rows (N, C) and weight (O, 3, 3, C); turned: (N, C) of rows (N, O)."""
+    outputs = weight.shape[3] if turned else weight.shape[0]
+    multiple = _MULTIPLE[rows.dtype]
+    rows, weight = _filled(rows, 1, multiple), _filled(_filled(weight, 0, multiple), 3, multiple)
+    size = weight.shape[3] if turned else weight.shape[0]
+    if not len(rows):
+        return rows.new_zeros(0, outputs)
+    kernels, suffix, threads = library(), _SUFFIX[rows.dtype], torch.get_num_threads()
+    packed = rows.new_empty(9 * rows.shape[1] * (-(-size // _PANEL) * _PANEL))
+    pack = getattr(kernels, f"pack_{suffix}")
+    pack(*_long(weight.shape[0], weight.shape[3]), int(turned), _at(weight), _at(packed), threads)
+    out = rows.new_empty(len(rows), size)
+    convolve = getattr(kernels, f"convolve_{suffix}")
+    sizes = _long(len(rows), rows.shape[1], size)
+    done[0] = convolve(*sizes, _at(rows), _at(packed), _at(_neighbours(sites)), _at(out), threads)
+    return out if size == outputs else out[:, :outputs].contiguous()
+
+
+def _weight_gradient(rows: Tensor, grad: Tensor, sites: Sites) -> Tensor:
+    """(O, 3, 3, C) float32."""
+    outputs, channels = grad.shape[1], rows.shape[1]
+    multiple = _MULTIPLE[rows.dtype]
+    rows, grad = _filled(rows, 1, multiple), _filled(grad, 1, multiple)
+    out = torch.zeros(grad.shape[1], 3, 3, rows.shape[1])
+    if len(rows):
+        threads = torch.get_num_threads()
+        sizes = _long(len(rows), rows.shape[1], grad.shape[1])
+        read = _at(rows), _at(grad), _at(_neighbours(sites))
+        if rows.dtype == torch.float32:
+            library().weight_gradient_float32(*sizes, *read, _at(out), threads)
+        else:
+            turned = rows.new_empty((len(rows) + 31) // 32 * 32, grad.shape[1])
+            library().weight_gradient_bfloat16(*sizes, *read, _at(turned), _at(out), threads)
+    return out[:outputs, :, :, :channels]
+
+
+def _by_output(weight: Tensor) -> Tensor:
+    """(O, 3, 3, C) of (O, C, 3, 3), without a copy where it is channels_last."""
+    return weight.permute(0, 2, 3, 1)
+
+
+def _filled(values: Tensor, dim: int, multiple: int) -> Tensor:
+    """Contiguous, with zeros behind `dim` up to a multiple."""
+    lacking = -values.shape[dim] % multiple
+    if not lacking:
+        return values.contiguous()
+    return F.pad(values, (0, 0) * (values.ndim - 1 - dim) + (0, lacking))
+
+
+def _neighbours(sites: Sites) -> Tensor:
+    """`sites.neighbours` as int32."""
+    if "native" not in sites.engine_tables:
+        sites.engine_tables["native"] = sites.neighbours.to(torch.int32)
+    table = sites.engine_tables["native"]
+    assert isinstance(table, Tensor)
+    return table
+
+
+def _long(*sizes: int) -> list[ctypes.c_long]:
+    return [ctypes.c_long(size) for size in sizes]
+
+
+def _at(values: Tensor) -> ctypes.c_void_p:
+    return ctypes.c_void_p(values.data_ptr())

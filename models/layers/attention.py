@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.layers.native.attend import Scores, UnitGate
+from models.layers.native.call import fits
+from models.layers.precision import computed_in
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.top_p import mass_before, top_p_mask
 
@@ -97,17 +100,26 @@ class CrossModalAttention(nn.Module):
             if taken is not None:
                 own = taken.flatten().index_select(0, kept.sites.flat)
                 gate = gate + (own - own.detach())
-            kept = _scaled(kept, gate)
+            kept = _gated(kept, gate)
         return Selection(kept, weights.detach().view(shape), self._macs(len(x.sites), len(query)), share)
 
     def _weights(self, x: SparseMap, query: Tensor) -> Tensor:
         """(images, H * W) float32 attention."""
-        shift = self.of_query(query)
         features = x.features if self.gradient == "soft" else x.features.detach()
-        hidden = torch.tanh(self.of_map(features) + shift.index_select(0, x.sites.image))
-        scores = self.score(hidden).squeeze(1).float()
+        scores = self._scores(features, query, x.sites)
         everywhere = torch.full_like(x.sites.active.flatten(1), float("-inf"), dtype=scores.dtype)
         return everywhere.flatten().index_copy(0, x.sites.flat, scores).view_as(everywhere).softmax(1)
+
+    def _scores(self, features: Tensor, query: Tensor, sites: Sites) -> Tensor:
+        """(N,) float32: eq. 1, and eq. 2 before its softmax."""
+        shift = self.of_query(query)
+        dtype = computed_in(features)
+        if fits(features := features.to(dtype)):
+            shift = (shift + self.of_map.bias).float()
+            score = self.score.weight[0]
+            return Scores.apply(features, self.of_map.weight.to(dtype), shift, score, sites.first)
+        hidden = torch.tanh(self.of_map(features) + shift.index_select(0, sites.image))
+        return self.score(hidden).squeeze(1).float()
 
     def _p(self, query: Tensor) -> Tensor | None:
         """(images, 1) float32 in (0, 1]; None where all images have the setting `p`."""
@@ -125,6 +137,13 @@ class CrossModalAttention(nn.Module):
 
 def _scaled(kept: SparseMap, gate: Tensor) -> SparseMap:
     return SparseMap(kept.features * gate.unsqueeze(1).to(kept.features.dtype), kept.sites, kept.macs)
+
+
+def _gated(kept: SparseMap, gate: Tensor) -> SparseMap:
+    """`kept` with a factor (N,) float32 for each row, which is exactly 1."""
+    if not fits(kept.features):
+        return _scaled(kept, gate)
+    return SparseMap(UnitGate.apply(kept.features, gate), kept.sites, kept.macs)
 
 
 def _relative(weights: Tensor, kept: Sites) -> Tensor:

@@ -27,6 +27,7 @@ from models.layers.gathered import GatherConvolution, gathered_rows
 from models.layers.native.convolution import by_native
 from models.layers.native.convolution import check as check_native
 from models.layers.pairs import PairConvolution, multiplied_rows
+from models.layers.precision import computed_in
 from models.layers.sparse_map import Count, Sites, SparseMap
 
 BackendName = Literal["auto", "torch", "gather", "dense", "native", "spconv", "spconv_triton"]
@@ -48,10 +49,8 @@ def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -
         ModelError: unknown backend, one that is not installed, spconv for rows that are not on a GPU or neither
             float32 nor float16, or native for rows that are, or without a C compiler.
     """
-    device = rows.device.type
-    if torch.is_autocast_enabled(device):
-        dtype = torch.get_autocast_dtype(device)
-        rows, weight = rows.to(dtype), weight.to(dtype)
+    dtype = computed_in(rows)
+    rows, weight = rows.to(dtype), weight.to(dtype)
     _, engine = engine_for(backend, rows, weight, sites)
     return engine(rows, weight, sites)
 

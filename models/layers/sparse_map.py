@@ -53,6 +53,11 @@ class Sites:
         return self.flat // (height * width)
 
     @cached_property
+    def first(self) -> Tensor:
+        """(images + 1,) int64: the row at which each image's sites begin, and N."""
+        return F.pad(self.active.flatten(1).sum(1).cumsum(0), (1, 0))
+
+    @cached_property
     def coordinates(self) -> Tensor:
         """(N, 3) int32, contiguous: image, y, x of each active site."""
         # nonzero() returns column-major storage, and engines that read raw memory silently get it wrong.

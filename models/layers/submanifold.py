@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.backends import BackendName, convolve
+from models.layers.native.call import fits
+from models.layers.native.pool import MaxOfRows
 from models.layers.sparse_map import Sites, SparseMap
 
 
@@ -48,6 +50,8 @@ class SparseMaxPool2d(nn.Module):
 
 def _max_of_rows(features: Tensor, members: Tensor) -> Tensor:
     """(N', D): the maximum over each row's members; the index N stands for minus infinity."""
+    if fits(features) and len(members):
+        return MaxOfRows.apply(features, members)
     lowest = features.new_full((1, features.shape[1]), float("-inf"))
     padded = torch.cat([features, lowest])
     gathered = padded.index_select(0, members.flatten()).view(-1, 4, features.shape[1])

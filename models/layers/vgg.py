@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from models.layers.attention import AttentionGradient, CrossModalAttention
 from models.layers.backends import BackendName
+from models.layers.norm import BatchNormRelu
 from models.layers.sparse_map import Count, SparseMap
 from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
 
@@ -44,26 +45,6 @@ class StageResult(NamedTuple):
     kept_share: Tensor | None = None
 
 
-class BatchNorm(nn.BatchNorm2d):
-    """Batch norm of (images, D, H, W) or of rows (N, D), over all but D; momentum 0.1 for both.
-
-    With fewer than two values a channel there is no variance: the running statistics are used and stay unchanged.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The same shape, normalised."""
-        if x.ndim == 4:
-            return self._normalise(x)
-        # One image of N x 1 pixels, channels last: torch's kernel for that is much faster than the one for rows.
-        as_map = x.contiguous().view(1, len(x), 1, x.shape[1]).permute(0, 3, 1, 2)
-        return self._normalise(as_map).permute(0, 2, 3, 1).reshape(x.shape)
-
-    def _normalise(self, x: Tensor) -> Tensor:
-        if self.training and x.numel() < 2 * x.shape[1]:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
-        return super().forward(x)
-
-
 class DenseConv2d(nn.Conv2d):
     """Convolution that keeps height and width, on a DenseMap; counts what it did."""
 
@@ -84,9 +65,9 @@ class _Block(nn.Module):
     def __init__(self, conv1: nn.Module, conv2: nn.Module, channels: int) -> None:
         super().__init__()
         self.conv1 = conv1
-        self.norm1 = BatchNorm(channels)
+        self.norm1 = BatchNormRelu(channels)
         self.conv2 = conv2
-        self.norm2 = BatchNorm(channels)
+        self.norm2 = BatchNormRelu(channels)
 
 
 class DenseBlock(_Block):
@@ -99,7 +80,7 @@ class DenseBlock(_Block):
         """(images, C, H, W) -> (images, O, H, W)."""
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             x = conv(x)
-            x = DenseMap(F.relu_(norm(x.features)), x.macs)
+            x = DenseMap(norm(x.features), x.macs)
         return x
 
 
@@ -114,7 +95,7 @@ class SparseBlock(_Block):
         """C channels -> O channels on the same sites."""
         for conv, norm in ((self.conv1, self.norm1), (self.conv2, self.norm2)):
             x = conv(x)
-            x = SparseMap(F.relu_(norm(x.features)), x.sites, x.macs)
+            x = SparseMap(norm(x.features), x.sites, x.macs)
         return x
 
 
@@ -166,13 +147,13 @@ class Stem(nn.Module):
     def __init__(self, in_channels: int, width: int) -> None:
         super().__init__()
         self.conv = DenseConv2d(in_channels, width, 5)
-        self.norm = BatchNorm(width)
+        self.norm = BatchNormRelu(width)
         self.blocks = nn.ModuleList([DenseBlock(width, width) for _ in range(2)])
 
     def forward(self, images: Tensor) -> DenseMap:
         """(I, C, H, W) float -> (I, width, H // 2, W // 2)."""
         x = self.conv(DenseMap(images.contiguous(memory_format=torch.channels_last)))
-        x = DenseMap(F.max_pool2d(F.relu_(self.norm(x.features)), 2), x.macs)
+        x = DenseMap(F.max_pool2d(self.norm(x.features), 2), x.macs)
         for block in self.blocks:
             x = block(x)
         return x

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from models.layers.backends import engine_for
+from models.layers.precision import computed_in
 from models.layers.submanifold import SubmanifoldConv2d
 from pipeline.bench.cases import Run
 
@@ -19,11 +19,8 @@ def engines_used(run: Run, work: str) -> str:
 
     def note(layer: SubmanifoldConv2d, args: tuple[Any, ...]) -> None:
         rows: Tensor = args[0].features
-        weight: Tensor = layer.weight
-        if torch.is_autocast_enabled(kind := rows.device.type):
-            dtype = torch.get_autocast_dtype(kind)
-            rows, weight = rows.to(dtype), weight.to(dtype)
-        used.add(engine_for(layer.backend, rows, weight, args[0].sites)[0])
+        dtype = computed_in(rows)
+        used.add(engine_for(layer.backend, rows.to(dtype), layer.weight.to(dtype), args[0].sites)[0])
 
     layers = [layer for layer in run.model.modules() if isinstance(layer, SubmanifoldConv2d)]
     if not layers:

@@ -13,17 +13,27 @@ from models.layers.sparse_map import SparseMap
 EVERY = ["none", "straight_through", "soft", "budget"]
 
 
+class _Size:
+    channels = 6
+
+
+@pytest.fixture(autouse=True, params=[6, 16], ids=["plain torch", "kernels"])
+def _channels(request, monkeypatch):
+    """Of the maps: a multiple of 16 goes through the kernels in C where there is a compiler."""
+    monkeypatch.setattr(_Size, "channels", request.param)
+
+
 def _input(images=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     active = torch.rand(images, 5, 4, generator=generator) < 0.6
     active[:, 2, 2] = True
-    dense = torch.randn(images, 6, 5, 4, generator=generator)
+    dense = torch.randn(images, _Size.channels, 5, 4, generator=generator)
     return SparseMap.from_dense(dense, active), torch.randn(images, 7, generator=generator)
 
 
 def _layer(p=0.5, gradient="straight_through"):
     torch.manual_seed(1)
-    layer = CrossModalAttention(6, 7, p, gradient)
+    layer = CrossModalAttention(_Size.channels, 7, p, gradient)
     with torch.no_grad():
         layer.score.weight.mul_(20)  # far from uniform, so that the order of the sites is well apart
     return layer
@@ -44,7 +54,8 @@ def test_weights_and_kept_sites_are_those_of_the_paper():
         chosen = {places[j] for j in nucleus(expected.tolist(), 0.5)}
         assert set(kept.sites.active[i].flatten().nonzero().flatten().tolist()) == chosen
     assert torch.equal(kept.dense(), x.dense() * kept.sites.active.unsqueeze(1))
-    assert macs == len(x.sites) * (6 * 6 + 6) + 3 * 6 * 7
+    c = _Size.channels
+    assert macs == len(x.sites) * (c * c + c) + 3 * c * 7
 
 
 def test_the_gradient_of_a_factor_is_that_of_its_relative_weight():
@@ -110,7 +121,7 @@ def test_an_image_that_kept_all_its_sites_teaches_nothing():
     active[0, :2] = True
     active[1, 0, :3] = True
     generator = torch.Generator().manual_seed(5)
-    dense, query = torch.randn(2, 6, 5, 4, generator=generator), torch.randn(2, 7, generator=generator)
+    dense, query = torch.randn(2, _Size.channels, 5, 4, generator=generator), torch.randn(2, 7, generator=generator)
     dense[1] = 1.0  # three equal sites: two of them hold 2/3 of the mass, so p takes the third one too
     x = SparseMap.from_dense(dense, active)
     kept = _layer(p=0.8)(x, query.requires_grad_()).kept
@@ -184,7 +195,8 @@ def test_p_of_each_image_decides_what_is_kept():
         assert found.kept_share[i].item() == pytest.approx(len(kept) / len(weights))
         ps.append(p)
     assert len(set(ps)) == 3
-    assert found.macs == len(x.sites) * (6 * 6 + 6) + 3 * (6 * 7 + 7)
+    c = _Size.channels
+    assert found.macs == len(x.sites) * (c * c + c) + 3 * (c * 7 + 7)
 
 
 def test_p_that_rounds_to_1_keeps_every_site():
@@ -242,3 +254,41 @@ def test_the_order_of_the_images_changes_nothing(gradient):
     found, other = layer(x, query), layer(turned, query.flip(0))
     assert torch.equal(other.kept.sites.active.flip(0), found.kept.sites.active)
     torch.testing.assert_close(other.kept.dense().flip(0), found.kept.dense())
+
+
+def test_kernels_in_bfloat16_are_close_to_float32():
+    if _Size.channels == 6:
+        return
+    generator = torch.Generator().manual_seed(4)
+    active = torch.rand(40, 16, 16, generator=generator) < 0.7
+    dense = torch.randn(40, 16, 16, 16, generator=generator).bfloat16().float()
+    query = torch.randn(40, 7, generator=generator)
+    layer = _layer(gradient="soft")
+    assert active.sum() > 4096  # more rows than one product of the gradient takes
+    found = []
+    for half in (False, True):
+        x = SparseMap.from_dense(dense, active)
+        features = x.features.requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            scores = layer._scores(features, query, x.sites)
+        assert scores.dtype == torch.float32
+        wanted = features, layer.of_map.weight, layer.of_map.bias, layer.of_query.weight, layer.score.weight
+        found.append((scores, *torch.autograd.grad(scores.square().sum(), wanted)))
+    for value, expected in zip(*found, strict=True):
+        assert value.dtype == expected.dtype == torch.float32
+        assert (value - expected).abs().max() <= 0.03 * expected.abs().max()
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-6, -1e-3, 0.3, -2.0, 9.0, 40.0, float("nan")])
+def test_tanh_of_the_kernels_is_tanh(value):
+    if _Size.channels == 6:
+        return
+    layer = _layer()
+    with torch.no_grad():
+        layer.of_map.weight.copy_(torch.eye(16))
+        layer.of_map.bias.zero_()
+        layer.of_query.weight.zero_()
+        layer.score.weight.fill_(1 / 16)
+    x = SparseMap.from_dense(torch.full((1, 16, 1, 1), value))
+    found = layer._scores(x.features, torch.zeros(1, 7), x.sites).item()
+    assert found == pytest.approx(math.tanh(value), abs=3e-7, nan_ok=True)

@@ -376,10 +376,11 @@ def test_an_unknown_backend_is_named():
         SubmanifoldConv2d(2, 2, "magic")(SparseMap.from_dense(torch.ones(1, 2, 3, 3)))
 
 
+@pytest.mark.parametrize("channels", [4, 16, 80])
 @pytest.mark.parametrize(("height", "width", "density"), [(6, 4, 0.4), (7, 5, 0.3), (6, 6, 1.0), (6, 4, "one")])
-def test_sparse_pool_is_the_maximum_over_active_sites(height, width, density):
+def test_sparse_pool_is_the_maximum_over_active_sites(height, width, density, channels):
     active, generator = _maps(3, height, width, density, seed=5)
-    dense = torch.randn(3, 4, height, width, generator=generator, requires_grad=True)
+    dense = torch.randn(3, channels, height, width, generator=generator, requires_grad=True)
     expected, expected_mask = masked_max_pool(dense, active)
     pooled = SparseMaxPool2d()(SparseMap.from_dense(dense, active))
     assert torch.equal(pooled.sites.active, expected_mask)
@@ -388,6 +389,17 @@ def test_sparse_pool_is_the_maximum_over_active_sites(height, width, density):
     (grad,) = torch.autograd.grad((pooled.dense() * cotangent).sum(), dense)
     (expected_grad,) = torch.autograd.grad((expected * cotangent).sum(), dense)
     torch.testing.assert_close(grad, expected_grad)
+
+
+def test_of_equal_values_one_takes_the_gradient_and_a_nan_wins():
+    rows = torch.zeros(4, 16).bfloat16().requires_grad_()
+    pooled = SparseMaxPool2d()(SparseMap(rows, Sites(torch.ones(1, 2, 2, dtype=torch.bool)))).features
+    pooled.backward(torch.full_like(pooled, 3))
+    assert rows.grad.tolist() == [[3.0] * 16, *([0.0] * 16,) * 3]
+    broken = torch.zeros(4, 16)
+    broken[2, 5] = float("nan")
+    pooled = SparseMaxPool2d()(SparseMap(broken, Sites(torch.ones(1, 2, 2, dtype=torch.bool)))).features
+    assert pooled.isnan().nonzero().tolist() == [[0, 5]]
 
 
 def test_select_and_dense_keep_rows_at_their_sites():

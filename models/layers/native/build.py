@@ -16,7 +16,7 @@ from pathlib import Path
 
 from models.errors import ModelError
 
-_SOURCES = ("float32.c", "bfloat16.c")
+_SOURCES = ("float32.c", "bfloat16.c", "norm.c", "pool.c", "attend.c")
 _FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp", "-std=gnu11")
 _COMPILE_LIMIT_S = 120
 
@@ -26,7 +26,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "emotion-pipeline"
 
 
-@lru_cache
 def library() -> ctypes.CDLL:
     """The kernels, ready to be called.
 
@@ -34,24 +33,37 @@ def library() -> ctypes.CDLL:
         ModelError: no C compiler, one that cannot compile for this processor, or a library that torch's threads don't
             fit.
     """
+    found = _library_or_why_not()
+    if isinstance(found, ModelError):
+        raise found
+    return found
+
+
+def is_available() -> bool:
+    """Whether `library` gives the kernels; where they are missing, plain torch does the same work more slowly."""
+    return not isinstance(_library_or_why_not(), ModelError)
+
+
+@lru_cache
+def _library_or_why_not() -> ctypes.CDLL | ModelError:
     compiler = os.environ.get("CC", "cc")
     if shutil.which(compiler) is None:
-        raise ModelError(
+        return ModelError(
             f"backend 'native' needs a C compiler, and {compiler!r} is not there; install gcc (or name another one in "
             "the environment variable CC), or use backend=auto or torch"
         )
-    path = cache_folder() / f"native-{_digest(compiler)}.so"
     try:
+        path = cache_folder() / f"native-{_digest(compiler)}.so"
         if not path.is_file():
             _compile(compiler, path)
         # Threads come from the library that torch brought, so that both share one pool of them.
         found = ctypes.CDLL(str(path))
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
-        raise ModelError(
+        return ModelError(
             f"backend 'native': its kernels cannot be compiled by {compiler!r} or loaded ({said}); use backend=auto or "
             "torch"
-        ) from error
+        )
     for name, kind in _RETURNS.items():
         getattr(found, name).restype = kind
     return found
@@ -65,6 +77,14 @@ _RETURNS = {
     "convolve_bfloat16": ctypes.c_int64,
     "weight_gradient_float32": None,
     "weight_gradient_bfloat16": None,
+    "norm_statistics": None,
+    "norm_apply": None,
+    "norm_backward": None,
+    "pool_forward": None,
+    "pool_backward": None,
+    "attend_forward": None,
+    "attend_backward": None,
+    "row_products": None,
 }
 
 

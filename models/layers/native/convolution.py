@@ -1,6 +1,5 @@
 """The kernels as a function with gradients, and as an engine."""
 
-import ctypes
 from typing import Any
 
 import torch
@@ -11,6 +10,7 @@ from torch.nn import functional as F
 
 from models.errors import ModelError
 from models.layers.native.build import library
+from models.layers.native.call import at, sizes
 from models.layers.sparse_map import Count, Sites
 
 # Channels and outputs are filled up with zeros to a multiple of that.
@@ -82,11 +82,11 @@ def _convolve(rows: Tensor, weight: Tensor, sites: Sites, turned: bool, done: li
     kernels, suffix, threads = library(), _SUFFIX[rows.dtype], torch.get_num_threads()
     packed = rows.new_empty(9 * rows.shape[1] * (-(-size // _PANEL) * _PANEL))
     pack = getattr(kernels, f"pack_{suffix}")
-    pack(*_long(weight.shape[0], weight.shape[3]), int(turned), _at(weight), _at(packed), threads)
+    pack(*sizes(weight.shape[0], weight.shape[3]), int(turned), at(weight), at(packed), threads)
     out = rows.new_empty(len(rows), size)
     convolve = getattr(kernels, f"convolve_{suffix}")
-    sizes = _long(len(rows), rows.shape[1], size)
-    done[0] = convolve(*sizes, _at(rows), _at(packed), _at(_neighbours(sites)), _at(out), threads)
+    shape = sizes(len(rows), rows.shape[1], size)
+    done[0] = convolve(*shape, at(rows), at(packed), at(_neighbours(sites)), at(out), threads)
     return out if size == outputs else out[:, :outputs].contiguous()
 
 
@@ -98,13 +98,13 @@ def _weight_gradient(rows: Tensor, grad: Tensor, sites: Sites) -> Tensor:
     out = torch.zeros(grad.shape[1], 3, 3, rows.shape[1])
     if len(rows):
         threads = torch.get_num_threads()
-        sizes = _long(len(rows), rows.shape[1], grad.shape[1])
-        read = _at(rows), _at(grad), _at(_neighbours(sites))
+        shape = sizes(len(rows), rows.shape[1], grad.shape[1])
+        read = at(rows), at(grad), at(_neighbours(sites))
         if rows.dtype == torch.float32:
-            library().weight_gradient_float32(*sizes, *read, _at(out), threads)
+            library().weight_gradient_float32(*shape, *read, at(out), threads)
         else:
             turned = rows.new_empty((len(rows) + 31) // 32 * 32, grad.shape[1])
-            library().weight_gradient_bfloat16(*sizes, *read, _at(turned), _at(out), threads)
+            library().weight_gradient_bfloat16(*shape, *read, at(turned), at(out), threads)
     return out[:outputs, :, :, :channels]
 
 
@@ -128,11 +128,3 @@ def _neighbours(sites: Sites) -> Tensor:
     table = sites.engine_tables["native"]
     assert isinstance(table, Tensor)
     return table
-
-
-def _long(*sizes: int) -> list[ctypes.c_long]:
-    return [ctypes.c_long(size) for size in sizes]
-
-
-def _at(values: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(values.data_ptr())

@@ -4,15 +4,13 @@
    rows (n, channels). neighbours (n, 9): the row of each site's neighbours in the order of a kernel's elements, n where
    inactive. Kernels come packed by `pack_float32`. */
 
-#include "native.h"
+#include "values.h"
 
 /* A register tile has ROWS x VECTORS sums; a panel is the outputs that it covers. */
 #if defined(__AVX512F__)
-#define LANES 16
 #define ROWS 6
 #define VECTORS 4
 #else
-#define LANES 8
 #define ROWS 4
 #define VECTORS 2
 #endif
@@ -22,8 +20,6 @@
 /* Pairs whose rows stay in the first cache while the tiles of a gradient pass over them. */
 #define CHUNK 128
 #define MOST_ROWS 512
-
-typedef float vec __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* (outputs, 9, channels) -> (9, panels, channels, PANEL), zeros behind the last output. Where `turned`, of the
    convolution that the gradient of the rows is: outputs and channels change places, the kernel is turned round. */

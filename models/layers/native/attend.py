@@ -1,0 +1,77 @@
+"""Eq. 1 and 2 of the MESM paper over rows, and a factor that is exactly 1, by kernels that pass over memory once."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from models.layers.native.build import library
+from models.layers.native.call import HALF, at, sizes
+
+# Rows that one product of the weights' gradient takes at a time: a single one of all rows would run on one core.
+_ROWS = 4096
+
+
+class Scores(Function):
+    """(N,) float32: score weights (C,) times tanh(weight (C, C) row + shift of the row's image)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, weight: Tensor, shift: Tensor, score: Tensor, first: Tensor) -> Tensor:
+        """rows: (N, C), image after image. weight: of their type. shift: (images, C) and score: (C,) float32.
+
+        first: (images + 1,) int64, where each image's rows begin.
+        """
+        hidden, shift, score = rows @ weight.T, shift.contiguous(), score.contiguous()
+        scores = torch.empty(len(rows), dtype=torch.float32)
+        library().attend_forward(
+            *sizes(*shift.shape), HALF[rows.dtype], at(first), at(hidden), at(shift), at(score), at(scores), _threads()
+        )
+        ctx.save_for_backward(rows, weight, hidden, score, first)
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, Tensor, None]:
+        """Of everything but `first`."""
+        rows, weight, hidden, score, first = ctx.saved_tensors
+        grad, inner = grad.contiguous(), torch.empty_like(hidden)
+        of_shift, of_score = (torch.empty(len(first) - 1, len(score)) for _ in range(2))
+        read = at(first), at(hidden), at(score), at(grad)
+        written = at(inner), at(of_shift), at(of_score)
+        library().attend_backward(*sizes(*of_shift.shape), HALF[rows.dtype], *read, *written, _threads())
+        of_rows = inner @ weight if ctx.needs_input_grad[0] else None
+        return of_rows, _products(inner, rows).to(weight.dtype), of_shift, of_score.sum(0), None
+
+
+class UnitGate(Function):
+    """rows (N, C) as they are; the gradient of a factor (N,) float32, which is exactly 1, is given beside theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, gate: Tensor) -> Tensor:  # noqa: ARG004 - it is 1
+        """See the class."""
+        ctx.save_for_backward(rows)
+        return rows.view_as(rows)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
+        """The rows' own, and each row's product with its gradient."""
+        (rows,) = ctx.saved_tensors
+        given = grad.to(rows.dtype).contiguous()
+        out = torch.empty(len(rows), dtype=torch.float32)
+        library().row_products(*sizes(*rows.shape), HALF[rows.dtype], at(rows), at(given), at(out), _threads())
+        return grad, out
+
+
+def _products(left: Tensor, right: Tensor) -> Tensor:
+    """left.T @ right of (N, C) each, in float32."""
+    whole = len(left) // _ROWS * _ROWS
+    parts = [part[:whole].view(-1, _ROWS, part.shape[1]) for part in (left, right)]
+    total = torch.bmm(parts[0].transpose(1, 2), parts[1]).sum(0, dtype=torch.float32)
+    return total + left[whole:].T @ right[whole:]
+
+
+def _threads() -> int:
+    return torch.get_num_threads()

@@ -45,13 +45,13 @@ class SparseMaxPool2d(nn.Module):
         windows = rows.reshape(images, height // 2, 2, width // 2, 2).transpose(2, 3).flatten(3)
         sites = Sites((windows < len(x.sites)).any(3))
         members = windows.reshape(-1, 4)[sites.flat]  # (N', 4) rows, N where inactive
-        return SparseMap(_max_of_rows(x.features, members), sites, x.macs)
+        return SparseMap(_max_of_rows(x.features, members, x.sites.active.shape), sites, x.macs)
 
 
-def _max_of_rows(features: Tensor, members: Tensor) -> Tensor:
-    """(N', D): the maximum over each row's members; the index N stands for minus infinity."""
+def _max_of_rows(features: Tensor, members: Tensor, shape: torch.Size) -> Tensor:
+    """(N', D): the maximum over each row's members; the index N stands for minus infinity. shape: (images, H, W)."""
     if fits(features) and len(members):
-        return MaxOfRows.apply(features, members)
+        return MaxOfRows.apply(features, members, shape)
     lowest = features.new_full((1, features.shape[1]), float("-inf"))
     padded = torch.cat([features, lowest])
     gathered = padded.index_select(0, members.flatten()).view(-1, 4, features.shape[1])

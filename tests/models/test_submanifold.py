@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from models.errors import ModelError
 from models.layers import backends, gathered
 from models.layers.backends import _SpconvEngine, convolve
+from models.layers.native.convolution import _neighbours
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
 
@@ -161,6 +162,15 @@ def test_native_kernels_agree_at_any_width_and_with_any_number_of_threads(dtype,
     pairs = int(sparse.sites.n_pairs)
     assert pairs * inputs * outputs <= macs <= (16 * 9 + 9 * active.numel()) * inputs * outputs
     assert macs == pairs * inputs * outputs or dtype == torch.bfloat16
+
+
+def test_native_kernels_find_the_same_neighbours():
+    if _refused("native", torch.float32):
+        return
+    for density in (0.0, 0.4, 1.0, "one", "all but one"):
+        active, _ = _maps(5, 7, 4, density, seed=6)
+        sites = Sites(active)
+        assert torch.equal(_neighbours(sites).long(), sites.neighbours)
 
 
 def test_native_kernels_add_up_in_one_order_whatever_the_number_of_threads():

@@ -122,9 +122,12 @@ def _filled(values: Tensor, dim: int, multiple: int) -> Tensor:
 
 
 def _neighbours(sites: Sites) -> Tensor:
-    """`sites.neighbours` as int32."""
-    if "native" not in sites.engine_tables:
-        sites.engine_tables["native"] = sites.neighbours.to(torch.int32)
-    table = sites.engine_tables["native"]
-    assert isinstance(table, Tensor)
+    """`sites.neighbours` as (N, 9) int32, made once."""
+    table = sites.engine_tables.get("native")
+    if not isinstance(table, Tensor):
+        active = sites.active.contiguous()
+        table = torch.empty(len(sites), 9, dtype=torch.int32)
+        shape = sizes(*active.shape)
+        library().find_neighbours(*shape, at(active), at(sites.first), at(table), torch.get_num_threads())
+        sites.engine_tables["native"] = table
     return table

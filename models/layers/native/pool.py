@@ -1,5 +1,6 @@
-"""The maximum over each window's active rows, by kernels that read and write each row once."""
+"""The maximum over windows of rows, by kernels that read and write each row once."""
 
+import ctypes
 from typing import Any
 
 import torch
@@ -12,28 +13,38 @@ from models.layers.native.call import HALF, at, sizes
 
 
 class MaxOfRows(Function):
-    """(N', C): the maximum over each row's members; of equal ones the first takes the gradient."""
+    """(windows, C): the maximum over each window's rows; of equal ones the first takes the gradient."""
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, members: Tensor) -> Tensor:
-        """rows: (N, C) float32 or bfloat16. members: (N', 4) int64; N for none, at least one is below; no row twice."""
-        rows, members = rows.contiguous(), members.contiguous()
-        out = rows.new_empty(len(members), rows.shape[1])
-        library().pool_forward(*_shape(rows, members), at(rows), at(members), at(out), torch.get_num_threads())
-        ctx.save_for_backward(rows, members, out)
+    def forward(ctx: Any, rows: Tensor, members: Tensor | None, shape: tuple[int, int, int]) -> Tensor:
+        """rows: (N, C) float32 or bfloat16.
+
+        members: (windows, 4) int64, rows of each window, N for none, at least one is below; no row twice.
+        shape: without members (images, H, W) of dense maps, whose rows these are: windows are 2x2. Else unused.
+        """
+        rows = rows.contiguous()
+        images, height, width = shape
+        windows = images * (height // 2) * (width // 2) if members is None else len(members)
+        out = rows.new_empty(windows, rows.shape[1])
+        ctx.members, ctx.shape = None if members is None else members.contiguous(), shape
+        library().pool_forward(*_arguments(ctx, rows, out), at(rows), at(out), torch.get_num_threads())
+        ctx.save_for_backward(rows, out)
         return out
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         """Rows in no window get zeros."""
-        rows, members, out = ctx.saved_tensors
+        rows, out = ctx.saved_tensors
         grad = grad.to(rows.dtype).contiguous()
-        grad_rows = torch.zeros_like(rows)
-        read = at(rows), at(members), at(out), at(grad)
-        library().pool_backward(*_shape(rows, members), *read, at(grad_rows), torch.get_num_threads())
-        return grad_rows, None
+        _, height, width = ctx.shape
+        everywhere = height % 2 == width % 2 == 0
+        grad_rows = torch.empty_like(rows) if everywhere else torch.zeros_like(rows)
+        read = at(rows), at(out), at(grad)
+        library().pool_backward(*_arguments(ctx, rows, out), *read, at(grad_rows), torch.get_num_threads())
+        return grad_rows, None, None
 
 
-def _shape(rows: Tensor, members: Tensor) -> list[Any]:
-    return [*sizes(len(members), *rows.shape), HALF[rows.dtype]]
+def _arguments(ctx: Any, rows: Tensor, out: Tensor) -> list[Any]:
+    members = ctypes.c_void_p(None) if ctx.members is None else at(ctx.members)
+    return [*sizes(len(out), *rows.shape, *ctx.shape[1:]), HALF[rows.dtype], members]

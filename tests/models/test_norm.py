@@ -8,7 +8,6 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.layers import norm
-from models.layers.native import build
 from models.layers.norm import BatchNormRelu
 
 ROUNDING = {torch.float32: 2e-5, torch.bfloat16: 2e-2}
@@ -127,45 +126,3 @@ def test_the_number_of_threads_changes_no_bit():
     torch.set_num_threads(before)
     for values in zip(*found, strict=True):
         assert all(torch.equal(value, values[0]) for value in values)
-
-
-def test_without_a_compiler_it_is_said_once_what_to_do(monkeypatch, tmp_path):
-    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
-    build._library_or_why_not.cache_clear()
-    try:
-        assert not build.is_available()
-        with pytest.raises(build.ModelError, match=r"needs a C compiler.*install gcc.*use backend=auto"):
-            build.library()
-    finally:
-        build._library_or_why_not.cache_clear()
-
-
-def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(monkeypatch, tmp_path):
-    compiler = tmp_path / "cc"
-    compiler.write_text("#!/bin/sh\necho 'unknown processor' >&2\nexit 1\n")
-    compiler.chmod(0o755)
-    monkeypatch.setenv("CC", str(compiler))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    build._library_or_why_not.cache_clear()
-    try:
-        with pytest.raises(build.ModelError, match="unknown processor"):
-            build.library()
-    finally:
-        build._library_or_why_not.cache_clear()
-    assert not list((tmp_path / "cache" / "emotion-pipeline").iterdir())
-
-
-def test_the_kernels_are_compiled_once_for_a_processor(monkeypatch, tmp_path):
-    if not build.is_available():
-        assert "compiler" in str(build._library_or_why_not())
-        return
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    calls = []
-    compiled = build._compile
-    monkeypatch.setattr(build, "_compile", lambda *args: (calls.append(args), compiled(*args)))
-    for _ in range(2):
-        build._library_or_why_not.cache_clear()
-        build.library()
-    build._library_or_why_not.cache_clear()
-    assert len(calls) == 1
-    assert [path.suffix for path in (tmp_path / "emotion-pipeline").iterdir()] == [".so"]

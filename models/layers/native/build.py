@@ -47,13 +47,14 @@ def is_available() -> bool:
 @lru_cache
 def _library_or_why_not() -> ctypes.CDLL | ModelError:
     compiler = os.environ.get("CC", "cc")
-    if shutil.which(compiler) is None:
+    found_at = shutil.which(compiler)
+    if found_at is None:
         return ModelError(
             f"backend 'native' needs a C compiler, and {compiler!r} is not there; install gcc (or name another one in "
             "the environment variable CC), or use backend=auto or torch"
         )
     try:
-        path = cache_folder() / f"native-{_digest(compiler)}.so"
+        path = cache_folder() / f"native-{_digest(found_at)}.so"
         if not path.is_file():
             _compile(compiler, path)
         # Threads come from the library that torch brought, so that both share one pool of them.
@@ -61,38 +62,19 @@ def _library_or_why_not() -> ctypes.CDLL | ModelError:
     except (OSError, subprocess.SubprocessError) as error:
         said = getattr(error, "stderr", None) or error
         return ModelError(
-            f"backend 'native': its kernels cannot be compiled by {compiler!r} or loaded ({said}); use backend=auto or "
-            "torch"
+            f"backend 'native': its kernels cannot be compiled by {compiler!r} or loaded ({said}); delete "
+            f"{cache_folder()}, name another compiler in the environment variable CC, or use backend=auto or torch"
         )
-    for name, kind in _RETURNS.items():
-        getattr(found, name).restype = kind
+    found.has_bfloat16.restype = ctypes.c_int
+    if found.has_bfloat16():
+        found.convolve_bfloat16.restype = ctypes.c_int64
     return found
-
-
-_RETURNS = {
-    "has_bfloat16": ctypes.c_int,
-    "pack_float32": None,
-    "pack_bfloat16": None,
-    "convolve_float32": None,
-    "convolve_bfloat16": ctypes.c_int64,
-    "weight_gradient_float32": None,
-    "weight_gradient_bfloat16": None,
-    "norm_statistics": None,
-    "norm_apply": None,
-    "norm_backward": None,
-    "pool_forward": None,
-    "pool_backward": None,
-    "attend_forward": None,
-    "attend_backward": None,
-    "row_products": None,
-    "find_neighbours": None,
-}
 
 
 def _digest(compiler: str) -> str:
     folder = Path(__file__).parent
     version = subprocess.run([compiler, "--version"], capture_output=True, text=True, check=False).stdout
-    parts = [version, *_FLAGS, _processor()]
+    parts = [compiler, version, *_FLAGS, _processor()]
     parts += [path.read_text(encoding="utf-8") for path in sorted((*folder.glob("*.c"), *folder.glob("*.h")))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

@@ -43,9 +43,8 @@ def by_native(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count
     """
     done = [0]
     out = NativeConvolution.apply(rows, weight, sites, done)
-    if rows.dtype == torch.float32:
-        done = [int(sites.n_pairs)]
-    return out, float(done[0] * weight.shape[0] * weight.shape[1])
+    multiplied = int(sites.n_pairs) if rows.dtype == torch.float32 else done[0]
+    return out, float(multiplied * weight.shape[0] * weight.shape[1])
 
 
 class NativeConvolution(Function):
@@ -53,7 +52,10 @@ class NativeConvolution(Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, sites: Sites, done: list[int]) -> Tensor:
-        """See `by_native`; done[0] becomes the number of rows that were multiplied. Keeps rows and weight alone."""
+        """See `by_native`; done[0] becomes what the kernel returns, in bfloat16 the rows that were multiplied.
+
+        Keeps rows and weight, nothing else.
+        """
         ctx.save_for_backward(rows, weight)
         ctx.sites = sites
         return _convolve(rows, _by_output(weight), sites, False, done)

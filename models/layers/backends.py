@@ -1,9 +1,9 @@
 """The engines that can compute a submanifold convolution, behind one function each.
 
-An engine takes rows (N, C), a kernel (O, C, 3, 3) and the N sites, and returns rows (N, O) and the multiply-adds that
-its forward pass did: for `torch`, `gather` and `native` the rows of zeros that half precision on a CPU adds are counted
-too, for spconv the pairs of active sites, without what its tiles leave unused. All agree with a dense convolution of
-the zero-filled map, read at the active sites.
+An engine takes rows (N, C), a kernel (O, C, 3, 3) of their type or float32 and the N sites, and returns rows (N, O)
+and the multiply-adds that its forward pass did: for `torch`, `gather` and `native` the rows of zeros that half
+precision on a CPU adds are counted too, for spconv the pairs of active sites, without what its tiles leave unused. All
+agree with a dense convolution of the zero-filled map, read at the active sites.
 
 torch: products over pairs of active sites (`pairs`). gather: one product over gathered neighbours (`gathered`).
 dense: the dense convolution itself. native: kernels in C for the processor that runs them (`native`). spconv:
@@ -49,8 +49,7 @@ def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -
         ModelError: unknown backend, one that is not installed, spconv for rows that are not on a GPU or neither
             float32 nor float16, or native for rows that are, or without a C compiler.
     """
-    dtype = computed_in(rows)
-    rows, weight = rows.to(dtype), weight.to(dtype)
+    rows = rows.to(computed_in(rows))
     _, engine = engine_for(backend, rows, weight, sites)
     return engine(rows, weight, sites)
 
@@ -104,19 +103,19 @@ def _named(backend: str, rows: Tensor) -> Engine:
 
 def by_pairs(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """Products only where output and input site are both active, in plain torch on any device."""
-    out = PairConvolution.apply(rows, weight, sites)
+    out = PairConvolution.apply(rows, weight.to(rows.dtype), sites)
     return out, float(multiplied_rows(rows, sites.pairs) * weight.shape[0] * weight.shape[1])
 
 
 def by_gather(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """One product of every site's nine neighbours, zeros where inactive, in plain torch on any device."""
-    out = GatherConvolution.apply(rows, weight, sites)
+    out = GatherConvolution.apply(rows, weight.to(rows.dtype), sites)
     return out, float(gathered_rows(rows) * weight.numel())
 
 
 def by_dense(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """The dense convolution of the zero-filled map, read at the active sites."""
-    dense = F.conv2d(SparseMap(rows, sites).dense(), weight, padding=1)
+    dense = F.conv2d(SparseMap(rows, sites).dense(), weight.to(rows.dtype), padding=1)
     out = dense.permute(0, 2, 3, 1).reshape(-1, weight.shape[0])
     if len(sites) < sites.active.numel():
         out = out.index_select(0, sites.flat)
@@ -173,7 +172,8 @@ class _SpconvEngine:
     def __call__(self, rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
         if len(rows) == 0:
             # spconv refuses an empty batch; plain torch returns no rows and keeps their gradient's path.
-            return PairConvolution.apply(rows, weight, sites), sites.n_pairs.double()
+            return PairConvolution.apply(rows, weight.to(rows.dtype), sites), sites.n_pairs.double()
+        weight = weight.to(rows.dtype)
         images, height, width = sites.active.shape
         inputs = self.spconv.SparseConvTensor(
             rows.contiguous(), sites.coordinates, [height, width], images, indice_dict=sites.engine_tables

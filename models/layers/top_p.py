@@ -4,6 +4,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.layers.native.build import is_available, library
+from models.layers.native.call import at, sizes
+
 
 def top_p_mask(weights: Tensor, active: Tensor, p: float) -> Tensor:
     """The smallest set of sites, by falling weight, whose weights reach p of the image's mass.
@@ -23,8 +26,17 @@ def mass_before(weights: Tensor, active: Tensor) -> Tensor:
 
     A site is kept where this hasn't reached p yet; so the first one always is.
     """
+    if weights.device.type == "cpu" and not torch.compiler.is_compiling() and is_available():
+        return _by_kernel(weights, active)
     # Inactive sites sort behind active ones of weight 0 (a softmax can underflow).
     ordered, order = torch.where(active, weights, -1.0).sort(dim=1, descending=True, stable=True)
     mass = ordered.clamp_min(0).cumsum(1)
     before = F.pad(mass[:, :-1], (1, 0))
     return torch.zeros_like(before).scatter(1, order, before)
+
+
+def _by_kernel(weights: Tensor, active: Tensor) -> Tensor:
+    weights, active = weights.float().contiguous(), active.contiguous()
+    before = torch.empty_like(weights)
+    library().mass_before(*sizes(*weights.shape), at(weights), at(active), at(before), torch.get_num_threads())
+    return before

@@ -19,8 +19,7 @@ def engines_used(run: Run, work: str) -> str:
 
     def note(layer: SubmanifoldConv2d, args: tuple[Any, ...]) -> None:
         rows: Tensor = args[0].features
-        dtype = computed_in(rows)
-        used.add(engine_for(layer.backend, rows.to(dtype), layer.weight.to(dtype), args[0].sites)[0])
+        used.add(engine_for(layer.backend, rows.to(computed_in(rows)), layer.weight, args[0].sites)[0])
 
     layers = [layer for layer in run.model.modules() if isinstance(layer, SubmanifoldConv2d)]
     if not layers:

@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import nucleus
 
-from models.layers.top_p import top_p_mask
+from models.layers import top_p
+from models.layers.top_p import mass_before, top_p_mask
+
+
+@pytest.fixture(autouse=True, params=["kernel", "plain torch"])
+def _way(request, monkeypatch):
+    if request.param == "plain torch":
+        monkeypatch.setattr(top_p, "is_available", lambda: False)
 
 
 def _weights(images, sites, seed, peaked=3.0):
@@ -54,3 +61,16 @@ def test_an_image_is_chosen_alone():
     together = top_p_mask(weights, active, 0.6)
     alone = torch.cat([top_p_mask(weights[i : i + 1], active[i : i + 1], 0.6) for i in range(9)])
     assert torch.equal(together, alone)
+
+
+def test_the_mass_before_a_site_is_that_of_all_heavier_ones():
+    weights, active = _weights(5, 60, seed=4)
+    weights[0, :30] = weights[0, 30:].clone()  # many equal ones
+    before = mass_before(weights, active)
+    for row, here, found in zip(weights.double(), active, before, strict=True):
+        for site in range(60):
+            if here[site]:
+                heavier = (row > row[site]) | ((row == row[site]) & (torch.arange(60) < site))
+                assert found[site].item() == pytest.approx(row[heavier & here].sum().item(), abs=1e-6)
+            else:
+                assert found[site].item() == pytest.approx(row[here].sum().item(), abs=1e-6)

@@ -16,7 +16,7 @@
 #define DEPTH 32 /* bfloat16 numbers in a tile's row */
 #define TILE (SIDE * DEPTH)
 /* A block's gathered tiles stay in the second cache. */
-#define BLOCK_BYTES (1 << 20)
+#define BLOCK_BYTES (3 << 19)
 #define MOST_ROWS 512
 /* Rows whose products are summed before the next ones are taken: their tiles stay in the second cache. */
 #define CHUNK 1024
@@ -49,9 +49,14 @@ static void end(const Shape *before)
         _tile_release();
 }
 
-/* (outputs, 9, channels) -> the right factors' tiles (outputs / 32, 9, channels / 32, 2): the pairs of channels 2 i and
-   2 i + 1 of 16 outputs in row i. turned: as in float32.c. */
-void pack_bfloat16(long outputs, long channels, int turned, const uint16_t *weight, uint16_t *packed, int threads)
+static inline __m512i widened(const float *from)
+{
+    return _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(_mm512_loadu_ps(from)));
+}
+
+/* (outputs, 9, channels) float32 -> the right factors' tiles (outputs / 32, 9, channels / 32, 2), rounded: the pairs of
+   channels 2 i and 2 i + 1 of 16 outputs in row i. turned: as in float32.c. */
+void pack_bfloat16(long outputs, long channels, int turned, const float *weight, uint16_t *packed, int threads)
 {
     long in = turned ? outputs : channels, out = turned ? channels : outputs;
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads)
@@ -62,17 +67,19 @@ void pack_bfloat16(long outputs, long channels, int turned, const uint16_t *weig
                     uint16_t *to = packed + (((panel * ELEMENTS + element) * (in / DEPTH) + step) * 2 + half) * TILE;
                     long o = panel * 32 + half * SIDE, c = step * DEPTH;
                     if (turned)
-                        for (long i = 0; i < DEPTH; i++) {
-                            const uint16_t *from =
-                                weight + ((c + i) * ELEMENTS + ELEMENTS - 1 - element) * channels + o;
-                            for (long j = 0; j < SIDE; j++)
-                                to[(i / 2) * DEPTH + 2 * j + i % 2] = from[j];
+                        for (long i = 0; i < DEPTH; i += 2) {
+                            const float *from = weight + ((c + i) * ELEMENTS + ELEMENTS - 1 - element) * channels + o;
+                            __m512i even = widened(from), odd = widened(from + ELEMENTS * channels);
+                            _mm512_storeu_si512(to + i * SIDE, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
                         }
                     else
                         for (long j = 0; j < SIDE; j++) {
-                            const uint16_t *from = weight + ((o + j) * ELEMENTS + element) * channels + c;
-                            for (long i = 0; i < DEPTH; i++)
-                                to[(i / 2) * DEPTH + 2 * j + i % 2] = from[i];
+                            const float *from = weight + ((o + j) * ELEMENTS + element) * channels + c;
+                            uint32_t pairs[SIDE];
+                            _mm512_storeu_si512(pairs, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + SIDE),
+                                                                                    _mm512_loadu_ps(from)));
+                            for (long i = 0; i < SIDE; i++)
+                                memcpy(to + i * DEPTH + 2 * j, pairs + i, 4);
                         }
                 }
 }
@@ -93,22 +100,69 @@ static inline void clear_row(uint16_t *to, long channels)
 static unsigned gather(long n, long channels, const uint16_t *rows, const int32_t *neighbours, long start, uint16_t *to)
 {
     unsigned joined = 0;
-    for (long element = 0; element < ELEMENTS; element++)
-        for (long i = 0; i < SIDE; i++)
-            joined |= (unsigned)(start + i < n && neighbours[(start + i) * ELEMENTS + element] < n) << element;
-    for (long element = 0; element < ELEMENTS; element++) {
-        uint16_t *tiles = to + element * (channels / DEPTH) * TILE;
-        if (!(joined >> element & 1))
-            continue;
-        for (long i = 0; i < SIDE; i++) {
+    for (long i = 0; i < SIDE; i++)
+        for (long element = 0; element < ELEMENTS; element++) {
             int32_t source = start + i < n ? neighbours[(start + i) * ELEMENTS + element] : (int32_t)n;
+            uint16_t *row = to + element * (channels / DEPTH) * TILE + i * DEPTH;
             if (source < n)
-                copy_row(tiles + i * DEPTH, rows + source * channels, channels);
+                copy_row(row, rows + source * channels, channels);
             else
-                clear_row(tiles + i * DEPTH, channels);
+                clear_row(row, channels);
+            joined |= (unsigned)(source < n) << element;
         }
-    }
     return joined;
+}
+
+/* Four tiles of sums as 32 x 32 numbers of the output; those of rows from `stop` on are left out. */
+static void write_sums(float (*sums)[SIDE * SIDE], long start, long stop, long outputs, uint16_t *out)
+{
+    for (long row = 0; row < 2 * SIDE && start + row < stop; row++) {
+        float(*half)[SIDE * SIDE] = sums + row / SIDE * 2;
+        __m512 first = _mm512_load_ps(half[0] + row % SIDE * SIDE);
+        __m512 second = _mm512_load_ps(half[1] + row % SIDE * SIDE);
+        _mm512_storeu_si512(out + (start + row) * outputs, (__m512i)_mm512_cvtne2ps_pbh(second, first));
+    }
+}
+
+/* The sums over all kernel elements for 32 rows and 32 outputs: tiles 0 to 3. left: of the upper 16 rows, `group` before
+   those of the lower ones. right: the elements' kernels. */
+static ALWAYS_INLINE void multiply(unsigned upper, unsigned lower, long steps, long group, const uint16_t *left,
+                                   const uint16_t *right)
+{
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (long element = 0; element < ELEMENTS; element++, left += steps * TILE, right += steps * 2 * TILE) {
+        int both = (upper & lower) >> element & 1;
+        if (both)
+            for (long step = 0; step < steps; step++) {
+                _tile_loadd(6, right + step * 2 * TILE, 64);
+                _tile_loadd(7, right + step * 2 * TILE + TILE, 64);
+                _tile_loadd(4, left + step * TILE, 64);
+                _tile_loadd(5, left + group + step * TILE, 64);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+        else if (upper >> element & 1)
+            for (long step = 0; step < steps; step++) {
+                _tile_loadd(6, right + step * 2 * TILE, 64);
+                _tile_loadd(7, right + step * 2 * TILE + TILE, 64);
+                _tile_loadd(4, left + step * TILE, 64);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+            }
+        else if (lower >> element & 1)
+            for (long step = 0; step < steps; step++) {
+                _tile_loadd(6, right + step * 2 * TILE, 64);
+                _tile_loadd(7, right + step * 2 * TILE + TILE, 64);
+                _tile_loadd(5, left + group + step * TILE, 64);
+                _tile_dpbf16ps(2, 5, 6);
+                _tile_dpbf16ps(3, 5, 7);
+            }
+    }
 }
 
 /* out (n, outputs). Returns how many rows the products had, the zeros in their tiles included. */
@@ -127,64 +181,31 @@ int64_t convolve_bfloat16(long n, long channels, long outputs, const uint16_t *r
         begin(&before);
         uint16_t *tiles = aligned_alloc(64, sizeof(uint16_t) * (block / SIDE) * group);
         unsigned joined[MOST_ROWS / SIDE];
-        float sums[4][SIDE * SIDE] __attribute__((aligned(64)));
+        float sums[2][4][SIDE * SIDE] __attribute__((aligned(64)));
 #pragma omp for schedule(dynamic)
         for (long start = 0; start < n; start += block) {
-            long count = (n - start < block ? n - start : block), groups = (count + 31) / 32 * 2;
+            long stop = n - start < block ? n : start + block, groups = (stop - start + 31) / 32 * 2;
             for (long i = 0; i < groups; i++) {
                 joined[i] = gather(n, channels, rows, neighbours, start + i * SIDE, tiles + i * group);
                 multiplied += SIDE * __builtin_popcount(joined[i]);
             }
+            /* Sums are written while the next ones are made: to wait for a tile takes as long as some products. */
+            long written = 0, made = 0, last_row = 0, last_panel = 0;
             for (long panel = 0; panel < outputs / 32; panel++)
                 for (long i = 0; i < groups; i += 2) {
-                    _tile_zero(0);
-                    _tile_zero(1);
-                    _tile_zero(2);
-                    _tile_zero(3);
-                    for (long element = 0; element < ELEMENTS; element++) {
-                        int upper = joined[i] >> element & 1, lower = joined[i + 1] >> element & 1;
-                        const uint16_t *kernel = packed + (panel * ELEMENTS + element) * steps * 2 * TILE;
-                        const uint16_t *left = tiles + i * group + element * steps * TILE;
-                        if (upper && lower)
-                            for (long step = 0; step < steps; step++) {
-                                _tile_loadd(6, kernel + step * 2 * TILE, 64);
-                                _tile_loadd(7, kernel + step * 2 * TILE + TILE, 64);
-                                _tile_loadd(4, left + step * TILE, 64);
-                                _tile_loadd(5, left + group + step * TILE, 64);
-                                _tile_dpbf16ps(0, 4, 6);
-                                _tile_dpbf16ps(1, 4, 7);
-                                _tile_dpbf16ps(2, 5, 6);
-                                _tile_dpbf16ps(3, 5, 7);
-                            }
-                        else if (upper)
-                            for (long step = 0; step < steps; step++) {
-                                _tile_loadd(6, kernel + step * 2 * TILE, 64);
-                                _tile_loadd(7, kernel + step * 2 * TILE + TILE, 64);
-                                _tile_loadd(4, left + step * TILE, 64);
-                                _tile_dpbf16ps(0, 4, 6);
-                                _tile_dpbf16ps(1, 4, 7);
-                            }
-                        else if (lower)
-                            for (long step = 0; step < steps; step++) {
-                                _tile_loadd(6, kernel + step * 2 * TILE, 64);
-                                _tile_loadd(7, kernel + step * 2 * TILE + TILE, 64);
-                                _tile_loadd(5, left + group + step * TILE, 64);
-                                _tile_dpbf16ps(2, 5, 6);
-                                _tile_dpbf16ps(3, 5, 7);
-                            }
-                    }
-                    _tile_stored(0, sums[0], 64);
-                    _tile_stored(1, sums[1], 64);
-                    _tile_stored(2, sums[2], 64);
-                    _tile_stored(3, sums[3], 64);
-                    for (long half = 0; half < 2; half++)
-                        for (long row = 0; row < SIDE && start + (i + half) * SIDE + row < n; row++) {
-                            __m512 first = _mm512_load_ps(sums[2 * half] + row * SIDE);
-                            __m512 second = _mm512_load_ps(sums[2 * half + 1] + row * SIDE);
-                            _mm512_storeu_si512(out + (start + (i + half) * SIDE + row) * outputs + panel * 32,
-                                                (__m512i)_mm512_cvtne2ps_pbh(second, first));
-                        }
+                    multiply(joined[i], joined[i + 1], steps, group, tiles + i * group,
+                             packed + panel * ELEMENTS * steps * 2 * TILE);
+                    float(*here)[SIDE * SIDE] = sums[made++ % 2];
+                    _tile_stored(0, here[0], 64);
+                    _tile_stored(1, here[1], 64);
+                    _tile_stored(2, here[2], 64);
+                    _tile_stored(3, here[3], 64);
+                    if (made > 1)
+                        write_sums(sums[written++ % 2], last_row, stop, outputs, out + last_panel * 32);
+                    last_row = start + i * SIDE;
+                    last_panel = panel;
                 }
+            write_sums(sums[written % 2], last_row, stop, outputs, out + last_panel * 32);
         }
         free(tiles);
         end(&before);

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from models.errors import ModelError
 
-_SOURCES = ("float32.c", "bfloat16.c", "norm.c", "pool.c", "attend.c", "sites.c")
+_SOURCES = ("float32.c", "bfloat16.c", "norm.c", "pool.c", "attend.c", "sites.c", "nucleus.c")
 _FLAGS = ("-O3", "-march=native", "-fPIC", "-fopenmp", "-std=gnu11")
 _COMPILE_LIMIT_S = 120
 

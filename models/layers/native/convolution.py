@@ -39,7 +39,8 @@ def check(device: torch.device, dtype: torch.dtype) -> None:
 def by_native(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """Products over pairs of active sites, added up in registers; bfloat16: over the neighbours of 16 sites at a time.
 
-    The multiply-adds are those really done, zeros in tiles included.
+    weight: also float32 beside bfloat16 rows: the kernels round it, and its gradient stays float32. The multiply-adds
+    are those really done, zeros in tiles included.
     """
     done = [0]
     out = NativeConvolution.apply(rows, weight, sites, done)
@@ -48,7 +49,7 @@ def by_native(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count
 
 
 class NativeConvolution(Function):
-    """(N, C) rows and an (O, C, 3, 3) kernel -> (N, O) rows; float32 or bfloat16, on a CPU."""
+    """(N, C) rows, float32 or bfloat16, and an (O, C, 3, 3) kernel -> (N, O) rows of their type; on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, sites: Sites, done: list[int]) -> Tensor:
@@ -74,7 +75,7 @@ class NativeConvolution(Function):
 
 
 def _convolve(rows: Tensor, weight: Tensor, sites: Sites, turned: bool, done: list[int]) -> Tensor:
-    """(N, O) of rows (N, C) and weight (O, 3, 3, C); turned: (N, C) of rows (N, O)."""
+    """(N, O) of rows (N, C) and weight (O, 3, 3, C) float32; turned: (N, C) of rows (N, O)."""
     outputs = weight.shape[3] if turned else weight.shape[0]
     multiple = _MULTIPLE[rows.dtype]
     rows, weight = _filled(rows, 1, multiple), _filled(_filled(weight, 0, multiple), 3, multiple)
@@ -111,8 +112,8 @@ def _weight_gradient(rows: Tensor, grad: Tensor, sites: Sites) -> Tensor:
 
 
 def _by_output(weight: Tensor) -> Tensor:
-    """(O, 3, 3, C) of (O, C, 3, 3), without a copy where it is channels_last."""
-    return weight.permute(0, 2, 3, 1)
+    """(O, 3, 3, C) float32 of (O, C, 3, 3), without a copy where it is channels_last."""
+    return weight.permute(0, 2, 3, 1).float()
 
 
 def _filled(values: Tensor, dim: int, multiple: int) -> Tensor:

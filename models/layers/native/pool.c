@@ -38,7 +38,7 @@ static ALWAYS_INLINE void most(int half, int width, long first, Windows of, long
             best = found ? choose((value > best) | (value != value), value, best) : value;
             found = 1;
         }
-        store(out, window * of.channels + c, best, half);
+        store_unrounded(out, window * of.channels + c, best, half);
     }
 }
 
@@ -64,7 +64,7 @@ static ALWAYS_INLINE void hand_back(int half, int width, long first, Windows of,
                 continue;
             /* Of equal ones the first takes all of it. */
             mask taken = load(x, rows[i] * of.channels + c, half) == best;
-            store(grad_x, rows[i] * of.channels + c, choose(taken, rest, (vec){0}), half);
+            store_unrounded(grad_x, rows[i] * of.channels + c, choose(taken, rest, (vec){0}), half);
             rest = choose(taken, (vec){0}, rest);
         }
     }

@@ -3,6 +3,10 @@
 #pragma once
 #include "native.h"
 
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+#include <immintrin.h>
+#endif
+
 #if defined(__AVX512F__)
 #define LANES 16
 #else
@@ -29,10 +33,23 @@ static ALWAYS_INLINE void store(void *to, long at, vec x, int half)
         *(vec *)((float *)to + at) = x;
         return;
     }
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+    *(__m256i_u *)((uint16_t *)to + at) = (__m256i)_mm512_cvtneps_pbh((__m512)x);
+#else
     bits raw = (bits)x, rounded = (raw + 0x7fff + ((raw >> 16) & 1)) >> 16;
     mask nan = x != x;
     rounded = ((bits)nan & ((raw >> 16) | 0x40)) | (~(bits)nan & rounded);
     *(halves *)((uint16_t *)to + at) = __builtin_convertvector(rounded, halves);
+#endif
+}
+
+/* Of numbers that were bfloat16 before. */
+static ALWAYS_INLINE void store_unrounded(void *to, long at, vec x, int half)
+{
+    if (half)
+        *(halves *)((uint16_t *)to + at) = __builtin_convertvector((bits)x >> 16, halves);
+    else
+        *(vec *)((float *)to + at) = x;
 }
 
 static ALWAYS_INLINE vec choose(mask where, vec yes, vec no)

@@ -35,6 +35,7 @@ from pipeline.options import (
     Config,
     Data,
     Executor,
+    Frontend,
     Json,
     Modalities,
     Resume,
@@ -218,12 +219,13 @@ def import_features(
 
 @app.command(epilog="Example: pipeline train --model mesm --top-p 0.5 --data data/iemocap --out runs/first")
 def train(
-    model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model with its default settings, e.g. mesm.")] = None,
     config: Config = None,
     top_p: TopP = None,
     data: TrainData = None,
     out: Annotated[Path | None, typer.Option(help="The run folder, by default runs/<model>-<dataset>-<time>.")] = None,
     modalities: Modalities = None,
+    frontend: Frontend = None,
     device: TrainDevice = None,
     devices: Annotated[int | None, typer.Option(help="Processes of each machine that share every batch (DDP).")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines that train together.")] = None,
@@ -238,7 +240,8 @@ def train(
     from pipeline.sharing import is_first_process
     from pipeline.train import train as run
 
-    train_values, model_values = model_config(model, config, settings, top_p=top_p, modalities=modalities)
+    of_model = {"top_p": top_p, "modalities": modalities, "frontend": frontend}
+    train_values, model_values = model_config(model, config, settings, **of_model)
     train_values |= flags_given(data=data, out=out, device=device, devices=devices, nodes=nodes, seed=seed)
     train_values |= flags_given(precision=precision, compile=compiled)
     origin = f"--{'config ' + config if config else 'model ' + str(model)} and flags"

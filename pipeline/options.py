@@ -26,6 +26,10 @@ Resume = Annotated[bool, typer.Option(help="Go on with the run in --out where it
 Set = Annotated[list[str] | None, typer.Option("--set", help="A setting by name, key=value; may be repeated.")]
 Config = Annotated[str | None, typer.Option(help="A file in configs/models, or a path to a YAML file.")]
 Modalities = Annotated[str | None, typer.Option(help="Letters of tav: text, audio, video.")]
+Frontend = Annotated[
+    str | None,
+    typer.Option(help="features: extracted ones; towers: end to end, from faces, mel and tokens; cmt: encoders."),
+]
 TopP = Annotated[float | None, typer.Option(help="Share of the attention that is kept, in (0, 1]; 1 keeps every site.")]
 
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from models.layers.native.attend import Scores, UnitGate
 from models.layers.native.call import fits
+from models.layers.native.rows import take_rows
 from models.layers.precision import computed_in
 from models.layers.sparse_map import Sites, SparseMap
 from models.layers.top_p import mass_before, top_p_mask
@@ -98,7 +99,7 @@ class CrossModalAttention(nn.Module):
         elif weights.requires_grad:
             gate = _straight_through(weights, active, kept.sites)
             if taken is not None:
-                own = taken.flatten().index_select(0, kept.sites.flat)
+                own = take_rows(taken.flatten(), kept.sites.flat)
                 gate = gate + (own - own.detach())
             kept = _gated(kept, gate)
         return Selection(kept, weights.detach().view(shape), self._macs(len(x.sites), len(query)), share)
@@ -148,7 +149,7 @@ def _gated(kept: SparseMap, gate: Tensor) -> SparseMap:
 
 def _relative(weights: Tensor, kept: Sites) -> Tensor:
     """(N,): weight of every kept site over the mean weight of its image's kept ones. weights: (images, H * W)."""
-    own = weights.flatten().index_select(0, kept.flat)
+    own = take_rows(weights.flatten(), kept.flat)
     mask = kept.active.flatten(1)
     return own / ((weights * mask).sum(1) / mask.sum(1)).index_select(0, kept.image)
 
@@ -158,7 +159,7 @@ def _straight_through(weights: Tensor, active: Tensor, kept: Sites) -> Tensor:
 
     weights, active: (images, H * W). An image that kept all its active sites sends no gradient.
     """
-    own = weights.flatten().index_select(0, kept.flat)
+    own = take_rows(weights.flatten(), kept.flat)
     constant = weights.detach()
     mask = kept.active.flatten(1)
     mean = (constant * mask).sum(1) / mask.sum(1)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from models.layers.native.rows import take_rows
+
 # The 3x3 neighbourhood in the order of a kernel's elements: y, then x. Offset 4 is the site itself.
 KERNEL_OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
 CENTRE = 4
@@ -134,7 +136,7 @@ class SparseMap:
             active = torch.ones(images, height, width, dtype=torch.bool, device=dense.device)
             return cls(rows, Sites(active), macs)
         sites = Sites(active)
-        return cls(rows.index_select(0, sites.flat), sites, macs)
+        return cls(take_rows(rows, sites.flat), sites, macs)
 
     def dense(self) -> Tensor:
         """(images, D, H, W) in channels_last, zero at inactive sites."""
@@ -153,4 +155,4 @@ class SparseMap:
         if len(sites) == len(self.sites):
             return self
         rows = self.sites.row_of[:, 1:-1, 1:-1].reshape(-1)[sites.flat]
-        return SparseMap(self.features.index_select(0, rows), sites, self.macs)
+        return SparseMap(take_rows(self.features, rows), sites, self.macs)

@@ -18,6 +18,9 @@ from models.layers.pretrained import building, reading
 from models.layers.tokenizers import HashTokenizer, PretrainedTokenizer, Tokenizer, read_tokenizer
 
 _TINY_VOCABULARY = 1024
+# On a CPU the plain way of attention is faster than the fused one for short texts (in bfloat16, 50 tokens, a training
+# step takes 0.78 of the time); it keeps (tokens x tokens) numbers a head, so long ones are left to the fused one.
+_SHORT = 128
 
 
 class TextEncoder(nn.Module):
@@ -28,7 +31,9 @@ class TextEncoder(nn.Module):
         # The pooler sits behind the CLS state that is used here: its parameters would never get a gradient.
         if getattr(encoder, "pooler", None) is not None:
             encoder.pooler = None  # type: ignore[assignment]
+        _fuse_gelu(encoder)
         self.encoder = encoder
+        self._fused_attention = str(self.config._attn_implementation)
         self.tokenizer = tokenizer
         self.linear_macs = _linear_macs_of_a_token(encoder)
 
@@ -49,6 +54,10 @@ class TextEncoder(nn.Module):
 
     def states(self, tokens: Tensor, mask: Tensor) -> tuple[Tensor, float]:
         """(B, L, size) states of all tokens, and the multiply-adds done; arguments as for `forward`."""
+        short = tokens.device.type == "cpu" and tokens.shape[1] <= _SHORT
+        attention = "eager" if short else self._fused_attention
+        if self.config._attn_implementation != attention:
+            self.encoder.set_attn_implementation(attention)  # type: ignore[operator]
         states = self.encoder(input_ids=tokens, attention_mask=mask.long()).last_hidden_state
         return states, self.macs(*tokens.shape)
 
@@ -56,6 +65,14 @@ class TextEncoder(nn.Module):
         """Multiply-adds of linear layers and of attention between all tokens, (batch, length) with the padding."""
         between = self.config.num_hidden_layers * 2 * length * self.size
         return float(batch * length * (self.linear_macs + between))
+
+
+def _fuse_gelu(encoder: nn.Module) -> None:
+    """ALBERT's GELU is written out in eight passes; torch has the same function in one."""
+    for module in list(encoder.modules()):
+        for name, child in module.named_children():
+            if type(child).__name__ == "NewGELUActivation":
+                setattr(module, name, nn.GELU(approximate="tanh"))
 
 
 def _linear_macs_of_a_token(encoder: nn.Module) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipeline.config import parse_assignments
-from pipeline.options import Data, Json, Modalities, Set, flags_given, print_result
+from pipeline.options import Data, Frontend, Json, Modalities, Set, flags_given, print_result
 from pipeline.progress import Reporter
 
 COMPARE_EXAMPLE = "Example: pipeline compare --data data/iemocap --models mesm,fe2e,mult --seeds 3"
@@ -18,6 +18,7 @@ def compare(
     seeds: Annotated[int, typer.Option(help="Runs of each model, each with a seed of its own.")] = 1,
     out: Annotated[Path | None, typer.Option(help="The folder of runs and tables, by default runs/compare-...")] = None,
     modalities: Modalities = None,
+    frontend: Frontend = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
     settings: Set = None,
     as_json: Json = False,
@@ -30,7 +31,7 @@ def compare(
     from pipeline.compare.page import as_markdown
     from pipeline.compare.plan import CompareSettings
 
-    values = parse_assignments(settings or []) | flags_given(modalities=modalities, device=device)
+    values = parse_assignments(settings or []) | flags_given(modalities=modalities, frontend=frontend, device=device)
     given = {"data": data, "models": models.split(","), "seeds": seeds, "values": values} | flags_given(out=out)
     result = run(CompareSettings.checked(given, "flags"), Reporter())
     print_result(result, as_json, as_markdown)

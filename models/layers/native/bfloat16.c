@@ -16,7 +16,7 @@
 #define DEPTH 32 /* bfloat16 numbers in a tile's row */
 #define TILE (SIDE * DEPTH)
 /* A block's gathered tiles stay in the second cache. */
-#define BLOCK_BYTES (3 << 19)
+#define BLOCK_BYTES (1 << 20)
 #define MOST_ROWS 512
 /* Rows whose products are summed before the next ones are taken: their tiles stay in the second cache. */
 #define CHUNK 1024

@@ -17,8 +17,9 @@
 #define PANEL (LANES * VECTORS)
 /* Of the weights' gradient: four divides every width, so that no row of a tile is wasted. */
 #define GRADIENT_ROWS 4
-/* Pairs whose rows stay in the first cache while the tiles of a gradient pass over them. */
-#define CHUNK 128
+/* Outputs whose gradient is made at a time, and pairs whose rows stay in the first cache meanwhile. */
+#define GROUP 128
+#define CHUNK 64
 #define MOST_ROWS 512
 
 /* (outputs, 9, channels) -> (9, panels, channels, PANEL), zeros behind the last output. Where `turned`, of the
@@ -127,8 +128,17 @@ void convolve_float32(long n, long channels, long outputs, const float *rows, co
         }
 }
 
-static ALWAYS_INLINE void gather_products(int vectors, int count, const float *const *grad, const float *const *in,
-                                          int height, float *const *out)
+/* Of the usual size without a call. */
+static ALWAYS_INLINE void copy(float *to, const float *from, long count, long usual)
+{
+    if (count == usual)
+        memcpy(to, from, sizeof(float) * usual);
+    else
+        memcpy(to, from, sizeof(float) * count);
+}
+
+/* sums (GRADIENT_ROWS, vectors) += grad.T x over `count` rows; grad (count, GROUP), x (count, PANEL). */
+static ALWAYS_INLINE void add_products(int vectors, int count, const float *grad, const float *x, float *const *out)
 {
     vec sum[GRADIENT_ROWS][VECTORS];
 #pragma GCC unroll 4
@@ -136,19 +146,16 @@ static ALWAYS_INLINE void gather_products(int vectors, int count, const float *c
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; j++)
             sum[i][j] = *(const vec *)(out[i] + j * LANES);
-    int last = height - 1;
-    for (int pair = 0; pair < count; pair++) {
-        vec x[VECTORS];
+    for (int row = 0; row < count; row++) {
+        vec own[VECTORS];
 #pragma GCC unroll 4
         for (int j = 0; j < vectors; j++)
-            x[j] = *(const vec *)(in[pair] + j * LANES);
+            own[j] = *(const vec *)(x + row * PANEL + j * LANES);
 #pragma GCC unroll 4
-        for (int i = 0; i < GRADIENT_ROWS; i++) {
-            float g = grad[pair][i < last ? i : last];
+        for (int i = 0; i < GRADIENT_ROWS; i++)
 #pragma GCC unroll 4
             for (int j = 0; j < vectors; j++)
-                sum[i][j] += g * x[j];
-        }
+                sum[i][j] += grad[row * GROUP + i] * own[j];
     }
 #pragma GCC unroll 4
     for (int i = 0; i < GRADIENT_ROWS; i++)
@@ -162,41 +169,43 @@ static ALWAYS_INLINE void gather_products(int vectors, int count, const float *c
 void weight_gradient_float32(long n, long channels, long outputs, const float *rows, const float *grad,
                              const int32_t *neighbours, float *out, int threads)
 {
-    long groups = (outputs + 31) / 32;
+    long groups = (outputs + GROUP - 1) / GROUP;
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads)
     for (long element = 0; element < ELEMENTS; element++)
         for (long group = 0; group < groups; group++) {
-            long first = group * 32, stop = first + 32 < outputs ? first + 32 : outputs;
-            for (long o = first; o < stop; o++)
+            long first = group * GROUP, height = outputs - first < GROUP ? outputs - first : GROUP;
+            for (long o = first; o < first + height; o++)
                 memset(out + (o * ELEMENTS + element) * channels, 0, sizeof(float) * channels);
-            const float *in[CHUNK], *of[CHUNK], *x[CHUNK], *g[CHUNK];
+            /* What a chunk's products read lies side by side: rows that are a power of two apart would push each other
+               out of the cache. */
+            float own[CHUNK * PANEL] __attribute__((aligned(64))), of[CHUNK * GROUP] __attribute__((aligned(64)));
+            const float *in[CHUNK];
             float spare[PANEL] = {0};
+            memset(of, 0, sizeof of);
             for (long row = 0; row < n;) {
                 int count = 0;
                 for (; row < n && count < CHUNK; row++) {
                     int32_t source = neighbours[row * ELEMENTS + element];
+                    if (source >= n)
+                        continue;
                     in[count] = rows + source * channels;
-                    of[count] = grad + row * outputs;
-                    count += source < n;
+                    copy(of + count++ * GROUP, grad + row * outputs + first, height, GROUP);
                 }
                 for (long c = 0; c < channels; c += PANEL) {
+                    long width = channels - c < PANEL ? channels - c : PANEL;
                     for (int i = 0; i < count; i++)
-                        x[i] = in[i] + c;
-                    int vectors = (int)((channels - c < PANEL ? channels - c : PANEL) / LANES);
-                    for (long o = first; o < stop; o += GRADIENT_ROWS) {
-                        int height = (int)(stop - o < GRADIENT_ROWS ? stop - o : GRADIENT_ROWS);
+                        copy(own + i * PANEL, in[i] + c, width, PANEL);
+                    for (long o = 0; o < height; o += GRADIENT_ROWS) {
                         float *to[GRADIENT_ROWS];
                         for (int i = 0; i < GRADIENT_ROWS; i++)
-                            to[i] = i < height ? out + ((o + i) * ELEMENTS + element) * channels + c : spare;
-                        for (int i = 0; i < count; i++)
-                            g[i] = of[i] + o;
-                        switch (vectors) {
+                            to[i] = o + i < height ? out + ((first + o + i) * ELEMENTS + element) * channels + c : spare;
+                        switch (width / LANES) {
 #if VECTORS == 4
-                        case 4: gather_products(4, count, g, x, height, to); break;
-                        case 3: gather_products(3, count, g, x, height, to); break;
+                        case 4: add_products(4, count, of + o, own, to); break;
+                        case 3: add_products(3, count, of + o, own, to); break;
 #endif
-                        case 2: gather_products(2, count, g, x, height, to); break;
-                        default: gather_products(1, count, g, x, height, to);
+                        case 2: add_products(2, count, of + o, own, to); break;
+                        default: add_products(1, count, of + o, own, to);
                         }
                     }
                 }

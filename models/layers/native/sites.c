@@ -32,3 +32,19 @@ void find_neighbours(long images, long height, long width, const uint8_t *active
         free(rows);
     }
 }
+
+/* to (n rows) has the rows of `from` at `places` (count), which rise, and zeros elsewhere; each byte is written once. */
+void place_rows(long n, long count, long bytes, const int64_t *places, const char *from, char *to, int threads)
+{
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int part = 0; part < threads; part++) {
+        long first = count * part / threads, stop = count * (part + 1) / threads;
+        long row = first == 0 ? 0 : places[first - 1] + 1;
+        for (long i = first; i < stop; row = places[i++] + 1) {
+            memset(to + row * bytes, 0, (places[i] - row) * bytes);
+            memcpy(to + places[i] * bytes, from + i * bytes, bytes);
+        }
+        if (part == threads - 1)
+            memset(to + row * bytes, 0, (n - row) * bytes);
+    }
+}

@@ -3,7 +3,7 @@
 #pragma once
 #include "native.h"
 
-#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 

@@ -408,8 +408,21 @@ def test_a_page_escapes_what_comes_from_files(tmp_path):
     assert "&lt;b&gt;&amp;" in (tmp_path / "page.html").read_text()
 
 
-def test_the_command_line_trains_and_prints_the_table(tmp_path, corpus, compared, monkeypatch, capsys):
-    flags = ["--data", corpus, "--models", "fe2e", "--modalities", "a", "--device", "cpu", "--out", tmp_path / "out"]
+@pytest.mark.parametrize(("model", "more"), [("fe2e", []), ("lf-lstm", ["--frontend", "towers"])])
+def test_the_command_line_trains_and_prints_the_table(tmp_path, corpus, compared, monkeypatch, capsys, model, more):
+    flags = [
+        "--data",
+        corpus,
+        "--models",
+        model,
+        *more,
+        "--modalities",
+        "a",
+        "--device",
+        "cpu",
+        "--out",
+        tmp_path / "out",
+    ]
     sets = [f"--set={key}={value}" for key, value in TINY.items() if key not in ("device", "features", "size")]
     monkeypatch.setattr(sys, "argv", ["pipeline", "compare", *map(str, flags), *sets])
     with pytest.raises(SystemExit) as stopped:
@@ -418,4 +431,4 @@ def test_the_command_line_trains_and_prints_the_table(tmp_path, corpus, compared
     assert not stopped.value.code
     out = capsys.readouterr().out
     assert out.strip() == (tmp_path / "out" / "compare.md").read_text().strip()
-    assert "| fe2e | end to end: mel chunks | a 2 |" in out
+    assert f"| {model} | end to end: mel chunks | a 2 |" in out

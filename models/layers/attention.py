@@ -115,7 +115,7 @@ class CrossModalAttention(nn.Module):
         """(N,) float32: eq. 1, and eq. 2 before its softmax."""
         shift = self.of_query(query)
         dtype = computed_in(features)
-        if fits(features := features.to(dtype)):
+        if fits(features := features.to(dtype), self.score.weight):
             shift = (shift + self.of_map.bias).float()
             score = self.score.weight[0]
             return Scores.apply(features, self.of_map.weight.to(dtype), shift, score, sites.first)

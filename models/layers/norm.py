@@ -12,14 +12,16 @@ class BatchNormRelu(nn.BatchNorm2d):
     """ReLU of the batch norm of (images, D, H, W) or of rows (N, D), over all but D; momentum 0.1 for both.
 
     With fewer than two values a channel there is no variance: the running statistics are used and stay unchanged.
-    On a CPU both are one kernel where there is a C compiler, else torch's two.
+    On a CPU both are one kernel where there is a C compiler and D is a multiple of 16, in training and without a graph;
+    else torch's two. As a class it is a batch norm: what converts those (`SyncBatchNorm`) would lose the ReLU.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape, normalised and without what is negative."""
         rows = x if x.ndim == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
         frozen = not self.training or len(rows) < 2
-        if not fits(rows) or (frozen and torch.is_grad_enabled()):
+        constants = self.weight, self.bias, self.running_mean, self.running_var
+        if not fits(rows, *constants) or (frozen and torch.is_grad_enabled()):
             return self._by_torch(x, frozen)
         rows = rows.contiguous()
         assert self.running_mean is not None

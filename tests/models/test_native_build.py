@@ -2,6 +2,7 @@
 
 import platform
 import shutil
+import sys
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from reference import masked_convolution
 from torch.nn import functional as F
 
 from models.errors import ModelError
+from models.layers import attention, norm, sparse_map, submanifold, top_p
+from models.layers.attention import CrossModalAttention
 from models.layers.native import build
+from models.layers.native.call import at, fits
 from models.layers.native.convolution import by_native, check
 from models.layers.norm import BatchNormRelu
 from models.layers.sparse_map import SparseMap
@@ -19,9 +23,15 @@ from models.layers.submanifold import SparseMaxPool2d
 @pytest.fixture(autouse=True)
 def _built_anew(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CC", raising=False)
     build._library_or_why_not.cache_clear()
     yield
     build._library_or_why_not.cache_clear()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "cache" / "emotion-pipeline"
 
 
 def _use_compiler(monkeypatch, path, script):
@@ -30,53 +40,118 @@ def _use_compiler(monkeypatch, path, script):
     monkeypatch.setenv("CC", str(path))
 
 
+def _counted(monkeypatch):
+    calls = []
+    compiled = build._compiled
+    monkeypatch.setattr(build, "_compiled", lambda *args: calls.append(args) or compiled(*args))
+    return calls
+
+
+has_compiler = pytest.mark.skipif(
+    shutil.which("cc") is None or platform.machine() != "x86_64" or sys.platform != "linux",
+    reason="needs a C compiler, and is written for x86",
+)
+
+
+@has_compiler
+def test_where_there_is_a_compiler_there_are_kernels(monkeypatch, folder):
+    calls = _counted(monkeypatch)
+    for _ in range(2):
+        build._library_or_why_not.cache_clear()
+        assert build.is_available(), str(build._library_or_why_not())
+    assert len(calls) == 1  # the second time they lie in the cache
+    assert [path.suffix for path in folder.iterdir()] == [".so"]
+
+
 def test_without_a_compiler_it_is_said_once_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    with pytest.warns(UserWarning, match="plain torch takes the place of the kernels in C"):
+        assert not build.is_available()
     assert not build.is_available()
     with pytest.raises(ModelError, match=r"needs a C compiler.*install gcc.*use backend=auto"):
         build.library()
 
 
-def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(monkeypatch, tmp_path):
+def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(monkeypatch, tmp_path, folder):
     _use_compiler(monkeypatch, tmp_path / "cc", "echo 'unknown processor' >&2; exit 1")
-    with pytest.raises(ModelError, match="unknown processor"):
+    with pytest.warns(UserWarning, match="unknown processor"), pytest.raises(ModelError, match="unknown processor"):
         build.library()
-    assert not list((tmp_path / "cache" / "emotion-pipeline").iterdir())
+    assert not list(folder.iterdir())
 
 
-def test_the_kernels_are_compiled_once_for_a_processor(monkeypatch, tmp_path):
-    if not build.is_available():
-        assert "compiler" in str(build._library_or_why_not())
-        return
-    build._library_or_why_not.cache_clear()
-    for path in (tmp_path / "cache" / "emotion-pipeline").iterdir():
-        path.unlink()
-    calls = []
-    compiled = build._compile
-    monkeypatch.setattr(build, "_compile", lambda *args: (calls.append(args), compiled(*args)))
-    for _ in range(2):
-        build._library_or_why_not.cache_clear()
-        build.library()
+@has_compiler
+def test_a_compiler_may_come_with_arguments(monkeypatch):
+    monkeypatch.setenv("CC", "cc -DUNUSED=1")
+    assert build.is_available()
+
+
+@has_compiler
+@pytest.mark.parametrize("harm", ["damaged", "others may write to it"])
+def test_a_library_that_cannot_be_trusted_is_made_again(monkeypatch, folder, harm):
+    folder.mkdir(parents=True, mode=0o700)
+    path = folder / f"native-{build._digest(['cc'])}.so"
+    path.write_bytes(b"not a library")
+    if harm != "damaged":
+        path.chmod(0o666)
+    calls = _counted(monkeypatch)
+    assert build.is_available()
     assert len(calls) == 1
-    assert [path.suffix for path in (tmp_path / "cache" / "emotion-pipeline").iterdir()] == [".so"]
+    assert (path.read_bytes() == b"not a library") is (harm != "damaged")
 
 
-def test_a_damaged_library_is_said_to_be_one(tmp_path):
-    folder = tmp_path / "cache" / "emotion-pipeline"
-    folder.mkdir(parents=True)
-    if (compiler := shutil.which("cc")) is None:
-        return
-    (folder / f"native-{build._digest(compiler)}.so").write_bytes(b"not a library")
-    with pytest.raises(ModelError, match="cannot be compiled by 'cc' or loaded .*delete .*use backend=auto"):
-        build.library()
+@has_compiler
+def test_without_a_folder_to_keep_them_in_kernels_are_made_for_this_process(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert build.is_available()
 
 
+def test_a_user_without_a_home_has_a_cache_too(monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(build.Path, "home", no_home)
+    assert build.cache_folder().name == "emotion-pipeline"
+
+
+@has_compiler
+def test_the_kernels_are_what_a_cpu_really_uses(monkeypatch):
+    used = []
+    for place, name in (
+        (norm, "NormRelu"), (norm, "normalised"), (submanifold, "MaxOfRows"), (attention, "Scores"),
+        (attention, "UnitGate"), (attention, "take_rows"), (sparse_map, "take_rows"), (top_p, "_by_kernel"),
+    ):  # fmt: skip
+        known = getattr(place, name)
+        function = known.apply if hasattr(known, "apply") else known
+
+        def noted(*args, function=function, name=name):
+            used.append(name)
+            return function(*args)
+
+        stands_in = type(name, (), {"apply": staticmethod(noted)}) if hasattr(known, "apply") else noted
+        monkeypatch.setattr(place, name, stands_in)
+    layer, gate = BatchNormRelu(16), CrossModalAttention(16, 5, 0.5, "straight_through")
+    x = SparseMap.from_dense(torch.randn(2, 16, 6, 6, requires_grad=True), torch.rand(2, 6, 6) < 0.8)
+    kept = gate(SparseMap(layer(x.features), x.sites), torch.randn(2, 5)).kept
+    SparseMaxPool2d()(kept).features.sum().backward()
+    with torch.no_grad():
+        layer.eval()(x.features)
+    assert set(used) == {"NormRelu", "normalised", "MaxOfRows", "Scores", "UnitGate", "take_rows", "_by_kernel"}
+
+
+def test_a_tensor_that_a_kernel_cannot_read_is_refused():
+    with pytest.raises(ValueError, match=r"strides \(1, 2\)"):
+        at(torch.ones(3, 2).T)
+    assert not fits(torch.ones(4, 16), torch.ones(16, dtype=torch.bfloat16))
+    assert not fits(torch.ones(4, 16).double())
+    assert not fits(torch.ones(4, 15))
+
+
+@has_compiler
 @pytest.mark.parametrize("without", ["-mno-amx-bf16", "-mno-avx512f"])
 def test_kernels_for_a_processor_that_has_less_agree_too(monkeypatch, tmp_path, without):
-    if platform.machine() != "x86_64" or not build.is_available():
-        return
     _use_compiler(monkeypatch, tmp_path / "less", f'exec cc "$@" {without}')
-    build._library_or_why_not.cache_clear()
     assert build.is_available()
     generator = torch.Generator().manual_seed(0)
     active = torch.rand(6, 9, 8, generator=generator) < 0.5
@@ -86,15 +161,32 @@ def test_kernels_for_a_processor_that_has_less_agree_too(monkeypatch, tmp_path, 
     found = SparseMap(by_native(sparse.features, weight, sparse.sites)[0], sparse.sites)
     expected = masked_convolution(dense, weight, active)
     torch.testing.assert_close(found.dense(), expected, rtol=1e-4, atol=1e-4)
-    grads = [torch.autograd.grad(out.square().sum(), (dense, weight)) for out in (found.dense(), expected)]
+    both = (found.dense(), expected)
+    grads = [torch.autograd.grad(out.square().sum(), (dense, weight), retain_graph=True) for out in both]
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-3)
     for dtype, rounding in ((torch.float32, 1e-5), (torch.bfloat16, 1e-2)):
-        rows = found.features.detach().to(dtype)
+        rows = found.features.detach().to(dtype).requires_grad_()
+        exact = rows.detach().float().requires_grad_()
         normed = BatchNormRelu(80)(rows)
-        of_float = F.relu(F.batch_norm(rows.float(), None, None, training=True))
-        torch.testing.assert_close(normed.float(), of_float, rtol=rounding, atol=rounding)
-        pooled = SparseMaxPool2d()(SparseMap(normed, sparse.sites))
-        whole = SparseMap(normed.float(), sparse.sites).dense()
-        assert torch.equal(pooled.dense().float(), F.max_pool2d(whole, 2))
+        plain = F.relu(F.batch_norm(exact, None, None, training=True))
+        torch.testing.assert_close(normed.float(), plain, rtol=rounding, atol=rounding)
+        pooled = SparseMaxPool2d()(SparseMap(normed, sparse.sites)).dense()
+        slowly = F.max_pool2d(SparseMap(plain, sparse.sites).dense(), 2)
+        torch.testing.assert_close(pooled.float(), slowly, rtol=rounding, atol=rounding)
+        if dtype == torch.float32:
+            grads = [
+                torch.autograd.grad(out.square().sum(), leaf)[0] for out, leaf in ((pooled, rows), (slowly, exact))
+            ]
+            torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-4)
+    torch.manual_seed(1)
+    gate, query = CrossModalAttention(48, 5, 0.5, "soft"), torch.randn(6, 5)
+    scores = gate._scores(sparse.features, query, sparse.sites)
+    slow = gate.score((gate.of_map(sparse.features) + gate.of_query(query)[sparse.sites.image]).tanh())[:, 0]
+    torch.testing.assert_close(scores, slow, rtol=1e-4, atol=1e-5)
+    wanted = dense, *(gate.of_map.weight, gate.of_map.bias, gate.of_query.weight, gate.score.weight)
+    grads = [torch.autograd.grad(out.square().sum(), wanted, retain_graph=True) for out in (scores, slow)]
+    torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-4)
+    broken = torch.full((2, 16), float("nan"), dtype=torch.bfloat16)
+    assert BatchNormRelu(16)(broken).isnan().all()
     with pytest.raises(ModelError, match="no matrix tiles"):
         check(torch.device("cpu"), torch.bfloat16)

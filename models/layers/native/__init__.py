@@ -1,1 +1,1 @@
-"""Submanifold convolution by kernels in C, compiled for the processor that runs them."""
+"""Kernels in C, compiled for the processor that runs them: sparse convolution, norm, pools, attention, top-p, rows."""

@@ -8,7 +8,7 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from models.layers.native.build import library
-from models.layers.native.call import HALF, at, sizes
+from models.layers.native.call import HALF, at, room, sizes
 
 # Rows that one product of the weights' gradient takes at a time: a single one of all rows would run on one core.
 _ROWS = 4096
@@ -24,7 +24,9 @@ class Scores(Function):
         first: (images + 1,) int64, where each image's rows begin.
         """
         hidden, shift, score = rows @ weight.T, shift.contiguous(), score.contiguous()
-        scores = torch.empty(len(rows), dtype=torch.float32)
+        scores = room(len(rows))
+        if len(first) != len(shift) + 1:
+            raise ValueError(f"{len(first) - 1} images, but {len(shift)} queries")
         library().attend_forward(
             *sizes(*shift.shape), HALF[rows.dtype], at(first), at(hidden), at(shift), at(score), at(scores), _threads()
         )
@@ -37,7 +39,7 @@ class Scores(Function):
         """Of everything but `first`."""
         rows, weight, hidden, score, first = ctx.saved_tensors
         grad, inner = grad.contiguous(), torch.empty_like(hidden)
-        of_shift, of_score = (torch.empty(len(first) - 1, len(score)) for _ in range(2))
+        of_shift, of_score = (room(len(first) - 1, len(score)) for _ in range(2))
         read = at(first), at(hidden), at(score), at(grad)
         written = at(inner), at(of_shift), at(of_score)
         library().attend_backward(*sizes(*of_shift.shape), HALF[rows.dtype], *read, *written, _threads())
@@ -51,7 +53,7 @@ class UnitGate(Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, gate: Tensor) -> Tensor:  # noqa: ARG004 - it is 1
         """See the class."""
-        ctx.save_for_backward(rows)
+        ctx.save_for_backward(rows.contiguous())
         return rows.view_as(rows)
 
     @staticmethod
@@ -60,13 +62,13 @@ class UnitGate(Function):
         """The rows' own, and each row's product with its gradient."""
         (rows,) = ctx.saved_tensors
         given = grad.to(rows.dtype).contiguous()
-        out = torch.empty(len(rows), dtype=torch.float32)
+        out = room(len(rows))
         library().row_products(*sizes(*rows.shape), HALF[rows.dtype], at(rows), at(given), at(out), _threads())
         return grad, out
 
 
 def _products(left: Tensor, right: Tensor) -> Tensor:
-    """left.T @ right of (N, C) each, in float32."""
+    """left.T @ right of (N, C) each: products of _ROWS rows in their type, summed in float32."""
     whole = len(left) // _ROWS * _ROWS
     parts = [part[:whole].view(-1, _ROWS, part.shape[1]) for part in (left, right)]
     total = torch.bmm(parts[0].transpose(1, 2), parts[1]).sum(0, dtype=torch.float32)

@@ -9,15 +9,13 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers.native.build import library
-from models.layers.native.call import at, sizes
+from models.layers.native.build import PANEL_ROOM, library
+from models.layers.native.call import at, room, sizes
 from models.layers.sparse_map import Count, Sites
 
 # Channels and outputs are filled up with zeros to a multiple of that.
 _MULTIPLE = {torch.float32: 16, torch.bfloat16: 32}
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
-# Outputs that share a panel of a packed kernel; the kernels' own panels are as large or smaller.
-_PANEL = 64
 
 
 def check(device: torch.device, dtype: torch.dtype) -> None:
@@ -83,7 +81,7 @@ def _convolve(rows: Tensor, weight: Tensor, sites: Sites, turned: bool, done: li
     if not len(rows):
         return rows.new_zeros(0, outputs)
     kernels, suffix, threads = library(), _SUFFIX[rows.dtype], torch.get_num_threads()
-    packed = rows.new_empty(9 * rows.shape[1] * (-(-size // _PANEL) * _PANEL))
+    packed = rows.new_empty(9 * rows.shape[1] * (-(-size // PANEL_ROOM) * PANEL_ROOM))
     pack = getattr(kernels, f"pack_{suffix}")
     pack(*sizes(weight.shape[0], weight.shape[3]), int(turned), at(weight), at(packed), threads)
     out = rows.new_empty(len(rows), size)
@@ -98,7 +96,7 @@ def _weight_gradient(rows: Tensor, grad: Tensor, sites: Sites) -> Tensor:
     outputs, channels = grad.shape[1], rows.shape[1]
     multiple = _MULTIPLE[rows.dtype]
     rows, grad = _filled(rows, 1, multiple), _filled(grad, 1, multiple)
-    out = torch.zeros(grad.shape[1], 3, 3, rows.shape[1])
+    out = room(grad.shape[1], 3, 3, rows.shape[1]).zero_()
     if len(rows):
         threads = torch.get_num_threads()
         shape = sizes(len(rows), rows.shape[1], grad.shape[1])
@@ -129,7 +127,7 @@ def _neighbours(sites: Sites) -> Tensor:
     table = sites.engine_tables.get("native")
     if not isinstance(table, Tensor):
         active = sites.active.contiguous()
-        table = torch.empty(len(sites), 9, dtype=torch.int32)
+        table = room(len(sites), 9, dtype=torch.int32)
         shape = sizes(*active.shape)
         library().find_neighbours(*shape, at(active), at(sites.first), at(table), torch.get_num_threads())
         sites.engine_tables["native"] = table

@@ -15,6 +15,7 @@
 #define VECTORS 2
 #endif
 #define PANEL (LANES * VECTORS)
+_Static_assert(PANEL_ROOM % PANEL == 0, "a packed kernel has room for whole panels");
 /* Of the weights' gradient: four divides every width, so that no row of a tile is wasted. */
 #define GRADIENT_ROWS 4
 /* Outputs whose gradient is made at a time, and pairs whose rows stay in the first cache meanwhile. */

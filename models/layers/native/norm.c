@@ -6,7 +6,7 @@
 
 #include "values.h"
 
-#define CHUNK 128
+#define CHUNK SUM_ROWS
 
 /* What is the same for every row of a channel. */
 typedef struct {
@@ -45,7 +45,7 @@ static void add_chunks(long chunks, long channels, float *sums)
     }
 }
 
-/* Mean and variance (over n) of each channel. sums: room for (n / 128 rounded up, 2, channels). */
+/* Mean and variance (over n) of each channel. sums: room for (n / SUM_ROWS rounded up, 2, channels). */
 void norm_statistics(long n, long channels, int half, const void *x, float *sums, float *mean, float *variance,
                      int threads)
 {

@@ -8,11 +8,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import library
-from models.layers.native.call import HALF, at, sizes
-
-# Rows whose sums the kernels make at a time.
-_CHUNK = 128
+from models.layers.native.build import SUM_ROWS, library
+from models.layers.native.call import HALF, at, room, sizes
 
 
 class NormRelu(Function):
@@ -60,4 +57,4 @@ def normalised(rows: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bia
 def _sums(rows: Tensor) -> Tensor:
     """Room for the kernels' sums."""
     count, channels = rows.shape
-    return torch.empty(-(-count // _CHUNK), 2, channels)
+    return room(-(-count // SUM_ROWS), 2, channels)

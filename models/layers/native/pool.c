@@ -63,7 +63,8 @@ static ALWAYS_INLINE void hand_back(int half, int width, long first, Windows of,
             if (rows[i] >= of.n)
                 continue;
             /* Of equal ones the first takes all of it. */
-            mask taken = load(x, rows[i] * of.channels + c, half) == best;
+            vec value = load(x, rows[i] * of.channels + c, half);
+            mask taken = (value == best) | ((value != value) & (best != best));
             store_unrounded(grad_x, rows[i] * of.channels + c, choose(taken, rest, (vec){0}), half);
             rest = choose(taken, (vec){0}, rest);
         }

@@ -7,15 +7,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import is_available, library
-from models.layers.native.call import at, sizes
+from models.layers.native.build import library
+from models.layers.native.call import at, sizes, usable
 
 
 def take_rows(values: Tensor, places: Tensor) -> Tensor:
     """values (N, ...) at `places` (M,) int64, which rise strictly."""
-    if values.device.type != "cpu" or torch.compiler.is_compiling() or not is_available():
-        return values.index_select(0, places)
-    return _Rows.apply(values, places)
+    return _Rows.apply(values, places) if usable(values) else values.index_select(0, places)
 
 
 class _Rows(Function):

@@ -37,7 +37,23 @@ def _about(result: Mapping[str, Any]) -> str:
     return (
         f"Data set {result['dataset']}, split protocol {result['split_protocol']} ({counts} utterances). Scores are on "
         f"{result['split']}: {seeds}. The best epoch was chosen by {result['monitor']} on valid. "
-        "Bold: the best of its column."
+        f"Bold: the best of its column. {_trained_with(result['budget'])}"
+    )
+
+
+def _trained_with(budget: Mapping[str, Any] | None) -> str:
+    """The common training budget, and the model settings that are not those of the models' configs."""
+    if budget is None:
+        return "Each model was trained with the settings of its own config, but for what the command below sets."
+    names: dict[str, list[str]] = {}
+    for name, settings in budget["models"].items():
+        for key, value in settings.items():
+            names.setdefault(f"{key} {value}", []).append(name)
+    common = ", ".join(f"{key} {value}" for key, value in budget["train"].items())
+    own = ", ".join(f"{setting} ({', '.join(of)})" for setting, of in names.items())
+    return (
+        f"All were trained with one budget, which is not that of their papers: {common}. "
+        f"Model settings in place of their configs': {own or 'none'}."
     )
 
 

@@ -74,7 +74,7 @@ def plan(asked: CompareSettings, reporter: Reporter) -> Plan:
     for name in names:
         models.config_of(name, {})  # an unknown name, before anything is done
     _check_values(asked.values, names)
-    standin = _standin(asked.data)
+    standin = standin_budget(asked.data)
     result = Plan([], {})
     for name in names:
         values, model_settings = _settings(name, asked, standin)
@@ -110,12 +110,19 @@ def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
         )
 
 
-def _standin(data: Path) -> dict[str, Any]:
-    """The budget of configs/compare.yaml, where the data set is a stand-in."""
+def standin_budget(data: Path) -> dict[str, Any]:
+    """What configs/compare.yaml lays over each model's own config where the data set is a stand-in; else nothing."""
     if notice_of(read_json_if_any(data / "dataset.json")) is None:
         return {}
     values: dict[str, Any] = read_yaml(configs_dir() / "compare.yaml")["standin"]
     return values
+
+
+def laid_over(name: str, standin: Mapping[str, Any]) -> dict[str, Any]:
+    """The model settings that the stand-in budget gives to a model instead of its config's."""
+    fields = models.REGISTRY[name][0].model_fields
+    shared = {key: value for key, value in standin.get("model", {}).items() if key in fields}
+    return shared | standin.get("models", {}).get(name, {})
 
 
 def _settings(name: str, asked: CompareSettings, standin: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -124,8 +131,7 @@ def _settings(name: str, asked: CompareSettings, standin: Mapping[str, Any]) -> 
     fields = models.REGISTRY[name][0].model_fields
     given = {key: value for key, value in asked.values.items() if key in TrainSettings.model_fields}
     own = {key: value for key, value in asked.values.items() if key not in given and key in fields}
-    shared = {key: value for key, value in standin.get("model", {}).items() if key in fields}
-    model = {**config["model"], **shared, **standin.get("models", {}).get(name, {}), **own}
+    model = {**config["model"], **laid_over(name, standin), **own}
     model.pop("name")
     return {**(config.get("train") or {}), **standin.get("train", {}), **given, "data": asked.data}, model
 

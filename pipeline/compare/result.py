@@ -12,7 +12,7 @@ from data_tools.batch import WAVEFORM, Batch
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.files import read_json
 from models.base import Model
-from pipeline.compare.plan import CompareSettings
+from pipeline.compare.plan import CompareSettings, laid_over, standin_budget
 from pipeline.compare.runs import SPLIT, Trained
 from pipeline.evaluate import load_unseen, task_of_run
 from pipeline.facts import DataFacts
@@ -47,6 +47,7 @@ def result_of(asked: CompareSettings, trained: Trained, command: str) -> dict[st
         "task": report["task"],
         "monitor": task.settings.monitor,
         "seeds": asked.seeds,
+        "budget": _budget(runs, standin_budget(asked.data)),
         "spread": SPREAD,
         "counted_on": {"utterance": chosen, "seconds": float(row["end_s"] - row["start_s"])},
         "machines": sorted({f"{start['device']}, {start['threads']} threads" for start in starts}),
@@ -73,6 +74,28 @@ def _report(run: RunDir, data: Path) -> dict[str, Any]:
 
 def _counts(run: RunDir) -> dict[str, int]:
     return {split: len(ids) for split, ids in run.learned_from().items()}
+
+
+def _budget(runs: Mapping[str, Sequence[RunDir]], standin: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What the runs really had of the stand-in budget; None where there is none.
+
+    Returns {"train": the training settings that all share, "models": name -> the settings it has in place of its
+    config's}.
+    """
+    if not standin:
+        return None
+    asked = [of_model[0].read_settings() for of_model in runs.values()]
+    train = asked[0][0].model_dump(mode="json")
+    return {
+        "train": {key: train[key] for key in standin["train"]},
+        "models": {values["name"]: _in_place_of_its_own(values, standin) for _, values in asked},
+    }
+
+
+def _in_place_of_its_own(values: Mapping[str, Any], standin: Mapping[str, Any]) -> dict[str, Any]:
+    # Those for all models are of towers: one without them is not made smaller.
+    unused = () if values.get("frontend") == "towers" else standin.get("model", ())
+    return {key: values[key] for key in laid_over(values["name"], standin) if key not in unused}
 
 
 def _without_values(per_emotion: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -343,6 +343,45 @@ def test_stand_ins_have_a_budget_and_real_data_the_models_own(tmp_path, toy_corp
         models.config_of(name, values)
 
 
+def test_the_budget_wins_over_what_each_config_says_of_its_training(toy_corpus):
+    budget = yaml.safe_load((configs_dir() / "compare.yaml").read_text())["standin"]["train"]
+    # Losses and damage are a part of what a model is. All else that a config says has its value in the budget.
+    for name in models.REGISTRY:
+        own = yaml.safe_load((configs_dir() / "models" / f"{name}.yaml").read_text())["train"]
+        assert set(own) - {"loss_weights", "damage"} <= set(budget)
+    found = planned(toy_corpus, *models.REGISTRY, features="mel").planned
+    assert [model.name for model in found] == list(models.REGISTRY)
+    for model in found:
+        settings = model.prepared.settings.model_dump(mode="json")
+        assert {key: settings[key] for key in budget} == budget
+
+
+def test_the_page_names_the_budget_and_what_is_smaller_than_in_the_configs(compared):
+    out, result, _ = compared
+    budget = yaml.safe_load((configs_dir() / "compare.yaml").read_text())["standin"]["train"]
+    # As the runs had it: epochs and width are set by the command.
+    assert result["budget"] == {"train": budget | {"epochs": 2}, "models": {"fe2e": {"width": 4}, "lf-lstm": {}}}
+    for text in ((out / "compare.md").read_text(), (out / "compare.html").read_text()):
+        assert "one budget, which is not that of their papers: precision 32-true, epochs 2, patience 10" in text
+        assert "accumulate 1, learning_rate 0.001" in text
+        assert "width 4 (fe2e)" in text
+        assert "tower_width" not in text  # lf-lstm reads features
+
+
+def test_the_width_of_towers_is_named_where_there_are_towers(tmp_path, corpus):
+    values = {"frontend": "towers", "modalities": "a", "tower_width": 8, "epochs": 1, "size": 4}
+    asked_for = CompareSettings(
+        data=corpus, models=("lf-lstm", "mult"), out=tmp_path / "out", values=values | {"heads": 2}
+    )
+    result = compare(asked_for, Listener())
+    assert result["budget"]["models"] == {"lf-lstm": {"tower_width": 8}, "mult": {"tower_width": 8}}
+    assert "tower_width 8 (lf-lstm, mult)." in as_markdown(result)
+
+
+def test_on_real_data_the_page_says_that_each_config_counts():
+    assert "Each model was trained with the settings of its own config" in as_markdown(made([[0.5]], False))
+
+
 def made(means, lower, seeds=1):
     """A result of one metric: means of three models by seed."""
     rows = [
@@ -373,6 +412,7 @@ def made(means, lower, seeds=1):
         "task": "sentiment",
         "monitor": "mae",
         "seeds": seeds,
+        "budget": None,
         "spread": "deviation",
         "counted_on": {"utterance": "u", "seconds": 2.0},
         "machines": ["cpu"],

@@ -30,8 +30,11 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
     if curves := [row for row in rows if "losses" in row]:
         lines += ["", "## Loss curves", ""]
         lines += ["The same short training from one seed; differences are from float32's curve.", ""]
-        lines += ["| model | precision | steps | first loss | last | largest difference | of the last | date |"]
-        lines += ["|---|---|---:|---:|---:|---:|---:|---|", *map(_curve_line, curves)]
+        lines += ["Control: the last difference of a float32 training whose weights were rounded at the start.", ""]
+        lines += [
+            "| model | precision | steps | first loss | last | largest difference | of the last | control | date |"
+        ]
+        lines += ["|---|---|---:|---:|---:|---:|---:|---:|---|", *map(_curve_line, curves)]
     if floors := [row for row in rows if "floor_s" in row]:
         lines += [
             "",
@@ -88,7 +91,8 @@ def _share_line(row: dict[str, Any]) -> str:
 
 def _curve_line(row: dict[str, Any]) -> str:
     cells = [model_name(row), row["precision"], len(row["losses"]), row["first_loss"], row["last_loss"]]
-    return _line([*cells, row["largest_difference"], row["last_difference"], row["date"]])
+    differences = row["largest_difference"], row["last_difference"], row.get("control_difference", "")
+    return _line([*cells, *differences, row["date"]])
 
 
 def _floor_line(floor: dict[str, Any], timed: Sequence[dict[str, Any]]) -> str:

@@ -93,6 +93,8 @@ def test_loss_curves_start_alike_and_fall():
     ]
     for exact, half in zip(rows[::2], rows[1::2], strict=True):
         assert exact["largest_difference"] == 0
+        assert "control_difference" not in exact
+        assert 0 < half["control_difference"] < 0.1
         differences = [abs(a - b) for a, b in zip(exact["losses"], half["losses"], strict=True)]
         # Both are rounded to four digits.
         assert half["largest_difference"] == pytest.approx(max(differences), abs=2e-4)

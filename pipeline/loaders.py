@@ -19,7 +19,7 @@ Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 
 ALONE = Ranks()
 # Batches among which utterances are sorted by length. With more, the same utterances would meet in every epoch; with
-# fewer, lengths differ more. See docs/performance.md.
+# fewer, lengths differ more. See docs/training.md.
 WINDOW = 16
 
 

@@ -6,16 +6,17 @@ from typing import Annotated
 import typer
 
 from pipeline.config import ConfigError, TrainSettings, local_path, parse_assignments
-from pipeline.options import Config, Json, Modalities, Set, TopP, model_config, print_result
+from pipeline.options import Config, Frontend, Json, Modalities, Set, TopP, model_config, print_result
 
 FLOPS_EXAMPLE = "Example: pipeline flops --model mesm --top-p 0.5"
 
 
 def flops(
-    model: Annotated[str | None, typer.Option(help="A model with its default settings: fe2e or mesm.")] = None,
+    model: Annotated[str | None, typer.Option(help="A model with its default settings, e.g. mesm.")] = None,
     config: Config = None,
     top_p: TopP = None,
     modalities: Modalities = None,
+    frontend: Frontend = None,
     run: Annotated[
         Path | None, typer.Option(help="A run folder: also what its training really multiplied.", callback=local_path)
     ] = None,
@@ -27,7 +28,7 @@ def flops(
     from pipeline.flops.counts import flops as count
     from pipeline.flops.counts import flops_of_run, format_flops
 
-    about_a_model = any(value is not None for value in (model, config, top_p, modalities, settings))
+    about_a_model = any(value is not None for value in (model, config, top_p, modalities, frontend, settings))
     if run is not None:
         if about_a_model:
             raise ConfigError("--run says which model it is: leave the other flags out")
@@ -39,5 +40,6 @@ def flops(
 
     if unused := set(parse_assignments(settings or [])) & set(TrainSettings.model_fields):
         raise ConfigError(f"--set {', '.join(sorted(unused))}: a setting of training, which changes no count here")
-    _, model_values = model_config(model, config, settings, top_p=top_p, modalities=modalities)
+    flags = {"top_p": top_p, "modalities": modalities, "frontend": frontend}
+    _, model_values = model_config(model, config, settings, **flags)
     print_result(count(model_values.pop("name"), model_values), as_json, format_flops)

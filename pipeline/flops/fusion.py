@@ -3,14 +3,17 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from data_tools.batch import Batch
+from models.cmt import CMT
 from models.fusion import FusionModel
+from pipeline.flops.published import published, published_lines
 
 
 def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) -> dict[str, Any]:
@@ -18,6 +21,7 @@ def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) ->
 
     Counted by torch's own counter on the real forward pass: matrix products and convolutions, those of the attention
     included. `fusion` is the network between the modalities' own parts and the head, as the papers count it.
+    `published`: what its paper states of a model with these settings, and how far our count is from it.
     """
     model = model.eval()
     # The counter knows matrix products, and not what the fused kernels of attention and LSTM do on a CPU.
@@ -32,20 +36,30 @@ def flops_fusion(model: FusionModel, name: str, batch: Batch, described: str) ->
         parts["frontend"] -= parts[encoder]  # which calls it
     # What a model multiplies outside its parts.
     parts["other"] = total - sum(parts.values())
+    settings = model.config.model_dump()
+    sizes = {"parameters": _size(model), "fusion_parameters": _size(model.fusion)} | _per_layer(model)
     return {
         "model": name,
-        "settings": model.config.model_dump(),
+        "settings": settings,
         "unit": "multiply-adds",
         "input": described,
         "utterance": {**{part: macs for part, macs in parts.items() if macs}, "total": total},
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "fusion_parameters": sum(parameter.numel() for parameter in model.fusion.parameters()),
-        "parameters_by_part": {
-            part: sum(parameter.numel() for parameter in module.parameters())
-            for part, module in model.named_children()
-            if any(True for _ in module.parameters())
-        },
+        **sizes,
+        "parameters_by_part": {part: _size(module) for part, module in model.named_children() if _size(module)},
+        "published": published(name, settings, {**sizes, "fusion_multiply_adds": parts["fusion"]}),
     }
+
+
+def _size(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _per_layer(model: FusionModel) -> dict[str, int]:
+    """Of one layer on one side of CMT, by which its paper states the size: all of them are equal."""
+    if not isinstance(model, CMT):
+        return {}
+    side, *_ = model.fusion.sides.values()
+    return {"parameters_per_layer": _size(cast(nn.ModuleList, side)[0])}
 
 
 @contextmanager
@@ -78,5 +92,13 @@ def format_fusion(summary: dict[str, Any]) -> str:
             f"{summary['model']}: multiply-adds for {summary['input']}",
             f"utterance  {summary['utterance']['total'] / 1e6:.2f}M   {parts}",
             f"parameters {summary['parameters']:,}   {by_part}",
+            *_layer_line(summary),
+            *published_lines(summary["published"]),
         ]
     )
+
+
+def _layer_line(summary: dict[str, Any]) -> list[str]:
+    if "parameters_per_layer" not in summary:
+        return []
+    return [f"one layer of one side {summary['parameters_per_layer']:,}"]

@@ -208,13 +208,16 @@ def extract(
 @app.command("import-features", epilog="Example: pipeline import-features unaligned_50.pkl --out data/mosi-mmsa")
 def import_features(
     file: Annotated[Path, typer.Argument(help="A pickle with train, valid and test, as MMSA has them.")],
-    out: Annotated[Path, typer.Option(help="The data folder to write.", callback=local_path)],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The data folder to write, by default data/<name of the file>.", callback=local_path),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """A data folder of somebody else's extracted features; nothing in the pickle is run."""
     from pipeline.extraction.foreign import import_features as run
 
-    print_result(run(file, out, Reporter()), as_json)
+    print_result(run(file, out or Path("data") / file.stem, Reporter()), as_json)
 
 
 @app.command(epilog="Example: pipeline train --model mesm --top-p 0.5 --data data/iemocap --out runs/first")

@@ -10,6 +10,7 @@ from data_tools.errors import DataError
 from data_tools.features import DialogueFeatures, features_path
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.mmsa_features import without_padding
+from pipeline.cli import app
 from pipeline.config import PreprocessSettings
 from pipeline.extraction.foreign import import_features
 from pipeline.preprocess import preprocess
@@ -57,6 +58,14 @@ def write(folder, value, protocol=4, name="mosi.pkl"):
 def imported(tmp_path_factory):
     folder = tmp_path_factory.mktemp("imported")
     return folder / "data", import_features(write(folder, content()), folder / "data", QUIET)
+
+
+@pytest.mark.parametrize(("flags", "folder"), [([], "data/unaligned_50"), (["--out", "own"], "own")])
+def test_without_a_folder_the_command_names_one_after_the_file(tmp_path, monkeypatch, capsys, flags, folder):
+    monkeypatch.chdir(tmp_path)
+    file = write(tmp_path, content(), name="unaligned_50.pkl")
+    app(["import-features", str(file), *flags, "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out)["kept"] == len(read_manifest(tmp_path / folder)) == 12
 
 
 def test_splits_texts_and_sentiment_are_those_of_the_file(imported):

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.config import parse_assignments
-from pipeline.options import Data, Json, Modalities, Set, flags_given, print_result
+from pipeline.options import Data, Frontend, Json, Modalities, Set, flags_given, print_result
 from pipeline.progress import Reporter
 
 SWEEP_EXAMPLE = "Example: pipeline sweep --data data/iemocap --top-p 0.1:1.0:0.1 --seeds 3"
@@ -47,6 +47,7 @@ def ablate(
     models: Models = "mesm,fe2e",
     seeds: Seeds = 1,
     out: Annotated[Path | None, typer.Option(help="The folder of runs and tables, by default runs/ablate-...")] = None,
+    frontend: Frontend = None,
     device: Device = None,
     settings: Set = None,
     as_json: Json = False,
@@ -59,7 +60,7 @@ def ablate(
     from pipeline.studies.ablate import ablate as run
     from pipeline.studies.ablate import sheet
 
-    values = parse_assignments(settings or []) | flags_given(device=device)
+    values = parse_assignments(settings or []) | flags_given(frontend=frontend, device=device)
     given = _given(data, models, seeds, out, values)
     _print(run(CompareSettings.checked(given, "flags"), Reporter()), as_json, sheet)
 

@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+import models
 from pipeline import cli
 
 
@@ -126,3 +127,20 @@ def test_json_is_json(run):
     status, out, _ = run("flops", "--model", "fe2e", "--set", "text_encoder=tiny", "--json")
     assert status == 0
     assert json.loads(out)["parameters"] > 1_000_000
+
+
+def test_a_two_phase_model_is_trained_end_to_end_by_a_flag(run, toy_corpus, tmp_path):
+    sizes = ("text_encoder=tiny", "tower_width=4", "size=4", "epochs=1", "batch_size=8")
+    flags = [part for size in sizes for part in ("--set", size)]
+    towers = ("train", "--model", "lf-lstm", "--frontend", "towers", "--data", toy_corpus, "--out", "first")
+    status, out, _ = run(*towers, "--device", "cpu", *flags, "--json")
+    assert status == 0
+    assert json.loads(out)
+    assert models.load(tmp_path / "first").config.frontend == "towers"
+
+
+def test_a_frontend_that_a_model_does_not_have_is_bad_usage(run):
+    for command in ("train", "flops"):
+        status, _, err = run(command, "--model", "mult", "--frontend", "tower")
+        assert status == 2
+        assert "frontend" in err

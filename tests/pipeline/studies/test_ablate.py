@@ -4,6 +4,7 @@ from itertools import chain, combinations
 import pytest
 
 import models
+from pipeline.cli import app
 from pipeline.compare.plan import CompareSettings
 from pipeline.compare.runs import Trained
 from pipeline.config import ConfigError
@@ -121,3 +122,13 @@ def test_what_cannot_be_ablated_is_refused(tmp_path, ask, listener, names, value
     with pytest.raises(ConfigError, match=message):
         ablate(ask(tmp_path / "out", names, **values), listener())
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_hands_the_frontend_to_every_training(ask, listener, toy_corpus, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("pipeline.studies.ablate.ablate", lambda *given: asked.append(given[0]) or {"failed": {}})
+    flags = ["ablate", "--data", str(toy_corpus), "--models", "lf-lstm", "--frontend", "towers", "--device", "cpu"]
+    app([*flags, "--set", "text_encoder=tiny", "--json"], standalone_mode=False)
+    assert json.loads(capsys.readouterr().out) == {"failed": {}}
+    for _, planned in _rows(asked[0], listener()).values():
+        assert planned.prepared.model_settings["frontend"] == "towers"

@@ -64,6 +64,7 @@ class Published(_Facts):
 
     utterances: those with a label, of the release or of each session. session_folder: where a session's files lie,
     with `{session}`. labels: utterances of each single label. no_person: videos in which nobody is seen.
+    missing_rates: of the input, at which papers score; empty where they are the usual 0.1 ... 1.0.
     """
 
     utterances: Count | None = None
@@ -72,6 +73,7 @@ class Published(_Facts):
     files: dict[str, PublishedFiles] = {}
     media: PublishedMedia = PublishedMedia()
     no_person: tuple[str, ...] = ()
+    missing_rates: tuple[float, ...] = ()
     splits: tuple[PublishedSplit, ...] = ()
 
     def split(self, spec: str, listed: Mapping[Name, int]) -> PublishedSplit | None:

@@ -13,7 +13,7 @@ from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, sub
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
-from pipeline.config import ConfigError, RobustnessSettings
+from pipeline.config import ConfigError, RobustnessSettings, published_facts
 from pipeline.damaging import NOISE, Damage, blank_of
 from pipeline.evaluate import BestModel, load_fitting, task_of_run
 from pipeline.facts import dataset_name, notice_of
@@ -32,6 +32,8 @@ PROTOCOLS = {
     "bernoulli": "to each element of every modality one deviation is added with the probability (UCRN, section 4.4); "
     "tokens become the unknown token with the same probability",
 }
+# Of the missing steps, where the data set's own config states no others.
+RATES = tuple(i / 10 for i in range(1, 11))
 DROP = "(undamaged - damaged) / |undamaged|, as UCRN; below 0 where a larger value is a worse one, such as a loss"
 
 
@@ -62,7 +64,9 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
 
         undamaged = scored("undamaged")
         conditions = []
-        for condition in _conditions(settings, best.engine.model.config.modalities, blank_of(best.engine.model)):
+        model = best.engine.model
+        name = dataset_name(dataset.data_dir)
+        for condition in _conditions(settings, name, model.config.modalities, blank_of(model)):
             by_seed = {
                 seed: scored(f"{settings.protocol} {condition.name}{seed and f', seed {seed}'}", damage)
                 for seed, damage in condition.damages.items()
@@ -90,7 +94,7 @@ class _Condition:
     damages: Mapping[str, Damage] = field(default_factory=dict)
 
 
-def _conditions(settings: RobustnessSettings, modalities: str, blank: Blank) -> Iterator[_Condition]:
+def _conditions(settings: RobustnessSettings, dataset: str, modalities: str, blank: Blank) -> Iterator[_Condition]:
     if settings.protocol == "modalities":
         if settings.rates is not None:
             raise ConfigError("protocol modalities has no rates: a modality is there or not; leave --rates out")
@@ -103,7 +107,7 @@ def _conditions(settings: RobustnessSettings, modalities: str, blank: Blank) -> 
             }
             yield _Condition(f"{rate:g}", rate, damages)
     else:
-        for rate in sorted(set(settings.rates or [i / 10 for i in range(1, 11)])):
+        for rate in sorted(set(settings.rates or published_facts(dataset).missing_rates or RATES)):
             damages = {str(seed): partial(drop_steps, rate=rate, seed=seed, blank=blank) for seed in settings.seeds}
             yield _Condition(f"{rate:g}", rate, damages)
 

@@ -1,6 +1,7 @@
 """`pipeline robustness`: what it reports are the model's scores on input that a test damages itself."""
 
 import json
+import shutil
 from statistics import fmean, pstdev
 
 import numpy as np
@@ -12,7 +13,7 @@ import models
 from data_tools.damage import add_noise, drop_modalities, drop_steps
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
-from data_tools.files import folder_lock
+from data_tools.files import folder_lock, write_json
 from pipeline.cli import app
 from pipeline.config import ConfigError, RobustnessSettings, TrainSettings
 from pipeline.damaging import blank_of
@@ -118,9 +119,20 @@ def test_areas_by_hand_and_only_where_the_rates_allow_them(run):
     assert "0.1" in lacking["areas_reason"]
 
 
-def test_by_default_the_rates_of_the_paper_and_its_seeds():
+def test_by_default_the_rates_of_the_paper_and_its_seeds(run):
     settings = RobustnessSettings(run="somewhere")
     assert (settings.protocol, settings.seeds, settings.split) == ("random", (111, 1111, 11111), "test")
+    report = robustness(settings_for(run, seeds=(1,)), QUIET)
+    assert [condition["rate"] for condition in report["conditions"]] == [i / 10 for i in range(1, 11)]
+
+
+def test_on_ch_sims_half_of_the_steps_are_missing_at_most(run, toy_corpus, tmp_path):
+    data = shutil.copytree(toy_corpus, tmp_path / "sims")
+    write_json(data / "dataset.json", {"dataset": "sims"})
+    report = robustness(settings_for(run, data=data, seeds=(1,)), QUIET)
+    assert [condition["rate"] for condition in report["conditions"]] == [0.1, 0.2, 0.3, 0.4, 0.5]
+    asked = robustness(settings_for(run, data=data, seeds=(1,), rates=(0.7,)), QUIET)
+    assert [condition["rate"] for condition in asked["conditions"]] == [0.7]
 
 
 def test_the_batch_size_changes_no_damage(run):

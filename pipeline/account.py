@@ -43,6 +43,7 @@ def summarise(
         "source": printable(release.root.name),
         "standin": release.is_standin,
         "emotions": list(settings.emotions),
+        **({"task": settings.task} if settings.task else {}),
         "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
         "listed_ids": split.listed,
         "merged_labels": settings.reader.get("merge", {}),

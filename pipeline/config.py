@@ -98,6 +98,9 @@ class ReorganizeSettings(Settings):
     root: LocalPath = Field(description="the raw release; found a few levels up or down from here")
     out: LocalPath
     emotions: tuple[str, ...] = Field(description="label order; none where only sentiment is wanted")
+    task: Literal["multi-label", "single-label", "sentiment"] | None = Field(
+        None, description="what training takes for task `auto`; None: multi-label where there are emotions"
+    )
     reader: dict[str, Any] = Field({}, description="options of this corpus' reader alone")
     split: str = Field(
         "random",
@@ -189,7 +192,9 @@ class TrainSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
     task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
-        "auto", description="auto: multi-label where the data set has emotions, else sentiment"
+        "auto",
+        description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld), else "
+        "multi-label where it has emotions, else sentiment",
     )
     loss: Literal["auto", "bce", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
         "auto", description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment"
@@ -235,7 +240,9 @@ class RobustnessSettings(Settings):
     run: LocalPath
     protocol: Literal["random", "modalities", "bernoulli"] = "random"
     rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(
-        None, description="None: 0.1, 0.2 ... 1.0 for random, 0.5 for bernoulli; modalities has none"
+        None,
+        description="None: for random 0.1, 0.2 ... 1.0, or what the data set's own config states (sims: to 0.5), for "
+        "bernoulli 0.5; modalities has none",
     )
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((111, 1111, 11111), min_length=1)
     split: str = "test"

@@ -13,7 +13,7 @@ from torch import nn
 import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import folder_lock
+from data_tools.files import folder_lock, read_json_if_any
 from data_tools.manifest import read_manifest
 from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
 from pipeline.config import ConfigError, TrainSettings
@@ -129,7 +129,8 @@ def _for_task(
     settings: TrainSettings, train_split: UtteranceDataset, valid_split: UtteranceDataset
 ) -> tuple[TrainSettings, UtteranceDataset, UtteranceDataset]:
     """Settings without `auto` about the task, and the utterances of both splits that have its label."""
-    task = named(settings.task, train_split.emotions)
+    stated = read_json_if_any(settings.data / "dataset.json").get("task")
+    task = named(settings.task, train_split.emotions, stated)
     train_split, valid_split = with_label(train_split, task), with_label(valid_split, task)
     return settled(settings, task, [train_split, valid_split]), train_split, valid_split
 

@@ -22,13 +22,17 @@ TASKS: dict[str, type[Task]] = {"multi-label": MultiLabel, "single-label": Singl
 __all__ = ["TASKS", "Task", "named", "settled", "task_of", "with_label"]
 
 
-def named(task: str, emotions: Sequence[str]) -> str:
-    """`task`, or for `auto` multi-label where the data set has emotions, else sentiment.
+def named(task: str, emotions: Sequence[str], stated: str | None = None) -> str:
+    """`task`, or for `auto` what the data folder states, else multi-label where it has emotions, else sentiment.
+
+    stated: `task` of dataset.json. A task of emotions counts for nothing where fewer than two were kept.
 
     Raises:
         ConfigError: a task of emotions where the data set has none (single-label: fewer than two).
     """
     if task == "auto":
+        if stated in TASKS and (stated == "sentiment" or len(emotions) > 1):
+            return stated
         return "multi-label" if emotions else "sentiment"
     if task != "sentiment" and len(emotions) < (2 if task == "single-label" else 1):
         raise ConfigError(

@@ -163,6 +163,8 @@ def test_the_summary_adds_up_and_names_no_place_of_this_machine(release, done, t
     }  # fmt: skip
     assert summary["shared"]["speakers"]["train/test"] == 0
     assert (summary["split"], summary["dataset"], summary["standin"]) == ("session:3", "iemocap", False)
+    assert "task" not in summary
+    assert run(release, tmp_path / "single", task="single-label")["task"] == "single-label"
     text = (tmp_path / "out" / "dataset.json").read_text()
     assert str(tmp_path) not in text
     assert str(release.parent) not in text

@@ -11,15 +11,16 @@ from sklearn import metrics as sklearn
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
+from data_tools.files import write_json
 from data_tools.media import write_video, write_wav
-from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.config import ConfigError, EvaluateSettings, ReorganizeSettings, TrainSettings, load_config
 from pipeline.evaluate import evaluate, format_split
 from pipeline.facts import DataFacts
 from pipeline.loop import Pass
 from pipeline.predict import format_predictions, predict
 from pipeline.progress import Reporter
 from pipeline.tasks import TASKS, named, settled, task_of, with_label
-from pipeline.train import train
+from pipeline.train import prepare, train
 
 QUIET = Reporter(quiet=True)
 EMOTIONS = ["ang", "hap", "sad"]
@@ -152,6 +153,22 @@ def test_the_task_follows_from_the_data_unless_it_is_named():
     assert (named("single-label", EMOTIONS), named("sentiment", EMOTIONS)) == ("single-label", "sentiment")
     with pytest.raises(ConfigError, match="has only ang; use --set task=multi-label"):
         named("single-label", ["ang"])
+
+
+def test_a_data_folder_can_state_its_task():
+    assert named("auto", EMOTIONS, "single-label") == "single-label"
+    assert named("multi-label", EMOTIONS, "single-label") == "multi-label"  # whoever names one gets it
+    assert named("auto", [], "single-label") == "sentiment"  # MELD with --set emotions=[]
+    assert named("auto", EMOTIONS, "no task") == named("auto", EMOTIONS, None) == "multi-label"
+
+
+@pytest.mark.parametrize("name", ["iemocap-4", "iemocap-5", "meld"])
+def test_corpora_of_one_emotion_an_utterance_are_trained_as_such(corpus_writer, tmp_path, name):
+    data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3})
+    task = ReorganizeSettings.checked(load_config("datasets", name), name).task
+    write_json(data / "dataset.json", {"dataset": "toy", "task": task})
+    assert prepare(settings_for(data, tmp_path / "run"), FE2E).settings.task == "single-label"
+    assert prepare(settings_for(data, tmp_path / "run", task="multi-label"), FE2E).settings.task == "multi-label"
 
 
 @pytest.mark.parametrize(

@@ -64,5 +64,8 @@ class Model(nn.Module, ABC):
         return [] if self.text is None else list(self.text.parameters())
 
     def parameters_without_gradient(self) -> list[str]:
-        """Names of parameters that no loss can reach, by design; empty for most models."""
+        """Names of parameters that no loss can move, by design; empty for most models.
+
+        Without the biases of a pretrained encoder's keys, which add one number to all scores of a softmax.
+        """
         return []

@@ -78,7 +78,11 @@ class EMT(FusionModel):
         return scores
 
     def parameters_without_gradient(self) -> list[str]:
-        """Of the last layer's units the half that promotes the sequences, which no score depends on any more.
+        """What no score depends on: half of the last layer's units, and of pooling what weighs all alike."""
+        return self._never_read() + self._without_a_choice()
+
+    def _never_read(self) -> list[str]:
+        """Of the last layer's units the half that promotes the sequences.
 
         None for `ooll`, whose scores are made of the sequences, nor where other layers or directions share its weights.
         """
@@ -88,6 +92,15 @@ class EMT(FusionModel):
             return []
         prefix = f"fusion.units.{len(self.fusion.units) - 1}."
         return [name for name, _ in self.named_parameters() if name.startswith(prefix) and ".directions.0." in name]
+
+    def _without_a_choice(self) -> list[str]:
+        """Pooling's last bias, one number added to all scores of a softmax; where it has one vector to pool, all of it.
+
+        That is with one modality, and with two for `ooll`, where each is promoted by the other alone.
+        """
+        one_vector = len(self.sizes) == (2 if self.config.fusion == "ooll" else 1)
+        pooling = [name for name, _ in self.named_parameters() if name.startswith("fusion.pooling.")]
+        return [name for name in pooling if one_vector or name.endswith(".score.2.bias")]
 
     def promoted(self, sequences: dict[str, Padded]) -> tuple[dict[str, Padded], Tensor, Tensor]:
         """Sequences -> (promoted sequences of `size` features, h of all modalities, g), h and g (B, M * size)."""

@@ -65,8 +65,8 @@ class EMTDLFR(EMT):
         )
 
     def parameters_without_gradient(self) -> list[str]:
-        """None in training with damage: the reconstruction reads what the scores don't."""
-        return []
+        """Those of EMT's pooling alone in training with damage: the reconstruction reads what the scores don't."""
+        return self._without_a_choice()
 
 
 class Restoration(nn.Module):

@@ -47,7 +47,7 @@ _STRATEGIES = {"oagl": 1.5e9, "ooll": 3.1e9, "oall": 8.3e9}
 _REFINED = {"tav": 422_401, "ta": 211_681}
 _SIDES = {"base": 64 * 2**20, "large": 128 * 2**20}
 
-_OTHER_OPERATIONS = "its counter counts other operations too: the proportions are nearer"
+_OTHER_OPERATIONS = "the paper does not say which operations it counts; docs/models.md has the proportions"
 _MORE_THAN_REFINEMENT = "projections and head included; fusion_parameters leaves them out"
 _CONTRADICTION = "the paper's own Table 1 gives another size: docs/models.md has the widths tried"
 

@@ -14,6 +14,15 @@ typedef struct {
     const float *of_all, *slope;      /* backward: means over all rows, see norm_backward */
 } Constants;
 
+static ALWAYS_INLINE void read_strip(int width, long c, Constants of, vec *mean, vec *scale, vec *bias)
+{
+    for (int i = 0; i < width; i++) {
+        mean[i] = *(const vec *)(of.mean + c + i * LANES);
+        scale[i] = *(const vec *)(of.scale + c + i * LANES);
+        bias[i] = *(const vec *)(of.bias + c + i * LANES);
+    }
+}
+
 static ALWAYS_INLINE void sum_rows(int half, int width, long c, long start, long stop, long channels, const void *x,
                                    float *sums)
 {
@@ -68,11 +77,7 @@ static ALWAYS_INLINE void apply(int half, int width, long c, long start, long st
                                 Constants of, void *y)
 {
     vec mean[4], scale[4], bias[4];
-    for (int i = 0; i < width; i++) {
-        mean[i] = *(const vec *)(of.mean + c + i * LANES);
-        scale[i] = *(const vec *)(of.scale + c + i * LANES);
-        bias[i] = *(const vec *)(of.bias + c + i * LANES);
-    }
+    read_strip(width, c, of, mean, scale, bias);
     for (long row = start; row < stop; row++)
 #pragma GCC unroll 4
         for (int i = 0; i < width; i++) {
@@ -98,11 +103,7 @@ static ALWAYS_INLINE void sum_gradients(int half, int width, long c, long start,
                                         const void *x, const void *grad, Constants of, float *sums)
 {
     vec mean[4], scale[4], bias[4], sum[4] = {{0}}, products[4] = {{0}};
-    for (int i = 0; i < width; i++) {
-        mean[i] = *(const vec *)(of.mean + c + i * LANES);
-        scale[i] = *(const vec *)(of.scale + c + i * LANES);
-        bias[i] = *(const vec *)(of.bias + c + i * LANES);
-    }
+    read_strip(width, c, of, mean, scale, bias);
     for (long row = start; row < stop; row++)
 #pragma GCC unroll 4
         for (int i = 0; i < width; i++) {
@@ -122,10 +123,8 @@ static ALWAYS_INLINE void give_gradient(int half, int width, long c, long start,
                                         const void *x, const void *grad, Constants of, void *out)
 {
     vec mean[4], scale[4], bias[4], of_all[4], slope[4];
+    read_strip(width, c, of, mean, scale, bias);
     for (int i = 0; i < width; i++) {
-        mean[i] = *(const vec *)(of.mean + c + i * LANES);
-        scale[i] = *(const vec *)(of.scale + c + i * LANES);
-        bias[i] = *(const vec *)(of.bias + c + i * LANES);
         of_all[i] = *(const vec *)(of.of_all + c + i * LANES);
         slope[i] = *(const vec *)(of.slope + c + i * LANES);
     }

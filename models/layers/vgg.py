@@ -143,6 +143,8 @@ class SparseStage(nn.Module):
         self.block = SparseBlock(in_channels, out_channels, backend)
         self.pool = SparseMaxPool2d()
 
+    # What it computes hangs on the data: nothing of it has a size that torch.compile could know.
+    @torch.compiler.disable
     def forward(self, x: DenseMap | SparseMap, query: Tensor) -> StageResult:
         """query: (images, query_size), what the attention asks each image's sites with."""
         if isinstance(x, DenseMap):

@@ -138,3 +138,17 @@ def test_a_saved_model_answers_the_same(build_small, tiny_batch, tmp_path, gradi
     model = build_small("mesm", attention_gradient=gradient).eval()
     models.save(model, tmp_path)
     assert torch.equal(models.load(tmp_path)(tiny_batch).logits, model(tiny_batch).logits)
+
+
+@pytest.mark.slow
+def test_a_compiled_mesm_gives_the_same_scores_and_gradients(build_small, make_batch):
+    model, batch = build_small("mesm", modalities="v", layers=1, dropout=0.0), make_batch()
+    expected = model(batch).logits
+    grads = torch.autograd.grad(expected.square().sum(), list(model.towers.parameters()))
+    model.compile(dynamic=True)
+    found = model(batch).logits
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+    for grad, wanted in zip(
+        torch.autograd.grad(found.square().sum(), list(model.towers.parameters())), grads, strict=True
+    ):
+        torch.testing.assert_close(grad, wanted, rtol=1e-2, atol=1e-3)

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_tools.errors import DataError
-from pipeline.bench.command import (
+from benchmarks.command import (
     BENCH_DATA_EXAMPLE,
     BENCH_EXAMPLE,
     BENCH_FUSION_EXAMPLE,
@@ -17,20 +16,10 @@ from pipeline.bench.command import (
     bench_fusion,
     bench_gpu,
 )
-from pipeline.compare.command import COMPARE_EXAMPLE, compare
-from pipeline.config import (
-    ConfigError,
-    EvaluateSettings,
-    PreprocessSettings,
-    ReorganizeSettings,
-    RobustnessSettings,
-    TrainSettings,
-    available_cores,
-    load_config,
-    local_path,
-    parse_assignments,
-)
-from pipeline.flops.command import FLOPS_EXAMPLE, flops
+from benchmarks.selection.command import SELECTION_EXAMPLE, selection
+from data_tools.errors import DataError
+from pipeline.compare_command import COMPARE_EXAMPLE, compare
+from pipeline.flops_command import FLOPS_EXAMPLE, flops
 from pipeline.options import (
     Config,
     Data,
@@ -50,8 +39,19 @@ from pipeline.options import (
 )
 from pipeline.pretrain_command import PRETRAIN_EXAMPLE, pretrain
 from pipeline.progress import Reporter
-from pipeline.selection.command import SELECTION_EXAMPLE, selection
-from pipeline.studies.command import ABLATE_EXAMPLE, SWEEP_EXAMPLE, ablate, sweep
+from pipeline.settings import (
+    ConfigError,
+    EvaluateSettings,
+    PreprocessSettings,
+    ReorganizeSettings,
+    RobustnessSettings,
+    TrainSettings,
+    available_cores,
+    load_config,
+    local_path,
+    parse_assignments,
+)
+from pipeline.studies_command import ABLATE_EXAMPLE, SWEEP_EXAMPLE, ablate, sweep
 
 app = typer.Typer(
     help="Emotion recognition from raw video: reorganize, preprocess, train, evaluate, predict.",
@@ -132,9 +132,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Before a long job: what a release holds and lacks, beside the published counts. Touches nothing; seconds."""
-    from pipeline.check.release import check as run
-    from pipeline.check.release import failed
-    from pipeline.check.report import format_check
+    from pipeline.check import check as run
+    from pipeline.check import failed
+    from pipeline.check_report import format_check
 
     values = load_config("datasets", dataset) | parse_assignments(settings or [])
     values |= flags_given(root=root, out=out, split=split, seed=seed)
@@ -197,7 +197,7 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Feature sequences of text, sound and faces for models that read features, in data/<name>/features."""
-    from pipeline.extraction.extract import extract as run
+    from pipeline.extract import extract as run
     from pipeline.extraction.recipe import ExtractSettings
 
     values = load_config("features", recipe or features) | parse_assignments(settings or [])
@@ -215,7 +215,7 @@ def import_features(
     as_json: Json = False,
 ) -> None:
     """A data folder of somebody else's extracted features; nothing in the pickle is run."""
-    from pipeline.extraction.foreign import import_features as run
+    from pipeline.import_features import import_features as run
 
     print_result(run(file, out or Path("data") / file.stem, Reporter()), as_json)
 
@@ -240,8 +240,8 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Stage 3: train a model; the best epoch on the validation split is kept."""
-    from pipeline.sharing import is_first_process
     from pipeline.train import train as run
+    from pipeline.training.processes import is_first_process
 
     of_model = {"top_p": top_p, "modalities": modalities, "frontend": frontend}
     train_values, model_values = model_config(model, config, settings, **of_model)
@@ -340,8 +340,8 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """A contact sheet of utterances: frames with the chosen face, crops, sound, mel, words, labels, in one page."""
-    from pipeline.inspection.page import format_inspection
-    from pipeline.inspection.page import inspect as write
+    from pipeline.inspect import format_inspection
+    from pipeline.inspect import inspect as write
 
     print_result(write(data, ids or [], out, count, seed, Reporter()), as_json, format_inspection)
 
@@ -359,8 +359,8 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Which sites of faces and sound the sparse model keeps after each attention layer: PNGs and one page."""
-    from pipeline.explain.page import explain as write
-    from pipeline.explain.page import format_explanation
+    from pipeline.explain import explain as write
+    from pipeline.explain import format_explanation
 
     print_result(write(run, ids or [], split, data, out, Reporter()), as_json, format_explanation)
 

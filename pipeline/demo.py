@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.standin import write_standin
-from pipeline.config import (
+from pipeline.preprocess import preprocess
+from pipeline.progress import Reporter
+from pipeline.reorganize import reorganize
+from pipeline.report.report import Run, write_report
+from pipeline.run import RunDir
+from pipeline.settings import (
     PreprocessSettings,
     ReorganizeSettings,
     TrainSettings,
@@ -14,11 +19,6 @@ from pipeline.config import (
     load_config,
     read_yaml,
 )
-from pipeline.preprocess import preprocess
-from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.report.runs import Run, write_report
-from pipeline.rundir import RunDir
 from pipeline.train import train
 
 RELEASE = "IEMOCAP_full_release"

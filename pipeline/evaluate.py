@@ -13,17 +13,17 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
 from data_tools.manifest import read_manifest
-from pipeline.config import ConfigError, EvaluateSettings
-from pipeline.damaging import Damage, Damaged
-from pipeline.engine import Engine, start_fabric
-from pipeline.engine_choices import take_up_choices
 from pipeline.facts import dataset_name, notice_of, preprocessing_of
-from pipeline.loaders import ordered_loader
-from pipeline.loop import Pass, run_epoch
-from pipeline.losses import Objective
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir
+from pipeline.run import RunDir
+from pipeline.settings import ConfigError, EvaluateSettings
 from pipeline.tasks import Task, named, task_of, with_label
+from pipeline.training.batches import ordered_loader
+from pipeline.training.damage import Damage, Damaged
+from pipeline.training.engine import Engine, start_fabric
+from pipeline.training.engine_choices import take_up_choices
+from pipeline.training.loop import Pass, run_epoch
+from pipeline.training.losses import Objective
 
 
 def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:

@@ -14,9 +14,9 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import read_json, read_json_if_any
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FILE, STORE_FOLDER
-from pipeline.extraction.use import FeatureUse
-from pipeline.losses import positive_weights
 from pipeline.metrics.sentiment import train_constants
+from pipeline.training.features import FeatureUse
+from pipeline.training.losses import positive_weights
 
 STANDIN_NOTICE = "stand-in data: scores say nothing about people"
 

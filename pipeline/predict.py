@@ -16,14 +16,14 @@ from data_tools.media import probe
 from data_tools.store import Features
 from data_tools.transcript import spoken_words
 from data_tools.waveform import waveform
-from pipeline.config import ConfigError, FaceSettings, MelSettings
-from pipeline.engine import start_fabric
+from pipeline.clip_tensors import extract_features
 from pipeline.evaluate import task_of_run
 from pipeline.extraction.fresh import FreshFeatures
 from pipeline.extraction.sequences import Source
-from pipeline.features import extract_features
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir
+from pipeline.run import RunDir
+from pipeline.settings import ConfigError, FaceSettings, MelSettings
+from pipeline.training.engine import start_fabric
 
 DEVICES = ("auto", "cpu", "cuda")
 

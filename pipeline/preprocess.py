@@ -32,11 +32,11 @@ from data_tools.store import (
     read_fingerprint,
     store_path,
 )
-from pipeline.by_dialogue import follow
-from pipeline.config import LOCAL, ConfigError, PreprocessSettings, available_cores
-from pipeline.features import extract_each
+from pipeline.clip_tensors import extract_each
+from pipeline.jobs.dialogues import follow
+from pipeline.jobs.jobs import Died, run_tasks
 from pipeline.progress import Reporter
-from pipeline.workers import Died, run_tasks
+from pipeline.settings import LOCAL, ConfigError, PreprocessSettings, available_cores
 
 STAGE = "preprocess"
 

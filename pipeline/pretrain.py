@@ -26,19 +26,19 @@ from models.base import Model
 from models.cmt import CMT
 from models.output import Output
 from models.pretraining import CMTPretraining, Masks
-from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
-from pipeline.codewords import cluster
-from pipeline.config import ConfigError, Settings, TrainSettings
-from pipeline.engine import Engine, resolved_precision, start_fabric
 from pipeline.evaluate import load_split
 from pipeline.facts import DataFacts
-from pipeline.loaders import EpochBatches, lengths_of, ordered_loader, train_loader
-from pipeline.loop import Pass, Update, run_epoch
-from pipeline.losses import Loss
-from pipeline.optim import learning_rates
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir, default_path, new_run, resumed_run
-from pipeline.trainlog import TrainLog
+from pipeline.run import RunDir, default_path, new_run, resumed_run
+from pipeline.settings import ConfigError, Settings, TrainSettings
+from pipeline.training.batches import EpochBatches, lengths_of, ordered_loader, train_loader
+from pipeline.training.codewords import cluster
+from pipeline.training.engine import Engine, resolved_precision, start_fabric
+from pipeline.training.log import TrainLog
+from pipeline.training.loop import Pass, Update, run_epoch
+from pipeline.training.losses import Loss
+from pipeline.training.optim import learning_rates
+from pipeline.training.state import Progress, load_state, save_state, seed_everything
 
 HEADS_FILE = "pretraining.safetensors"
 

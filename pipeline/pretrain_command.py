@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import TrainSettings, parse_assignments
 from pipeline.options import Config, Json, Resume, Set, TrainData, TrainDevice, flags_given, model_config, print_result
 from pipeline.progress import Reporter
+from pipeline.settings import TrainSettings, parse_assignments
 
 PRETRAIN_EXAMPLE = "Example: pipeline pretrain --model cmt --stage mlm --data data/librispeech --out runs/mlm"
 

@@ -26,10 +26,10 @@ from data_tools.manifest import (
 )
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
 from data_tools.splits import SplitResult, assign_splits
-from pipeline.account import check_share, is_broken, lines_of, summarise
-from pipeline.config import ReorganizeSettings, published_facts
+from pipeline.jobs.account import check_share, is_broken, lines_of, summarise
+from pipeline.jobs.jobs import Died, run_tasks
 from pipeline.progress import Reporter, Work
-from pipeline.workers import Died, run_tasks
+from pipeline.settings import ReorganizeSettings, published_facts
 
 DATASET_FILE = "dataset.json"
 

@@ -13,15 +13,15 @@ from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, sub
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
-from pipeline.config import ConfigError, RobustnessSettings, published_facts
-from pipeline.damaging import NOISE, Damage, blank_of
 from pipeline.evaluate import BestModel, load_fitting, task_of_run
 from pipeline.facts import dataset_name, notice_of
 from pipeline.metrics.areas import DEFINITIONS, FIRST_RATE, named_auilcs
 from pipeline.metrics.seeds import SPREAD, mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.report.figures import missing_png
-from pipeline.rundir import RunDir
+from pipeline.run import RunDir
+from pipeline.settings import ConfigError, RobustnessSettings, published_facts
+from pipeline.training.damage import NOISE, Damage, blank_of
 
 Scores = dict[str, float | None]
 

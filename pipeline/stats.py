@@ -10,8 +10,8 @@ import pandas as pd
 from data_tools.files import read_json_if_any
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, emotions_of, read_manifest
 from data_tools.splits import SPLITS
-from pipeline.config import published_facts
 from pipeline.published import PublishedSplit
+from pipeline.settings import published_facts
 
 # IEMOCAP writes sounds into the text: [LAUGHTER], [BREATHING], [garbage]. They are not words.
 _NOISE_TAG = re.compile(r"\[[A-Za-z]+\]")

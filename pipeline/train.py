@@ -15,24 +15,24 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, read_json_if_any
 from data_tools.manifest import read_manifest
-from pipeline.checkpoint import Progress, load_state, save_state, seed_everything
-from pipeline.config import ConfigError, TrainSettings
-from pipeline.damaging import damaged_for_training
-from pipeline.engine import Engine, check_compiler, devices_started, resolved_precision, start_fabric
-from pipeline.engine_choices import keep_choices, take_up_choices
 from pipeline.evaluate import BestModel, load_split, load_unseen, record, task_objective
-from pipeline.extraction.use import wanted_features, with_sizes
 from pipeline.facts import DataFacts
-from pipeline.held import HeldBatches, is_to_be_held
-from pipeline.loaders import EpochBatches, OrderedBatches, lengths_of, train_loader
-from pipeline.loop import Batches, Pass, Share, Update, run_epoch
-from pipeline.memory import peak_of
-from pipeline.optim import build_optimizer, learning_rates
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir, default_path, new_run, resumed_run
-from pipeline.sharing import Ranks, agreed
+from pipeline.run import RunDir, default_path, new_run, resumed_run
+from pipeline.settings import ConfigError, TrainSettings
 from pipeline.tasks import Task, named, settled, task_of, with_label
-from pipeline.trainlog import TrainLog
+from pipeline.training.batches import EpochBatches, OrderedBatches, lengths_of, train_loader
+from pipeline.training.damage import damaged_for_training
+from pipeline.training.engine import Engine, check_compiler, devices_started, resolved_precision, start_fabric
+from pipeline.training.engine_choices import keep_choices, take_up_choices
+from pipeline.training.features import wanted_features, with_sizes
+from pipeline.training.held import HeldBatches, is_to_be_held
+from pipeline.training.log import TrainLog
+from pipeline.training.loop import Batches, Pass, Share, Update, run_epoch
+from pipeline.training.memory import peak_of
+from pipeline.training.optim import build_optimizer, learning_rates
+from pipeline.training.processes import Ranks, agreed
+from pipeline.training.state import Progress, load_state, save_state, seed_everything
 
 
 def train(

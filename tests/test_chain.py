@@ -13,7 +13,19 @@ from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import write_video, write_wav
 from data_tools.standin import write_standin
 from data_tools.store import DialogueStore, store_path
-from pipeline.config import (
+from pipeline.counting.model import flops_of_run
+from pipeline.evaluate import evaluate
+from pipeline.extract import extract
+from pipeline.extraction.fresh import FreshFeatures
+from pipeline.extraction.recipe import ExtractSettings
+from pipeline.extraction.sequences import Source
+from pipeline.predict import failed, format_predictions, predict, read_transcript
+from pipeline.preprocess import preprocess
+from pipeline.progress import Reporter
+from pipeline.reorganize import reorganize
+from pipeline.report.report import Run, write_report
+from pipeline.run import RunDir
+from pipeline.settings import (
     ConfigError,
     EvaluateSettings,
     PreprocessSettings,
@@ -21,18 +33,6 @@ from pipeline.config import (
     TrainSettings,
     load_config,
 )
-from pipeline.evaluate import evaluate
-from pipeline.extraction.extract import extract
-from pipeline.extraction.fresh import FreshFeatures
-from pipeline.extraction.recipe import ExtractSettings
-from pipeline.extraction.sequences import Source
-from pipeline.flops.counts import flops_of_run
-from pipeline.predict import failed, format_predictions, predict, read_transcript
-from pipeline.preprocess import preprocess
-from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.report.runs import Run, write_report
-from pipeline.rundir import RunDir
 from pipeline.stats import stats
 from pipeline.train import train
 

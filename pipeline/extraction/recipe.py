@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Executor, LocalPath, Settings, Workers
+from pipeline.settings import Executor, LocalPath, Settings, Workers
 
 
 class Recipe(Settings):

@@ -10,8 +10,8 @@ import numpy as np
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from pipeline.config import ConfigError, TrainSettings
 from pipeline.facts import DataFacts
+from pipeline.settings import ConfigError, TrainSettings
 from pipeline.tasks.multi_label import MultiLabel
 from pipeline.tasks.sentiment import Sentiment
 from pipeline.tasks.single_label import SingleLabel

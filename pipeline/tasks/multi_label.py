@@ -9,13 +9,13 @@ from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM
-from pipeline import thresholds as choosing
-from pipeline.loop import Pass
-from pipeline.losses import MultiLabelBCE
 from pipeline.metrics.emotions import is_single_label, multi_label_report, multi_label_values
 from pipeline.metrics.single_label import single_label_report
 from pipeline.metrics.values import Bools, Floats, entry, mean_defined
+from pipeline.tasks import thresholds as choosing
 from pipeline.tasks.task import EmotionTask, Values, present_of
+from pipeline.training.loop import Pass
+from pipeline.training.losses import MultiLabelBCE
 
 LOSS = "binary cross-entropy, positives weighted by negatives / positives of train; mean over utterances and emotions"
 LOSS_BASELINE = "every score 0.5"

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
-from pipeline.loop import Pass
-from pipeline.losses import Distance
 from pipeline.metrics.sentiment import ACCURACIES, F1_BESIDE, sentiment_report, sentiment_values
 from pipeline.metrics.values import Bools, Floats, entry
 from pipeline.tasks.task import Task, Values
+from pipeline.training.loop import Pass
+from pipeline.training.losses import Distance
 
 LOSS = {"l1": "mean absolute error", "mse": "mean squared error"}
 LOSS_BASELINE = "always the mean sentiment of train"

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
-from pipeline.loop import Pass
-from pipeline.losses import CrossEntropy, balanced_weights
 from pipeline.metrics.single_label import SINGLE_LABEL, single_label_report, single_label_values
 from pipeline.metrics.values import Bools, Classes, entry
 from pipeline.tasks.multi_label import emotion_columns
 from pipeline.tasks.task import EmotionTask, Values, present_of
+from pipeline.training.loop import Pass
+from pipeline.training.losses import CrossEntropy, balanced_weights
 
 BALANCED = "balanced_cross_entropy"
 LOSS = "cross-entropy of the true emotion; mean over utterances"

@@ -12,7 +12,7 @@ from data_tools.batch import Packed
 from models import ModelError
 from models.layers.padded import Padded, pad
 from models.ucrn import Refinement, SelfQuality, multimodal_divergence
-from pipeline.flops.counts import flops
+from pipeline.counting.model import flops
 
 TABLE_7 = {"tav": 422_401, "ta": 211_681}
 FEATURES = {"text_dim": 300, "audio_dim": 5, "vision_dim": 20, "outputs": 1}

@@ -11,8 +11,8 @@ from data_tools.files import write_json, write_text
 from data_tools.manifest import Clip, write_manifest
 from data_tools.media import write_video, write_wav
 from data_tools.store import Features, store_path, write_dialogue
-from pipeline.config import TrainSettings
 from pipeline.progress import Reporter
+from pipeline.settings import TrainSettings
 from pipeline.train import train
 
 EMOTIONS = ("ang", "hap", "sad")

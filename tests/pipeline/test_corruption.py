@@ -41,7 +41,7 @@ RUNNER = """
 import faulthandler, json, sys
 from pathlib import Path
 from data_tools.errors import DataError
-from pipeline.config import ConfigError, ReorganizeSettings, load_config
+from pipeline.settings import ConfigError, ReorganizeSettings, load_config
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
 

@@ -12,12 +12,12 @@ import pipeline.evaluate
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
-from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
 from pipeline.evaluate import BestModel, evaluate, format_split
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir
-from pipeline.thresholds import choose
+from pipeline.run import RunDir
+from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.tasks.thresholds import choose
 from pipeline.train import train
 
 QUIET = Reporter(quiet=True)

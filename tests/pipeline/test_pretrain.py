@@ -13,15 +13,15 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.manifest import read_manifest
 from data_tools.media import write_wav
 from models.layers.padded import Padded
-from pipeline.codewords import cluster
-from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.counting.model import flops
 from pipeline.evaluate import evaluate
-from pipeline.flops.counts import flops
 from pipeline.predict import predict
 from pipeline.pretrain import HEADS_FILE, PretrainSettings, pretrain
 from pipeline.progress import Reporter
+from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
 from pipeline.train import train
-from pipeline.trainlog import TrainLog
+from pipeline.training.codewords import cluster
+from pipeline.training.log import TrainLog
 
 MODEL = {"name": "cmt", "text_encoder": "tiny", "width": 32, "heads": 2, "feed_forward": 32, "layers": 1}
 SMALL = {"codewords": 8, "code_size": 8}
@@ -188,7 +188,7 @@ def test_the_command_sorts_settings_to_where_they_belong(spoken_corpus, tmp_path
 def test_flops_says_16_8_million_a_layer_and_side(size, layers):
     found = flops("cmt", {"size": size})
     assert found["fusion_parameters"] == 2 * layers * 16_796_672
-    text, audio = 50, 375  # steps of the input, see pipeline/flops/noise.py
+    text, audio = 50, 375  # steps of the input, see pipeline/counting/noise.py
     width, pairs = 1024, text**2 + audio**2 + 2 * text * audio
     # Of each step: two attentions' query and output, own and the other side's key and value, the network.
     of_steps = (text + audio) * (4 + 4 + 8) * width**2

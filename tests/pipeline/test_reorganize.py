@@ -18,10 +18,10 @@ from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import probe, read_audio, read_frames, write_video, write_wav
 from pipeline import reorganize as stage
-from pipeline.config import ReorganizeSettings, load_config
+from pipeline.jobs.jobs import Died
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.workers import Died
+from pipeline.settings import ReorganizeSettings, load_config
 
 NTSC = Fraction(30000, 1001)
 FRAMES = 150
@@ -220,7 +220,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import data_tools.media.clip as clip
-from pipeline.config import ReorganizeSettings, load_config
+from pipeline.settings import ReorganizeSettings, load_config
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
 

@@ -15,14 +15,14 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
 from pipeline.cli import app
-from pipeline.config import ConfigError, RobustnessSettings, TrainSettings
-from pipeline.damaging import blank_of
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.report.figures import missing_png
 from pipeline.robustness import format_robustness, robustness
-from pipeline.rundir import RunDir
+from pipeline.run import RunDir
+from pipeline.settings import ConfigError, RobustnessSettings, TrainSettings
 from pipeline.train import train
+from pipeline.training.damage import blank_of
 
 QUIET = Reporter(quiet=True)
 TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 4, "size": 8, "heads": 2, "layers": 1}

@@ -5,16 +5,16 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.cases import Case, Run
+from benchmarks.models import bench_models
 from data_tools.batch import Batch
 from data_tools.manifest import Clip, write_manifest, write_rejects
 from data_tools.media import write_video, write_wav
 from data_tools.store import DialogueStore, store_path
-from pipeline.bench.cases import Case, Run
-from pipeline.bench.models import bench_models
-from pipeline.config import PreprocessSettings, TrainSettings
-from pipeline.flops.noise import random_batch
+from pipeline.counting.noise import random_batch
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
+from pipeline.settings import PreprocessSettings, TrainSettings
 from pipeline.train import train
 
 QUIET = Reporter(quiet=True)

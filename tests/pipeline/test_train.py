@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 
 import models
 from data_tools.errors import DataError
-from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
 from pipeline.evaluate import evaluate
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
+from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
 from pipeline.train import train
 
 QUIET = Reporter(quiet=True)
@@ -198,12 +198,12 @@ def test_resume_ends_as_if_nothing_had_happened(tmp_path, toy_corpus, finished, 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import pipeline.engine
-from pipeline.config import TrainSettings
+import pipeline.training.engine
+from pipeline.settings import TrainSettings
 from pipeline.progress import Reporter
 from pipeline.train import train
 
-steps, real = [0], pipeline.engine.Engine.step
+steps, real = [0], pipeline.training.engine.Engine.step
 
 def step(self, clip_norm):
     steps[0] += 1
@@ -211,7 +211,7 @@ def step(self, clip_norm):
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, clip_norm)
 
-pipeline.engine.Engine.step = step
+pipeline.training.engine.Engine.step = step
 train(TrainSettings(**{settings!r}), {model!r}, Reporter(quiet=True))
 """
 
@@ -235,7 +235,7 @@ def test_kill_9_in_the_middle_of_an_epoch_costs_that_epoch_and_nothing_else(tmp_
 @pytest.mark.parametrize(
     "broken",
     [
-        "pipeline.trainlog.TrainLog.add",
+        "pipeline.training.log.TrainLog.add",
         "pipeline.train.save_state",
         "pipeline.train.models.save",
         "pipeline.train.record",
@@ -258,7 +258,7 @@ def test_a_death_between_two_writings_is_made_good(tmp_path, toy_corpus, finishe
     assert not list(run.rglob("*.tmp*"))
 
 
-@pytest.mark.parametrize("broken", ["pipeline.trainlog.TrainLog.add", "pipeline.train.save_state"])
+@pytest.mark.parametrize("broken", ["pipeline.training.log.TrainLog.add", "pipeline.train.save_state"])
 def test_a_death_before_the_state_of_the_only_epoch_is_made_good(tmp_path, toy_corpus, monkeypatch, broken):
     settings = settings_for(toy_corpus, tmp_path / "run", epochs=1)
     monkeypatch.setattr(broken, lambda *args: 1 / 0)

@@ -12,6 +12,8 @@ RUN := $(VENV)/bin/
 # A GPU machine may have a torch of its own and no network: the Python that is named is then used as it is.
 GPU_PYTHON := $(if $(filter file,$(origin PYTHON)),$(RUN)python,$(PYTHON))
 GPU_NEEDS := $(if $(filter file,$(origin PYTHON)),install)
+# Folder for what bench, bench-data and gpu-test write.
+OUT ?= benchmarks/results
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow lint bench bench-data gpu-test docker lock clean
@@ -43,14 +45,14 @@ lint: install ## check format, style, types and the Dockerfile
 	$(RUN)mypy
 	$(RUN)hadolint Dockerfile
 
-bench: install ## measure the models' speed side by side and write docs/benchmarks/cpu.json
-	$(RUN)pipeline bench --out docs/benchmarks
+bench: install ## measure the models' speed side by side and write OUT/cpu.json
+	$(RUN)python -m benchmarks bench --out "$(OUT)"
 
-bench-data: install ## measure the data stages beside plain ways and write docs/benchmarks/data-cpu.json
-	$(RUN)pipeline bench-data --out docs/benchmarks
+bench-data: install ## measure the data stages beside plain ways and write OUT/data-cpu.json
+	$(RUN)python -m benchmarks bench-data --out "$(OUT)"
 
 gpu-test: $(GPU_NEEDS) ## check and time all that needs a GPU; PYTHON=python3 uses that one as it is, without .venv
-	$(GPU_PYTHON) -m benchmarks.gpu --out docs/benchmarks
+	$(GPU_PYTHON) -m benchmarks.gpu --out "$(OUT)"
 
 docker: ## build the GPU image
 	docker build --tag emotion-pipeline .

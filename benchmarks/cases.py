@@ -1,8 +1,6 @@
-"""One model as the benchmarks time it: how it is built, and one forward or one training step of it."""
+"""A model as the benchmarks time it: how it is built, and one forward or one training step of it."""
 
-import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 import torch
@@ -15,7 +13,7 @@ from models.base import Model
 from models.layers.text import TextEncoder
 from models.layers.tokenizers import HashTokenizer
 from models.layers.tower import Tower, TowerResult
-from pipeline.training.allocator import keep_freed_memory
+from pipeline.training.memory import keep_freed_memory
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # compile: torch.compile of the whole model. cuda graph: the towers, whose work has one size, replayed as one launch.
@@ -37,7 +35,7 @@ _HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 @dataclass(frozen=True)
 class Case:
-    """One model with its settings. top_p: None is FE2E. backend: as MESM's setting. width: 64 is the paper's."""
+    """One model with its settings. top_p: None is FE2E. backend: of sparse convolutions. width: 64 is the paper's."""
 
     scope: str
     top_p: float | None
@@ -49,11 +47,11 @@ class Case:
 
     @property
     def name(self) -> str:
-        """The model's name."""
+        """The model's name, fe2e or mesm."""
         return "fe2e" if self.top_p is None else "mesm"
 
     def build(self) -> Model:
-        """The model with fixed random weights, on its device, in training mode."""
+        """Build the model with fixed random weights, on its device, in training mode."""
         torch.manual_seed(0)
         settings: dict[str, Any] = {"modalities": SCOPES[self.scope], "width": self.width}
         sparse = {} if self.top_p is None else {"top_p": self.top_p, "backend": self.backend}
@@ -63,7 +61,7 @@ class Case:
 
 
 def albert_base() -> TextEncoder:
-    """An encoder of albert-base-v2's sizes with random weights and a hashed vocabulary."""
+    """Text encoder of albert-base-v2's sizes with random weights and a hashed vocabulary."""
     from transformers import AlbertConfig, AlbertModel
 
     config = AlbertConfig(**ALBERT_BASE)
@@ -109,7 +107,7 @@ class Run:
             torch.cuda.synchronize()
 
     def autocast(self) -> torch.autocast:
-        """The precision as a context."""
+        """Context in which the model computes in the case's precision."""
         dtype = _HALF.get(self.case.precision)
         # Weights that a graph reads may not come from a cache of casts, which lies outside of it.
         cached = self.case.mode != "cuda graph"
@@ -130,7 +128,7 @@ class Run:
 
 
 class TowerFeatures(nn.Module):
-    """A dense tower that gives its features alone, as a captured graph has to."""
+    """A dense tower that returns its features alone, as a captured graph has to."""
 
     def __init__(self, tower: Tower) -> None:
         super().__init__()
@@ -143,28 +141,19 @@ class TowerFeatures(nn.Module):
 
 
 class GraphedTower(nn.Module):
-    """In the place of a tower: its captured graph, which counts nothing."""
+    """The captured graph of a tower in its place; it counts nothing."""
 
     def __init__(self, graphed: nn.Module) -> None:
         super().__init__()
         self.graphed = graphed
 
     def forward(self, images: Tensor, query: Tensor | None) -> TowerResult:  # noqa: ARG002
-        """As `Tower.forward`, without counts and stages."""
+        """Features as `Tower.forward` gives them, without counts and stages."""
         return TowerResult(self.graphed(images), {}, ())
 
 
 def device_name(device: str) -> str:
-    """The GPU's name; of a CPU its instruction set and torch's threads."""
+    """Name of the GPU, or of a CPU its instruction set and torch's threads."""
     if device != "cpu":
         return torch.cuda.get_device_name()
     return f"CPU {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
-
-
-def where(device: str) -> dict[str, Any]:
-    """The fields of a row that say where and when it was measured."""
-    return {
-        "device": device_name(device),
-        "versions": {"torch": torch.__version__, "python": sys.version.split()[0]},
-        "date": datetime.now(UTC).date().isoformat(),
-    }

@@ -1,4 +1,4 @@
-"""What the benchmarks are to reach, and which rows reach it."""
+"""Targets of the benchmarks, and verdicts on the rows that were measured."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ class Verdict:
 
 
 def cpu_verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    """The targets that a CPU has, for every row that one speaks of."""
+    """Verdicts on the CPU's rows, for every target that speaks of one."""
     return [verdict for row in rows for verdict in _of_cpu_row(row)]
 
 
@@ -59,7 +59,7 @@ def _of_cpu_row(row: dict[str, Any]) -> Iterator[Verdict]:
 
 
 def gpu_verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
-    """The targets that a GPU has. A ratio counts in the fastest way that each model has, eager or not."""
+    """Verdicts on the GPU's rows. A ratio counts in the fastest way that each model has, eager or not."""
     found = []
     for batch in sorted({row["batch"] for row in rows if row["work"].startswith("training step")}):
         for scope in ("towers only", "whole model"):
@@ -90,7 +90,7 @@ def gpu_verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
 
 
 def of_published(row: dict[str, Any]) -> float | None:
-    """A CPU row's training step over that of the published code, where there is a figure for it."""
+    """Training step of a CPU row over that of the published code; None where there is no figure for it."""
     work, _, scope = row["work"].partition(", ")
     timed = row.get("ratio_to_fe2e") is not None  # a floor has the same work
     comparable = timed and work == "training step" and row["top_p"] in (None, 0.5) and row["batch"] == 8
@@ -99,6 +99,6 @@ def of_published(row: dict[str, Any]) -> float | None:
 
 
 def describe(row: dict[str, Any]) -> str:
-    """What a row measures, in words."""
+    """A row's measurement in words."""
     model = row["model"] if row["top_p"] is None else f"{row['model']} p {row['top_p']}"
     return f"{row['work']}, batch {row['batch']}, {row['precision']}, {model}"

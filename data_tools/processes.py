@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -98,3 +99,14 @@ def run_at_most(
                 process.wait()
         output.seek(0)
         return Ended(output.read(), code, time.monotonic() - started)
+
+
+def resident_peak() -> int:
+    """The most bytes that this process held resident so far."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux keeps ru_maxrss of the parent across the start of a process; this figure starts anew.
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -6,17 +6,6 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.command import (
-    BENCH_DATA_EXAMPLE,
-    BENCH_EXAMPLE,
-    BENCH_FUSION_EXAMPLE,
-    BENCH_GPU_EXAMPLE,
-    bench,
-    bench_data,
-    bench_fusion,
-    bench_gpu,
-)
-from benchmarks.selection.command import SELECTION_EXAMPLE, selection
 from data_tools.errors import DataError
 from pipeline.compare_command import COMPARE_EXAMPLE, compare
 from pipeline.flops_command import FLOPS_EXAMPLE, flops
@@ -295,7 +284,6 @@ def robustness(
 
 
 app.command(epilog=COMPARE_EXAMPLE)(compare)
-app.command(epilog=SELECTION_EXAMPLE)(selection)
 app.command(epilog=SWEEP_EXAMPLE)(sweep)
 app.command(epilog=ABLATE_EXAMPLE)(ablate)
 
@@ -366,12 +354,6 @@ def explain(
 
 
 app.command(epilog=FLOPS_EXAMPLE)(flops)
-
-
-app.command(epilog=BENCH_EXAMPLE)(bench)
-app.command("bench-gpu", epilog=BENCH_GPU_EXAMPLE)(bench_gpu)
-app.command("bench-data", epilog=BENCH_DATA_EXAMPLE)(bench_data)
-app.command("bench-fusion", epilog=BENCH_FUSION_EXAMPLE)(bench_fusion)
 
 
 @app.command(epilog="Example: pipeline demo --out demo")

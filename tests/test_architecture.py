@@ -10,6 +10,7 @@ PACKAGES = {
     "data_tools": {"data_tools"},
     "models": {"models", "data_tools.batch"},
     "pipeline": {"pipeline", "models", "data_tools"},
+    "benchmarks": {"benchmarks", "pipeline", "models", "data_tools"},
 }
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 

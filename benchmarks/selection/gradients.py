@@ -1,4 +1,4 @@
-"""How much of the training's gradient reaches the attention of a MESM."""
+"""Gradient of the training loss that reaches the attention of a MESM."""
 
 from itertools import islice
 from pathlib import Path
@@ -22,8 +22,9 @@ _PARTS = (".attention.of_map.", ".attention.of_query.", ".attention.score.")
 
 
 def gradient_norms(run: RunDir) -> dict[str, Any]:
-    """`gradient` -> `start` (the weights that the run's seed draws) and `best` (its best weights) -> two numbers.
+    """Norms of the gradient that reaches the attention, with the weights at the start and with the best ones.
 
+    Returns `gradient` -> `start` (the weights that the run's seed draws) and `best` -> two numbers.
     `norm`: the Euclidean norm of the training loss' gradient over all parameters of eq. 1 and 2 in all stages and
     towers, the median over the first `BATCHES` batches of train in the manifest's order, in training mode; 0 where none
     arrives. `share`: that norm over the norm of the towers' whole gradient, the median too.
@@ -53,7 +54,7 @@ def _norms(run: RunDir, model: Model) -> dict[str, float]:
 
 
 def _norm(model: Model, parts: tuple[str, ...]) -> float:
-    """Of the gradient over all parameters whose name has one of `parts` in it."""
+    """Norm of the gradient over all parameters whose name has one of `parts` in it."""
     squares = [
         parameter.grad.double().square().sum().item()
         for name, parameter in model.named_parameters()

@@ -1,4 +1,4 @@
-"""The tables of `pipeline selection`, as Markdown."""
+"""selection.json as a page for a person."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ _BETTER = {True: "↓", False: "↑"}
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
-    """The result as a page of Markdown."""
+    """Page of selection.json, in Markdown."""
     return markdown(_sheet(result))
 
 

@@ -1,4 +1,4 @@
-"""`pipeline selection`: MESM trained in each mode of its selection on data folders, and what that changed.
+"""`python -m benchmarks selection`: MESM trained in each mode of its selection on data folders, and the difference.
 
 Each data folder, mode and seed has a run folder as `pipeline train` makes it, OUT/<dataset>/<mode>/seed-<seed>. Those
 that are finished are kept, one that was interrupted goes on after its last epoch, and one that was measured is not
@@ -8,17 +8,17 @@ measured again. The tables are made from these folders alone.
 import hashlib
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import Field, field_validator
 
+from benchmarks.rows import rounded, write_result
 from benchmarks.selection.gradients import BATCHES, gradient_norms
-from benchmarks.selection.landmarks import RADIUS
 from benchmarks.selection.page import as_markdown
-from benchmarks.selection.sites import DRAWS, kept_sites
-from data_tools.files import folder_lock, read_json_if_any, write_json, write_text
+from benchmarks.selection.sites import DRAWS, RADIUS, kept_sites
+from data_tools.files import folder_lock, read_json_if_any, write_json
 from models.layers.attention import AttentionGradient
 from pipeline.facts import dataset_name
 from pipeline.metrics.seeds import mean_and_spread
@@ -39,7 +39,7 @@ _OWN = ("attention_gradient",)
 
 
 class SelectionSettings(Settings):
-    """What `pipeline selection` is told."""
+    """Settings of the study."""
 
     data: tuple[LocalPath, ...] = Field(min_length=1)
     seeds: int = Field(3, ge=1, description="runs of each mode on each data folder")
@@ -58,54 +58,56 @@ class SelectionSettings(Settings):
         return values
 
 
-def selection(asked: SelectionSettings, reporter: Reporter) -> dict[str, Any]:
+def selection(settings: SelectionSettings, reporter: Reporter) -> dict[str, Any]:
     """Train what is not trained yet, measure all runs, write selection.json and selection.md; returns the first.
+
+    Scores of each emotion stay in the runs' own metrics.json; figures are rounded to 6 digits.
 
     A run whose loss is not finite is named there under `failed`, and the others go on.
 
     Raises:
         ConfigError, ModelError, DataError: as `pipeline.study.plan.plan` and `train`; two folders of one name; a run
-            in the folder was started with other settings or data; no run of a data folder came to an end.
+            in the folder was started with other settings or data; no run on a data folder finished.
     """
-    folders = {dataset_name(data): data for data in asked.data}
-    if len(folders) < len(asked.data):
-        raise ConfigError(f"--data names {len(asked.data)} folders, of {len(folders)} names: their runs would mix")
-    prepared = {name: _prepared(asked, data, reporter) for name, data in folders.items()}
-    with folder_lock(asked.out):
-        trained = train_all(_wanted(asked, prepared), reporter)
-        result = {
-            "command": _command(asked),
-            "modes": list(asked.modes),
-            "seeds": asked.seeds,
+    folders = {dataset_name(data): data for data in settings.data}
+    if len(folders) < len(settings.data):
+        raise ConfigError(f"--data names {len(settings.data)} folders, of {len(folders)} names: their runs would mix")
+    prepared = {name: _prepared(settings, data, reporter) for name, data in folders.items()}
+    with folder_lock(settings.out):
+        trained = train_all(_wanted(settings, prepared), reporter)
+        result: dict[str, Any] = {
+            "command": _command(settings),
+            "modes": list(settings.modes),
+            "seeds": settings.seeds,
             "radius": RADIUS,
             "draws": DRAWS,
             "batches": BATCHES,
-            "datasets": [_of_dataset(name, data, asked, trained, reporter) for name, data in folders.items()],
+            "datasets": [_of_dataset(name, data, settings, trained, reporter) for name, data in folders.items()],
             "failed": trained.failed,
         }
-        place = asked.tables or asked.out
-        write_json(place / "selection.json", result)
-        write_text(place / "selection.md", as_markdown(result))
+        result = rounded(result)
+        place = settings.tables or settings.out
+        write_result(place, "selection", result, as_markdown(result))
     reporter.say(f"the tables are in {place}")
     return result
 
 
-def _prepared(asked: SelectionSettings, data: Path, reporter: Reporter) -> dict[str, Prepared]:
-    """Mode -> its training, with the first seed."""
-    return {mode: plan(_as_comparison(asked, data, mode), reporter).planned[0].prepared for mode in asked.modes}
+def _prepared(settings: SelectionSettings, data: Path, reporter: Reporter) -> dict[str, Prepared]:
+    """Training of each mode, with the first seed."""
+    return {mode: plan(_as_comparison(settings, data, mode), reporter).planned[0].prepared for mode in settings.modes}
 
 
-def _as_comparison(asked: SelectionSettings, data: Path, mode: str) -> CompareSettings:
-    values = asked.values | {"attention_gradient": mode}
-    return CompareSettings(data=data, models=(MODEL,), seeds=asked.seeds, out=asked.out, values=values)
+def _as_comparison(settings: SelectionSettings, data: Path, mode: str) -> CompareSettings:
+    values = settings.values | {"attention_gradient": mode}
+    return CompareSettings(data=data, models=(MODEL,), seeds=settings.seeds, out=settings.out, values=values)
 
 
-def _wanted(asked: SelectionSettings, prepared: dict[str, dict[str, Prepared]]) -> list[Wanted]:
-    """All modes on all data with one seed, then with the next."""
+def _wanted(settings: SelectionSettings, prepared: dict[str, dict[str, Prepared]]) -> list[Wanted]:
+    """Runs in their order: all modes on all data with one seed, then with the next."""
     rows = {
         _label(name, mode): (_label(name, mode), one) for name, modes in prepared.items() for mode, one in modes.items()
     }
-    return wanted_runs(asked.out, rows, asked.seeds)
+    return wanted_runs(settings.out, rows, settings.seeds)
 
 
 def _label(name: str, mode: str) -> str:
@@ -113,34 +115,39 @@ def _label(name: str, mode: str) -> str:
 
 
 def _of_dataset(
-    name: str, data: Path, asked: SelectionSettings, trained: Trained, reporter: Reporter
+    name: str, data: Path, settings: SelectionSettings, trained: Trained, reporter: Reporter
 ) -> dict[str, Any]:
     runs: dict[str, list[RunDir]] = {
-        mode: trained.finished[_label(name, mode)] for mode in asked.modes if _label(name, mode) in trained.finished
+        mode: trained.finished[_label(name, mode)] for mode in settings.modes if _label(name, mode) in trained.finished
     }
     if not runs:
-        raise ConfigError(f"no run on {data} came to an end: " + "; ".join(run["reason"] for run in trained.failed))
-    found = result_of(_as_comparison(asked, data, asked.modes[0]), Trained(runs, []), _command(asked))
+        raise ConfigError(f"no run on {data} finished: " + "; ".join(run["reason"] for run in trained.failed))
+    found = result_of(_as_comparison(settings, data, settings.modes[0]), Trained(runs, []), _command(settings))
     own = found["task"].replace("-", "_")
     rows = []
     for row in found["models"]:
         mode = row["model"]
         reporter.say(f"measuring {_label(name, mode)}")
         over_seeds = _over_seeds([measured(run, data) for run in runs[mode]])
-        rows.append({"mode": mode, "scores": row["scores"][own], **over_seeds, "runs": row["runs"]})
+        scores = {name: _without_emotions(score) for name, score in row["scores"][own].items()}
+        rows.append({"mode": mode, "scores": scores, **over_seeds, "runs": row["runs"]})
     about = ("dataset", "folder", "notice", "split", "split_protocol", "utterances", "task", "monitor", "machines")
-    settings = found["models"][0]["settings"]
-    settings["model"].pop("attention_gradient")
+    of_runs = found["models"][0]["settings"]
+    of_runs["model"].pop("attention_gradient")
     return {
         **{key: found[key] for key in (*about, "versions", "spread")},
-        "metrics": found["metrics"][own],
-        "settings": settings,
+        "metrics": {name: _without_emotions(metric) for name, metric in found["metrics"][own].items()},
+        "settings": of_runs,
         "modes": rows,
     }
 
 
+def _without_emotions(score: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in score.items() if name != "per_emotion"}
+
+
 def measured(run: RunDir, data: Path) -> dict[str, Any]:
-    """`gradient_norms` and `kept_sites` of a run, kept in its folder for as long as they hold: they take a minute."""
+    """Gradient norms and kept sites of a run, kept in its folder for as long as they hold: they take a minute."""
     weights = hashlib.sha256(run.model.read_bytes()).hexdigest()
     made_of = {"weights": weights, "radius": RADIUS, "draws": DRAWS, "batches": BATCHES}
     kept = read_json_if_any(run.path / MEASURED)
@@ -152,7 +159,7 @@ def measured(run: RunDir, data: Path) -> dict[str, Any]:
 
 
 def _over_seeds(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The same dictionary, with mean, spread and values over the seeds where a number was."""
+    """Merge dictionaries of the same shape: mean, spread and values over the seeds in place of each number."""
     merged: dict[str, Any] = {}
     for key, value in measured[0].items():
         values = [one[key] for one in measured]
@@ -164,11 +171,11 @@ def _over_seeds(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _command(asked: SelectionSettings) -> str:
-    flags = [part for data in asked.data for part in ("--data", str(data))]
-    flags += ["--seeds", str(asked.seeds), "--modes", ",".join(asked.modes), "--out", str(asked.out)]
-    flags += ["--tables", str(asked.tables)] if asked.tables else []
-    for key, value in asked.values.items():
+def _command(settings: SelectionSettings) -> str:
+    flags = [part for data in settings.data for part in ("--data", str(data))]
+    flags += ["--seeds", str(settings.seeds), "--modes", ",".join(settings.modes), "--out", str(settings.out)]
+    flags += ["--tables", str(settings.tables)] if settings.tables else []
+    for key, value in settings.values.items():
         # As `--set` reads it back: JSON is YAML.
         flags += ["--set", f"{key}={value if isinstance(value, str) else json.dumps(value)}"]
-    return shlex.join(["pipeline", "selection", *flags])
+    return shlex.join(["python", "-m", "benchmarks", "selection", *flags])

@@ -32,7 +32,7 @@ def beside_paper() -> dict[str, Any]:
         of_fe2e, of_code = paper.of_fe2e(top_p), paper.CODE_OF_FE2E[top_p]
         rows.append(_row("mesm", top_p, counted, share, paper.MESM[top_p], of_fe2e, of_code))
     inputs = {"fe2e": dense["input"], "mesm": sparse[min(sparse)]["input"]}
-    return {"unit": "multiply-adds", "input": inputs, "rows": rows, "explanation": paper.explanation()}
+    return {"unit": "multiply-adds", "input": inputs, "rows": rows, "explanation": list(paper.EXPLANATION)}
 
 
 def _row(

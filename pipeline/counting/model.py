@@ -80,7 +80,7 @@ def flops(
         "paper": {
             "flops": {"FE2E": paper.FE2E} | {f"MESM, top_p {top_p}": count for top_p, count in paper.MESM.items()},
             "of_fe2e": {f"top_p {top_p}": paper.of_fe2e(top_p) for top_p in paper.MESM},
-            "explanation": paper.explanation(),
+            "explanation": list(paper.EXPLANATION),
         },
     }
 

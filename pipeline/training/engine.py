@@ -16,7 +16,7 @@ from data_tools.batch import Batch
 from models.base import Model
 from models.output import Output
 from pipeline.settings import ConfigError
-from pipeline.training.allocator import keep_freed_memory
+from pipeline.training.memory import keep_freed_memory
 
 T = TypeVar("T")
 

@@ -8,10 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+import pipeline.check as stage
 from data_tools.media import write_video, write_wav
 from pipeline import cli
 from pipeline.check import check, failed
-import pipeline.check as stage
 from pipeline.check_report import format_check
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize

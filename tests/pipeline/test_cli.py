@@ -29,10 +29,9 @@ COMMANDS = sorted(command.name or command.callback.__name__ for command in cli.a
 def test_the_commands_are_those_of_the_readme(run):
     stages = ["standin", "reorganize", "preprocess", "extract", "pretrain", "train", "evaluate", "predict", "demo"]
     looks = ["check", "inspect", "stats", "flops", "robustness", "explain"]
-    benchmarks = ["bench", "bench-data", "bench-fusion", "bench-gpu"]
-    tables = ["compare", "sweep", "ablate", "selection"]
+    tables = ["compare", "sweep", "ablate"]
     others = ["import-features"]
-    assert COMMANDS == sorted([*stages, *looks, *benchmarks, *tables, *others])
+    assert COMMANDS == sorted([*stages, *looks, *tables, *others])
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 import models
+import pipeline.explain as module
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.mel import chunks
 from pipeline.cli import app
 from pipeline.explain import explain
-import pipeline.explain as module
 from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.report.chosen import one_of_each

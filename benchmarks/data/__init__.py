@@ -1,0 +1,1 @@
+"""Speed, memory and disk of the data stages, beside plain ways to do the same."""

@@ -1,0 +1,1 @@
+"""Everything that needs a GPU, checked and timed in one go: `make gpu-test`."""

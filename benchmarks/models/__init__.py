@@ -1,0 +1,1 @@
+"""Speed and memory of FE2E and MESM, side by side."""

@@ -10,8 +10,8 @@ from typing import Any
 from data_tools.errors import DataError
 
 RESULTS = Path("benchmarks/results")
-# Figures that tell two measurements of the same thing apart have fewer.
-DIGITS = 6
+# Significant digits of a float in a result: far more than a page shows, so that rounding again changes no cell of it.
+DIGITS = 8
 # A list or an object is written in one line up to so many characters.
 LONGEST_LINE = 2000
 # What makes a row the same measurement, made again.

@@ -61,7 +61,7 @@ class SelectionSettings(Settings):
 def selection(settings: SelectionSettings, reporter: Reporter) -> dict[str, Any]:
     """Train what is not trained yet, measure all runs, write selection.json and selection.md; returns the first.
 
-    Scores of each emotion stay in the runs' own metrics.json; figures are rounded to 6 digits.
+    Scores of each emotion stay in the runs' own metrics.json; figures are rounded to 8 digits.
 
     A run whose loss is not finite is named there under `failed`, and the others go on.
 

@@ -26,11 +26,11 @@ def test_what_is_too_long_for_a_line_has_a_line_for_each_member():
     assert sum('"mode": "m"' in line for line in lines) == 3
 
 
-def test_floats_alone_are_rounded_to_six_digits():
-    value = {"s": [0.123456789, 12345678.9, 3, True, None, "1.23456789"], "n": {"zero": 0.0, "tiny": -1.23456789e-9}}
+def test_floats_alone_are_rounded_to_eight_digits():
+    value = {"s": [0.123456789, 1234567891.5, 3, True, None, "1.23456789"], "n": {"zero": 0.0, "tiny": -1.23456789e-9}}
     assert rounded(value) == {
-        "s": [0.123457, 12345700.0, 3, True, None, "1.23456789"],
-        "n": {"zero": 0.0, "tiny": -1.23457e-9},
+        "s": [0.12345679, 1234567900.0, 3, True, None, "1.23456789"],
+        "n": {"zero": 0.0, "tiny": -1.2345679e-9},
     }
     assert rounded(rounded(value)) == rounded(value)
 

@@ -1,4 +1,4 @@
-"""The benchmark of the models gives the rows that docs/benchmarks holds."""
+"""Rows of the models, of their attention and of their loss curves, with tiny sizes."""
 
 import pytest
 import torch

@@ -135,7 +135,7 @@ class TowerFeatures(nn.Module):
         self.tower = tower
 
     def forward(self, images: Tensor) -> Tensor:
-        """(I, C, H, W) -> (I, D)."""
+        """Features (I, D) of images (I, C, H, W)."""
         features: Tensor = self.tower(images, None).features
         return features
 

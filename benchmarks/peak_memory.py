@@ -1,4 +1,4 @@
-"""The most memory that a piece of work holds resident, measured in a process of its own.
+"""Most memory that a piece of work holds resident, measured in a process of its own.
 
 Imports little: all that it imports counts.
 """

@@ -19,7 +19,7 @@ _SAME = ("work", "model", "top_p", "batch", "precision", "asked", "mode", "devic
 
 
 def measured_on(device: str) -> dict[str, Any]:
-    """The fields of a row that say where and when it was measured. device: the machine in words."""
+    """Fields of a row that say where and when it was measured. device: the machine in words."""
     import torch
 
     return {
@@ -34,8 +34,13 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
+def model_name(row: dict[str, Any]) -> str:
+    """Name of the row's model with its top-p, e.g. `mesm p 0.5`."""
+    return str(row["model"]) + ("" if row["top_p"] is None else f" p {row['top_p']}")
+
+
 def merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`old` with every row that `new` has again replaced in its place, and the other new rows behind."""
+    """Rows of `old`, each replaced in its place where `new` has it again, and behind them the other new rows."""
     again = {_identity(row): row for row in new}
     return [again.pop(_identity(row), row) for row in old] + list(again.values())
 
@@ -45,7 +50,7 @@ def _identity(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of an earlier run; none where there is no file.
+    """Rows of an earlier run; none where there is no file.
 
     Raises:
         DataError: the file is damaged.
@@ -89,7 +94,7 @@ def as_json(value: Any, indent: str = "") -> str:
 
 
 def rounded(value: Any) -> Any:
-    """`value` with every float in it rounded to DIGITS significant digits."""
+    """Copy of `value` with every float in it rounded to DIGITS significant digits."""
     if isinstance(value, dict):
         return {name: rounded(member) for name, member in value.items()}
     if isinstance(value, list | tuple):

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.rows import model_name
+
 # The published code, measured elsewhere on a 2-core CPU at batch 8, MESM at p 0.5: seconds of a float32 training step.
 PUBLISHED_STEP_S = {
     ("towers only", "fe2e"): 3.1,
@@ -25,7 +27,7 @@ WAITING_SHARE = 0.05
 
 @dataclass(frozen=True)
 class Verdict:
-    """One target beside what was found. found: None where it was not measured."""
+    """A target and what was found. found: None where it was not measured."""
 
     what: str
     target: float
@@ -34,7 +36,7 @@ class Verdict:
 
     @property
     def met(self) -> str:
-        """yes, no, or not measured."""
+        """Verdict in a word: yes, no, or not measured."""
         if self.found is None:
             return "not measured"
         return "yes" if self.found <= self.target else "**no**"
@@ -42,14 +44,14 @@ class Verdict:
 
 def cpu_verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
     """Verdicts on the CPU's rows, for every target that speaks of one."""
-    return [verdict for row in rows for verdict in _of_cpu_row(row)]
+    return [verdict for row in rows for verdict in _cpu_row_verdicts(row)]
 
 
-def _of_cpu_row(row: dict[str, Any]) -> Iterator[Verdict]:
+def _cpu_row_verdicts(row: dict[str, Any]) -> Iterator[Verdict]:
     name = describe(row)
     if row.get("ratio_to_fe2e") is not None and row["model"] == "mesm" and row["top_p"] in CPU_RATIOS:
         yield Verdict(f"{name}: of FE2E's time", CPU_RATIOS[row["top_p"]], row["ratio_to_fe2e"])
-    if (found := of_published(row)) is not None and row["model"] == "mesm":
+    if (found := ratio_to_published(row)) is not None and row["model"] == "mesm":
         yield Verdict(f"{name}: of the published step", OF_PUBLISHED, found)
     if "share_of_step" in row:
         yield Verdict(f"{name}: of MESM's step", ATTENTION_SHARE, row["share_of_step"])
@@ -89,7 +91,7 @@ def gpu_verdicts(rows: Sequence[dict[str, Any]]) -> list[Verdict]:
     return found
 
 
-def of_published(row: dict[str, Any]) -> float | None:
+def ratio_to_published(row: dict[str, Any]) -> float | None:
     """Training step of a CPU row over that of the published code; None where there is no figure for it."""
     work, _, scope = row["work"].partition(", ")
     timed = row.get("ratio_to_fe2e") is not None  # a floor has the same work
@@ -100,5 +102,4 @@ def of_published(row: dict[str, Any]) -> float | None:
 
 def describe(row: dict[str, Any]) -> str:
     """A row's measurement in words."""
-    model = row["model"] if row["top_p"] is None else f"{row['model']} p {row['top_p']}"
-    return f"{row['work']}, batch {row['batch']}, {row['precision']}, {model}"
+    return f"{row['work']}, batch {row['batch']}, {row['precision']}, {model_name(row)}"

@@ -20,7 +20,7 @@ class FullDetector:
         self._mtcnn = MTCNN(keep_all=True, min_face_size=min_face_px, device=torch.device("cpu"))
 
     def detect(self, frames: Sequence[np.ndarray]) -> list[Candidates]:
-        """Candidates of each frame, all frames in one call, with as many threads as torch has."""
+        """Detect in all frames in one call, with as many threads as torch has; candidates of each frame."""
         if not frames:
             return []
         none = Candidates(*(np.zeros((0, *rest), np.float32) for rest in ((4,), (), (5, 2))))
@@ -32,7 +32,7 @@ class FullDetector:
 
 
 def decode(clips: Sequence[Path], every_ms: int) -> Iterator[list[np.ndarray]]:
-    """The sampled frames of each clip."""
+    """Sampled frames of each clip."""
     for clip in clips:
         yield [frame for _, frame in read_frames(clip, every_ms)]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.machine import PACKAGES, missing
+from benchmarks.gpu.machine import PACKAGES, missing_packages
 from benchmarks.gpu.page import as_markdown
 from benchmarks.gpu.plan import ROOT, SIZES, Job, grouped, identity, is_marked, not_measured, plan
 from benchmarks.rows import today, write_result
@@ -39,7 +39,7 @@ def gpu_test(
         DataError: no such device, nothing is written then; or `out` cannot be written to.
     """
     started = time.monotonic()
-    facts = _facts(root)
+    facts = _ask_machine(root)
     if device == "cuda" and facts.get("gpu") is None:
         raise DataError(
             f"{facts.get('error') or 'torch ' + facts['packages']['torch'] + ' sees no CUDA device'}; nothing was "
@@ -59,7 +59,7 @@ def gpu_test(
         say(f"{job.name}: job {number + 1} of {len(jobs)}, {left:.0f} s left")
         # A larger budget gives each job more time, too.
         most_s = min(job.most_s * max(1.0, budget_s / BUDGET_S), left)
-        found = _run(job, device, sizes, most_s, root, facts)
+        found = _run_job(job, device, sizes, most_s, root, facts)
         rows += found
         say(f"  {_outcome(found)}")
         _write(out, rows, jobs)
@@ -81,25 +81,27 @@ def _write(out: Path, rows: Sequence[dict[str, Any]], jobs: Sequence[Job]) -> li
     return write_result(out, "gpu", grouped(rows, jobs), as_markdown(rows, jobs))
 
 
-def _facts(root: Path) -> dict[str, Any]:
+def _ask_machine(root: Path) -> dict[str, Any]:
     """Facts about the machine, asked in a process of its own: a torch that fails to load is a fact too."""
-    program = "import json; from benchmarks.gpu.machine import machine; print(json.dumps(machine()))"
-    done = _process([sys.executable, "-c", program], 120, root)
+    program = "import json; from benchmarks.gpu.machine import describe_machine; print(json.dumps(describe_machine()))"
+    done = _run_process([sys.executable, "-c", program], 120, root)
     try:
         facts: dict[str, Any] = json.loads(done.output.splitlines()[-1])
         return facts
     except (ValueError, IndexError):
-        return {"gpu": None, "missing": missing(), "error": f"torch cannot be asked ({_last_line(done)})"}
+        return {"gpu": None, "missing": missing_packages(), "error": f"torch cannot be asked ({_last_line(done)})"}
 
 
-def _run(job: Job, device: str, sizes: str, most_s: float, root: Path, facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of one job: those it gave, and for the planned ones that it did not give, why."""
+def _run_job(
+    job: Job, device: str, sizes: str, most_s: float, root: Path, facts: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Rows of one job: those that it gave, and the planned ones that it did not give with the reason."""
     with tempfile.TemporaryDirectory() as name:
         if job.kind == "tests":
-            return [_tests(job, most_s, root, Path(name) / "report.xml", facts)]
+            return [_run_tests(job, most_s, root, Path(name) / "report.xml", facts)]
         file = Path(name) / "rows.jsonl"
         command = [sys.executable, "-m", "benchmarks.gpu.worker", job.name, "--rows", str(file)]
-        done = _process([*command, "--device", device, "--sizes", sizes], most_s, root)
+        done = _run_process([*command, "--device", device, "--sizes", sizes], most_s, root)
         lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
     found = [row for line in lines if (row := _parsed(line)) is not None]
     have = {identity(row) for row in found}
@@ -108,7 +110,7 @@ def _run(job: Job, device: str, sizes: str, most_s: float, root: Path, facts: di
 
 
 def _parsed(line: str) -> dict[str, Any] | None:
-    """A row; None of a line that its process was writing when it was stopped."""
+    """Row in a line; None for a line that its process was writing when it was stopped."""
     try:
         row: dict[str, Any] = json.loads(line)
         return row
@@ -116,7 +118,7 @@ def _parsed(line: str) -> dict[str, Any] | None:
         return None
 
 
-def _tests(job: Job, most_s: float, root: Path, report: Path, facts: dict[str, Any]) -> dict[str, Any]:
+def _run_tests(job: Job, most_s: float, root: Path, report: Path, facts: dict[str, Any]) -> dict[str, Any]:
     """Run the tests marked gpu of one folder."""
     (row,) = job.rows
     folder = row["work"].rpartition(" ")[2]
@@ -125,7 +127,7 @@ def _tests(job: Job, most_s: float, root: Path, report: Path, facts: dict[str, A
     left_out = [backend for backend in ("spconv_triton", "spconv") if PACKAGES[backend][0] in facts["missing"]]
     chosen = ["-k", " and ".join(f"not {name}" for name in left_out)] if left_out else []
     command = [sys.executable, "-m", "pytest", *files, "-m", "gpu", "-q", "--continue-on-collection-errors"]
-    done = _process([*command, *chosen, f"--junitxml={report}", "-p", "no:cacheprovider"], most_s, root)
+    done = _run_process([*command, *chosen, f"--junitxml={report}", "-p", "no:cacheprovider"], most_s, root)
     if done.code is None or not report.is_file():
         reason = f"time: stopped after {most_s:.0f} s" if done.code is None else _last_line(done)
         return not_measured(row, reason, today()) | {"output": done.output[-4000:]}
@@ -141,7 +143,7 @@ def _tests(job: Job, most_s: float, root: Path, report: Path, facts: dict[str, A
     return row | found | ({"output": done.output[-4000:]} if failed else {})
 
 
-def _process(command: list[str], most_s: float, root: Path) -> Ended:
+def _run_process(command: list[str], most_s: float, root: Path) -> Ended:
     """Run `command` in `root`, which it can import from, with all that it starts; ended after `most_s`."""
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
     extra = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}

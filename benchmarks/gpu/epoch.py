@@ -25,7 +25,7 @@ def epoch_in_memory(batch: int, precision: Precision, sizes: Sizes, device: str)
 
     The text encoder has albert-base-v2's sizes, the text `sizes.tokens` tokens. Returns the measured fields of a row.
     """
-    batches = _batches(batch, sizes, device)
+    batches = _draw_batches(batch, sizes, device)
     case = Case("whole model", None, precision, device, sizes.width)
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -88,14 +88,14 @@ def epoch_from_store(
     }
 
 
-def _counts(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
+def _draw_counts(sizes: Sizes) -> tuple[np.ndarray, np.ndarray]:
     """Faces and chunks of each utterance: at least one, with the stated means, as scattered as Poisson's."""
     draw = np.random.default_rng(0)
     return tuple(1 + draw.poisson(mean - 1, sizes.utterances) for mean in (sizes.faces, sizes.chunks))  # type: ignore[return-value]
 
 
-def _batches(batch: int, sizes: Sizes, device: str) -> list[Batch]:
-    faces, chunks = _counts(sizes)
+def _draw_batches(batch: int, sizes: Sizes, device: str) -> list[Batch]:
+    faces, chunks = _draw_counts(sizes)
     draw = torch.Generator().manual_seed(0)
     found = []
     for start in range(0, sizes.utterances, batch):
@@ -123,7 +123,7 @@ def write_noise(folder: Path, sizes: Sizes) -> None:
     from data_tools.store import Features, store_path, write_dialogue
 
     draw = np.random.default_rng(1)
-    faces, chunks = _counts(sizes)
+    faces, chunks = _draw_counts(sizes)
     names = [("train", f"u{i:05}", int(f), int(c)) for i, (f, c) in enumerate(zip(faces, chunks, strict=True))]
     names += [("valid", f"v{i:05}", sizes.faces, sizes.chunks) for i in range(min(_VALID, sizes.utterances))]
     clips: list[Clip] = []

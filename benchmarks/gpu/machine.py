@@ -44,8 +44,8 @@ PACKAGES = {
 }
 
 
-def machine() -> dict[str, Any]:
-    """torch, CUDA, driver, GPU; versions of the packages that are there, and `missing` with what that costs."""
+def describe_machine() -> dict[str, Any]:
+    """Facts about this machine: torch, CUDA, driver, GPU, versions of packages, and `missing` with what that costs."""
     import torch
 
     cuda = torch.cuda.is_available()
@@ -60,11 +60,11 @@ def machine() -> dict[str, Any]:
         "packages": {
             package: found for module, (package, _) in PACKAGES.items() if (found := _version(module, package))
         },
-        "missing": missing(),
+        "missing": missing_packages(),
     }
 
 
-def missing() -> dict[str, str]:
+def missing_packages() -> dict[str, str]:
     """Packages that are not installed, each with what cannot be done without it."""
     return {package: needs for module, (package, needs) in PACKAGES.items() if importlib.util.find_spec(module) is None}
 

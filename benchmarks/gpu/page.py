@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.gpu.plan import Job, names_of
-from benchmarks.models.page import gib, model_name, verdict_table
+from benchmarks.models.page import gib, verdict_table
+from benchmarks.rows import model_name
 from benchmarks.targets import gpu_verdicts
 
 

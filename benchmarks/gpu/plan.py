@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rows import model_name
+
 ROOT = Path(__file__).parents[2]
 TOP_P = (None, 0.5, 0.7)
 SCOPES = ("towers only", "whole model")
@@ -135,8 +137,8 @@ def names_of(rows: Sequence[dict[str, Any]], jobs: Sequence[Job]) -> list[str]:
 
 
 def _in_words(row: dict[str, Any]) -> str:
-    model = row["model"] if row["top_p"] is None else f"{row['model']} p {row['top_p']}"
-    return f"{row['work']}, batch {row['batch']}, {row['precision']}, {model}, {row['asked']}, {row['mode']}"
+    names = f"{model_name(row)}, {row['asked']}, {row['mode']}"
+    return f"{row['work']}, batch {row['batch']}, {row['precision']}, {names}"
 
 
 def _row(

@@ -61,7 +61,7 @@ def _with_default(case: Case) -> Case:
 
 
 def _warmed(case: Case, inputs: Batch, work: str) -> tuple[Run, int | None]:
-    """The run after its first steps, and the most memory of the device that it took beside what was held before."""
+    """Build a run and do its first steps; returns it and its peak of device memory above what was held before."""
     on_gpu = torch.device(case.device).type == "cuda"
     before = 0
     if on_gpu:
@@ -86,7 +86,7 @@ def _reason(error: Exception) -> str:
 
 
 def rows_of(job: Job, sizes: Sizes, device: str) -> Iterator[dict[str, Any]]:
-    """The rows of one job, one after the other."""
+    """Rows of one job, one after the other."""
     if job.kind == "models":
         yield from model_rows(job, sizes, device)
         return

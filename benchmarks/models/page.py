@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.targets import Verdict, cpu_verdicts, of_published
+from benchmarks.rows import model_name
+from benchmarks.targets import Verdict, cpu_verdicts, ratio_to_published
 
 
 def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
@@ -58,13 +59,8 @@ def verdict_table(verdicts: Sequence[Verdict]) -> list[str]:
     return lines
 
 
-def model_name(row: dict[str, Any]) -> str:
-    """E.g. `mesm p 0.5`."""
-    return str(row["model"]) + ("" if row["top_p"] is None else f" p {row['top_p']}")
-
-
 def gib(size: int | None) -> str:
-    """Bytes in GiB; empty for None."""
+    """`size` in bytes as GiB; empty for None."""
     return "" if size is None else f"{size / 2**30:.2f}"
 
 
@@ -73,7 +69,7 @@ def _versions(row: dict[str, Any]) -> str:
 
 
 def _model_line(row: dict[str, Any]) -> str:
-    published = of_published(row)
+    published = ratio_to_published(row)
     cells = [row["work"], row["batch"], row["precision"], model_name(row), row["backend"], f"{row['median_s']:.3f}"]
     cells += [f"{row['ratio_to_fe2e']:.2f}", "" if published is None else f"{published:.2f}", gib(row["peak_bytes"])]
     return _line([*cells, row["repeats"], row["date"]])

@@ -58,11 +58,11 @@ def bench_models(
         peaks = {case: peak_of_steps(case, inputs) for case in cases if scope in peak_scopes}
         for work in WORKS:
             reporter.say(f"bench: {work}, {scope}, batch {batch}, {precision}, {repeats} times")
-            rows += compare(cases, inputs, work, repeats, warm_up, peaks)
+            rows += time_in_turn(cases, inputs, work, repeats, warm_up, peaks)
     return rows
 
 
-def compare(
+def time_in_turn(
     cases: Sequence[Case],
     inputs: Batch,
     work: str,

@@ -72,17 +72,17 @@ def selection(settings: SelectionSettings, reporter: Reporter) -> dict[str, Any]
     folders = {dataset_name(data): data for data in settings.data}
     if len(folders) < len(settings.data):
         raise ConfigError(f"--data names {len(settings.data)} folders, of {len(folders)} names: their runs would mix")
-    prepared = {name: _prepared(settings, data, reporter) for name, data in folders.items()}
+    prepared = {name: _plan_modes(settings, data, reporter) for name, data in folders.items()}
     with folder_lock(settings.out):
-        trained = train_all(_wanted(settings, prepared), reporter)
+        trained = train_all(_plan_runs(settings, prepared), reporter)
         result: dict[str, Any] = {
-            "command": _command(settings),
+            "command": _command_line(settings),
             "modes": list(settings.modes),
             "seeds": settings.seeds,
             "radius": RADIUS,
             "draws": DRAWS,
             "batches": BATCHES,
-            "datasets": [_of_dataset(name, data, settings, trained, reporter) for name, data in folders.items()],
+            "datasets": [_measure_dataset(name, data, settings, trained, reporter) for name, data in folders.items()],
             "failed": trained.failed,
         }
         result = rounded(result)
@@ -92,7 +92,7 @@ def selection(settings: SelectionSettings, reporter: Reporter) -> dict[str, Any]
     return result
 
 
-def _prepared(settings: SelectionSettings, data: Path, reporter: Reporter) -> dict[str, Prepared]:
+def _plan_modes(settings: SelectionSettings, data: Path, reporter: Reporter) -> dict[str, Prepared]:
     """Training of each mode, with the first seed."""
     return {mode: plan(_as_comparison(settings, data, mode), reporter).planned[0].prepared for mode in settings.modes}
 
@@ -102,7 +102,7 @@ def _as_comparison(settings: SelectionSettings, data: Path, mode: str) -> Compar
     return CompareSettings(data=data, models=(MODEL,), seeds=settings.seeds, out=settings.out, values=values)
 
 
-def _wanted(settings: SelectionSettings, prepared: dict[str, dict[str, Prepared]]) -> list[Wanted]:
+def _plan_runs(settings: SelectionSettings, prepared: dict[str, dict[str, Prepared]]) -> list[Wanted]:
     """Runs in their order: all modes on all data with one seed, then with the next."""
     rows = {
         _label(name, mode): (_label(name, mode), one) for name, modes in prepared.items() for mode, one in modes.items()
@@ -114,7 +114,7 @@ def _label(name: str, mode: str) -> str:
     return f"{name}/{mode}"
 
 
-def _of_dataset(
+def _measure_dataset(
     name: str, data: Path, settings: SelectionSettings, trained: Trained, reporter: Reporter
 ) -> dict[str, Any]:
     runs: dict[str, list[RunDir]] = {
@@ -122,13 +122,13 @@ def _of_dataset(
     }
     if not runs:
         raise ConfigError(f"no run on {data} finished: " + "; ".join(run["reason"] for run in trained.failed))
-    found = result_of(_as_comparison(settings, data, settings.modes[0]), Trained(runs, []), _command(settings))
+    found = result_of(_as_comparison(settings, data, settings.modes[0]), Trained(runs, []), _command_line(settings))
     own = found["task"].replace("-", "_")
     rows = []
     for row in found["models"]:
         mode = row["model"]
         reporter.say(f"measuring {_label(name, mode)}")
-        over_seeds = _over_seeds([measured(run, data) for run in runs[mode]])
+        over_seeds = _over_seeds([measure_run(run, data) for run in runs[mode]])
         scores = {name: _without_emotions(score) for name, score in row["scores"][own].items()}
         rows.append({"mode": mode, "scores": scores, **over_seeds, "runs": row["runs"]})
     about = ("dataset", "folder", "notice", "split", "split_protocol", "utterances", "task", "monitor", "machines")
@@ -146,7 +146,7 @@ def _without_emotions(score: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in score.items() if name != "per_emotion"}
 
 
-def measured(run: RunDir, data: Path) -> dict[str, Any]:
+def measure_run(run: RunDir, data: Path) -> dict[str, Any]:
     """Gradient norms and kept sites of a run, kept in its folder for as long as they hold: they take a minute."""
     weights = hashlib.sha256(run.model.read_bytes()).hexdigest()
     made_of = {"weights": weights, "radius": RADIUS, "draws": DRAWS, "batches": BATCHES}
@@ -171,7 +171,7 @@ def _over_seeds(measured: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return merged
 
 
-def _command(settings: SelectionSettings) -> str:
+def _command_line(settings: SelectionSettings) -> str:
     flags = [part for data in settings.data for part in ("--data", str(data))]
     flags += ["--seeds", str(settings.seeds), "--modes", ",".join(settings.modes), "--out", str(settings.out)]
     flags += ["--tables", str(settings.tables)] if settings.tables else []

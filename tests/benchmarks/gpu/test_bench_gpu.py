@@ -10,7 +10,7 @@ from benchmarks.gpu import bench_gpu
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.bench_gpu import gpu_test, write_not_measured
 from benchmarks.gpu.epoch import write_noise
-from benchmarks.gpu.machine import machine
+from benchmarks.gpu.machine import describe_machine
 from benchmarks.gpu.page import as_markdown
 from benchmarks.gpu.plan import ROOT, SIZES, Job, folders_of_tests, grouped, identity, names_of, not_measured, plan
 from benchmarks.gpu.worker import model_rows
@@ -43,14 +43,14 @@ def test_without_a_gpu_every_planned_row_says_so(tmp_path):
 
 
 def test_without_a_gpu_the_command_fails_and_writes_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(bench_gpu, "_facts", lambda root: FACTS)
+    monkeypatch.setattr(bench_gpu, "_ask_machine", lambda root: FACTS)
     assert main(["--out", str(tmp_path)]) == 1
     assert "sees no CUDA device; nothing was measured" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_budget_does_not_reach_is_not_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(bench_gpu, "_facts", lambda root: FACTS)
+    monkeypatch.setattr(bench_gpu, "_ask_machine", lambda root: FACTS)
     calls = []
 
     def run(job, device, sizes, most_s, root, facts):
@@ -60,7 +60,7 @@ def test_what_the_budget_does_not_reach_is_not_measured(tmp_path, monkeypatch):
 
     now = [0.0]
     monkeypatch.setattr(bench_gpu.time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(bench_gpu, "_run", run)
+    monkeypatch.setattr(bench_gpu, "_run_job", run)
     said = []
     result = gpu_test(tmp_path, said.append, "cpu", "tiny", budget_s=400, root=tmp_path)
     assert len(calls) == 2
@@ -79,7 +79,7 @@ def test_rows_given_before_a_step_is_stopped_or_breaks_are_kept(tmp_path, monkey
     rows = tuple({"work": f"w{i}"} for i in range(3))
     job = Job("s", "models", rows, 9)
     write = 'import sys, time; open(sys.argv[1], \'w\').write(\'{"work": "w0"}\\n{"wo\'); '
-    real = bench_gpu._process
+    real = bench_gpu._run_process
     ends = {"time.sleep(60)": "time: stopped after 2 s", "raise ValueError('no luck')": "ValueError: no luck"}
     for end, reason in ends.items():
 
@@ -87,8 +87,8 @@ def test_rows_given_before_a_step_is_stopped_or_breaks_are_kept(tmp_path, monkey
             file = command[command.index("--rows") + 1]
             return real([sys.executable, "-c", write + end, file], most_s, root)
 
-        monkeypatch.setattr(bench_gpu, "_process", start)
-        found = bench_gpu._run(job, "cpu", "tiny", 2, tmp_path, FACTS)
+        monkeypatch.setattr(bench_gpu, "_run_process", start)
+        found = bench_gpu._run_job(job, "cpu", "tiny", 2, tmp_path, FACTS)
         assert found[0] == {"work": "w0"}
         assert [(row["work"], row["not_measured"]) for row in found[1:]] == [("w1", reason), ("w2", reason)]
 
@@ -98,7 +98,7 @@ def test_tests_marked_gpu_are_run_and_counted(tmp_path):
     lines = ["import pytest", "pytestmark = pytest.mark.gpu", "def test_a(): pass", "def test_b(): assert 0"]
     (tmp_path / "tests" / "test_x.py").write_text("\n".join([*lines, "def test_spconv_triton(): assert 0", ""]))
     (job,) = [job for job in plan(SIZES["tiny"], tmp_path) if job.kind == "tests"]
-    (row,) = bench_gpu._run(job, "cpu", "tiny", 100, tmp_path, FACTS)
+    (row,) = bench_gpu._run_job(job, "cpu", "tiny", 100, tmp_path, FACTS)
     assert (row["passed"], row["failed"], row["left_out"]) == (1, 1, ["spconv_triton"])
     assert "test_b" in row["output"]
     page = as_markdown([{"work": "environment", "date": "2026-01-02"} | FACTS, row])
@@ -131,7 +131,7 @@ def test_the_data_folder_of_noise_has_the_stated_size(tmp_path):
 
 
 def test_the_machine_says_what_it_has_and_lacks():
-    found = machine()
+    found = describe_machine()
     assert found["packages"]["torch"]
     assert found["packages"]["numpy"]
     assert not set(found["packages"]) & set(found["missing"])

@@ -72,14 +72,12 @@ def missing_packages() -> dict[str, str]:
 def _version(module: str, package: str) -> str | None:
     if importlib.util.find_spec(module) is None:
         return None
-    # One import name can come from several packages: spconv-cu126, spconv-cu120.
-    names = [package, *importlib.metadata.packages_distributions().get(module, [])]
-    for name in names:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return "unknown"
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        # One import name can come from several packages: spconv-cu126, spconv-cu120. This list takes a second or more.
+        names = importlib.metadata.packages_distributions().get(module, [])
+        return importlib.metadata.version(names[0]) if names else "unknown"
 
 
 def _driver() -> str | None:

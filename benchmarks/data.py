@@ -26,14 +26,12 @@ from data_tools.standin import write_standin
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.settings import (
-    FaceSettings,
-    PreprocessSettings,
-    ReorganizeSettings,
-    TrainSettings,
-    available_cores,
-    load_config,
-)
+from pipeline.clip_tensors import FaceSettings
+from pipeline.jobs.local import available_cores
+from pipeline.preprocess import PreprocessSettings
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import load_config
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 
 MATERIAL_S = 300.0

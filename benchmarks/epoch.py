@@ -61,7 +61,7 @@ def epoch_from_store(
     """
     from pipeline.progress import Reporter
     from pipeline.run import RunDir
-    from pipeline.settings import TrainSettings
+    from pipeline.training.settings import TrainSettings
     from pipeline.train import train
     from pipeline.training.log import TrainLog
 

@@ -17,7 +17,7 @@ from data_tools.files import write_json, write_text
 from models.emt import EMTConfig, EMTFusion, Strategy
 from models.layers.padded import Padded
 from pipeline.progress import Reporter
-from pipeline.settings import available_cores
+from pipeline.jobs.local import available_cores
 
 STRATEGIES: tuple[Strategy, ...] = ("oagl", "ooll", "oall")
 MODALITIES = (2, 3, 4, 5, 6)

@@ -15,7 +15,9 @@ from data_tools.standin.iemocap_text import TimedLine, write_dialogue_texts
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.settings import PreprocessSettings, ReorganizeSettings, load_config
+from pipeline.preprocess import PreprocessSettings
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import load_config
 
 # IEMOCAP's 151 dialogues last 5 minutes on average.
 USUAL_DIALOGUE_S = 300.0

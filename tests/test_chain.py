@@ -17,7 +17,7 @@ from pipeline.counting.model import flops_of_run
 from pipeline.evaluate import evaluate
 from pipeline.extract import extract
 from pipeline.extraction.fresh import FreshFeatures
-from pipeline.extraction.recipe import ExtractSettings
+from pipeline.extract import ExtractSettings
 from pipeline.extraction.sequences import Source
 from pipeline.predict import failed, format_predictions, predict, read_transcript
 from pipeline.preprocess import preprocess
@@ -25,14 +25,11 @@ from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
 from pipeline.report.report import Run, write_report
 from pipeline.run import RunDir
-from pipeline.settings import (
-    ConfigError,
-    EvaluateSettings,
-    PreprocessSettings,
-    ReorganizeSettings,
-    TrainSettings,
-    load_config,
-)
+from pipeline.evaluate import EvaluateSettings
+from pipeline.preprocess import PreprocessSettings
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import ConfigError, load_config
+from pipeline.training.settings import TrainSettings
 from pipeline.stats import stats
 from pipeline.train import train
 

@@ -20,7 +20,7 @@ from benchmarks.selection.page import as_markdown
 from benchmarks.selection.sites import DRAWS, kept_sites
 from data_tools.files import folder_lock, read_json_if_any, write_json, write_text
 from models.layers.attention import AttentionGradient
-from pipeline.facts import dataset_name
+from pipeline.run_data import dataset_name
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.run import RunDir

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM
-from pipeline.facts import DataFacts
 from pipeline.metrics.values import Bools
-from pipeline.settings import TrainSettings
+from pipeline.run_data import DataFacts
 from pipeline.training.loop import Pass
 from pipeline.training.losses import TaskLoss
+from pipeline.training.settings import TrainSettings
 
 Values = dict[str, float | None]
 

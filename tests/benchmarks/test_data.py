@@ -17,7 +17,8 @@ from data_tools.errors import DataError
 from data_tools.media import write_video
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.settings import ReorganizeSettings, load_config
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import load_config
 
 QUIET = Reporter(quiet=True)
 

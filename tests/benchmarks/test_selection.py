@@ -17,8 +17,8 @@ from benchmarks.selection.study import SelectionSettings, selection
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.store import DialogueStore, store_path, write_dialogue
 from pipeline import cli
-from pipeline.evaluate import load_unseen
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.training.data import load_unseen
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError

@@ -12,7 +12,7 @@ from data_tools.manifest import Clip, write_manifest
 from data_tools.media import write_video, write_wav
 from data_tools.store import Features, store_path, write_dialogue
 from pipeline.progress import Reporter
-from pipeline.settings import TrainSettings
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 
 EMOTIONS = ("ang", "hap", "sad")

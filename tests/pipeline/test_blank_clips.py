@@ -10,7 +10,7 @@ from data_tools.manifest import Clip, read_manifest, read_rejects, write_manifes
 from data_tools.media import write_video, write_wav
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess import PreprocessSettings
 
 QUIET = Reporter(quiet=True)
 PORTRAIT = cv2.resize(skimage.data.astronaut()[:240, 100:460], (180, 120))

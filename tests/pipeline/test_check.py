@@ -15,7 +15,8 @@ import pipeline.check as stage
 from pipeline.check_report import format_check
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.settings import ReorganizeSettings, load_config
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import load_config
 
 # DATASETS.md A2: the published release.
 SESSIONS = {"1": (28, 1819), "2": (30, 1811), "3": (32, 2136), "4": (30, 2103), "5": (31, 2170)}

@@ -18,7 +18,7 @@ from data_tools.errors import DataError
 from pipeline import cli
 from pipeline.compare import compare
 from pipeline.counting.model import multiply_adds
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.report.comparison import as_markdown, sheet

@@ -12,11 +12,14 @@ import pipeline.evaluate
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
-from pipeline.evaluate import BestModel, evaluate, format_split
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.evaluate import evaluate
+from pipeline.training.scoring import BestModel, format_split
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
-from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.evaluate import EvaluateSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 from pipeline.tasks.thresholds import choose
 from pipeline.train import train
 

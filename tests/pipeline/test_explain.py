@@ -16,13 +16,14 @@ from data_tools.mel import chunks
 from pipeline.cli import app
 from pipeline.explain import explain
 import pipeline.explain as module
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.report.chosen import one_of_each
 from pipeline.report.kept_sites import faces_png, highest, mel_png
 from pipeline.run import RunDir
-from pipeline.settings import ConfigError, TrainSettings
-from pipeline.tasks import task_of
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
+from pipeline.tasks.resolve import build_task
 from pipeline.train import train
 
 QUIET = Reporter(quiet=True)
@@ -102,7 +103,7 @@ def test_without_ids_one_utterance_of_each_emotion_is_shown(run, tmp_path):
 
 
 def test_one_of_each_stays_inside_the_split(run, toy_corpus):
-    task = task_of(RunDir(run).read_settings()[0], RunDir(run).facts())
+    task = build_task(RunDir(run).read_settings()[0], RunDir(run).facts())
     dataset = UtteranceDataset(toy_corpus)
     chosen = one_of_each(dataset, task, "valid")
     assert dataset.table["utterance_id"].iloc[chosen].tolist() == ["valid_00", "valid_01", "valid_02"]

@@ -22,7 +22,7 @@ from data_tools.manifest import Clip, write_manifest
 from data_tools.media import read_audio, write_wav
 from data_tools.store import DialogueStore, Features, store_path, write_dialogue
 from pipeline.extract import extract
-from pipeline.extraction.recipe import ExtractSettings
+from pipeline.extract import ExtractSettings
 from pipeline.extraction.text_steps import WordVectors, token_states
 from pipeline.progress import Reporter
 from pipeline.settings import ConfigError

@@ -14,7 +14,7 @@ from pipeline.cli import app
 from pipeline.import_features import import_features
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess import PreprocessSettings
 from pipeline.stats import format_stats, stats
 
 QUIET = Reporter(quiet=True)

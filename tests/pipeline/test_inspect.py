@@ -20,7 +20,7 @@ from pipeline.inspect import inspect
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
 from pipeline.report.timeline import WAVE_PX, WIDTH_PX, make_timeline
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess import PreprocessSettings
 
 QUIET = Reporter(quiet=True)
 EMOTIONS = ("ang", "hap")

@@ -15,7 +15,9 @@ from data_tools.media import probe, read_audio, read_frames, write_video, write_
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.settings import PreprocessSettings, ReorganizeSettings, load_config
+from pipeline.preprocess import PreprocessSettings
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import load_config
 from pipeline.stats import stats
 
 QUIET = Reporter(quiet=True)

@@ -18,7 +18,8 @@ from data_tools.media import read_audio, write_video, write_wav
 from data_tools.store import DialogueStore, store_path
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, PreprocessSettings
+from pipeline.preprocess import PreprocessSettings
+from pipeline.settings import ConfigError
 
 FPS = 10
 QUIET = Reporter(quiet=True)

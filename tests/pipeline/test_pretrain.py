@@ -18,7 +18,9 @@ from pipeline.evaluate import evaluate
 from pipeline.predict import predict
 from pipeline.pretrain import HEADS_FILE, PretrainSettings, pretrain
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.evaluate import EvaluateSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 from pipeline.training.codewords import cluster
 from pipeline.training.log import TrainLog

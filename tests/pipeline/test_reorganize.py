@@ -18,10 +18,11 @@ from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import probe, read_audio, read_frames, write_video, write_wav
 from pipeline import reorganize as stage
-from pipeline.jobs.jobs import Died
+from pipeline.jobs.local import Died
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
-from pipeline.settings import ReorganizeSettings, load_config
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import load_config
 
 NTSC = Fraction(30000, 1001)
 FRAMES = 150

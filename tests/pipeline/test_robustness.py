@@ -15,12 +15,14 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
 from pipeline.cli import app
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.report.figures import missing_png
 from pipeline.robustness import format_robustness, robustness
 from pipeline.run import RunDir
-from pipeline.settings import ConfigError, RobustnessSettings, TrainSettings
+from pipeline.robustness import RobustnessSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 from pipeline.training.damage import blank_of
 

@@ -14,7 +14,8 @@ from data_tools.store import DialogueStore, store_path
 from pipeline.counting.noise import random_batch
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import PreprocessSettings, TrainSettings
+from pipeline.preprocess import PreprocessSettings
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 
 QUIET = Reporter(quiet=True)

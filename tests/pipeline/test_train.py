@@ -13,9 +13,11 @@ from safetensors.torch import load_file
 import models
 from data_tools.errors import DataError
 from pipeline.evaluate import evaluate
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.evaluate import EvaluateSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 
 QUIET = Reporter(quiet=True)

@@ -13,7 +13,7 @@ from data_tools.standin.portraits import make_portrait
 from data_tools.store import DialogueStore, store_path
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import PreprocessSettings
+from pipeline.preprocess import PreprocessSettings
 
 QUIET = Reporter(quiet=True)
 FPS, SECONDS = 10, 5

@@ -6,7 +6,7 @@ import pytest
 import models
 from pipeline.ablate import SUBSETS, _ablation, _rows, ablate, sheet
 from pipeline.cli import app
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
 from pipeline.study.plan import CompareSettings
 from pipeline.study.runs import Trained

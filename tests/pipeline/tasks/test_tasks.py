@@ -13,12 +13,16 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import write_json
 from data_tools.media import write_video, write_wav
-from pipeline.evaluate import evaluate, format_split
-from pipeline.facts import DataFacts
+from pipeline.evaluate import evaluate
+from pipeline.training.scoring import format_split
+from pipeline.run_data import DataFacts
 from pipeline.predict import format_predictions, predict
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, EvaluateSettings, ReorganizeSettings, TrainSettings, load_config
-from pipeline.tasks import TASKS, named, settled, task_of, with_label
+from pipeline.evaluate import EvaluateSettings
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import ConfigError, load_config
+from pipeline.training.settings import TrainSettings
+from pipeline.tasks.resolve import TASKS, resolve_task, resolve_settings, build_task, with_label
 from pipeline.train import prepare, train
 from pipeline.training.loop import Pass
 
@@ -149,17 +153,17 @@ def test_a_split_without_any_label_of_the_task_says_so(corpora, toy_corpus, tmp_
 
 
 def test_the_task_follows_from_the_data_unless_it_is_named():
-    assert (named("auto", EMOTIONS), named("auto", [])) == ("multi-label", "sentiment")
-    assert (named("single-label", EMOTIONS), named("sentiment", EMOTIONS)) == ("single-label", "sentiment")
+    assert (resolve_task("auto", EMOTIONS), resolve_task("auto", [])) == ("multi-label", "sentiment")
+    assert (resolve_task("single-label", EMOTIONS), resolve_task("sentiment", EMOTIONS)) == ("single-label", "sentiment")
     with pytest.raises(ConfigError, match="has only ang; use --set task=multi-label"):
-        named("single-label", ["ang"])
+        resolve_task("single-label", ["ang"])
 
 
 def test_a_data_folder_can_state_its_task():
-    assert named("auto", EMOTIONS, "single-label") == "single-label"
-    assert named("multi-label", EMOTIONS, "single-label") == "multi-label"  # whoever names one gets it
-    assert named("auto", [], "single-label") == "sentiment"  # MELD with --set emotions=[]
-    assert named("auto", EMOTIONS, "no task") == named("auto", EMOTIONS, None) == "multi-label"
+    assert resolve_task("auto", EMOTIONS, "single-label") == "single-label"
+    assert resolve_task("multi-label", EMOTIONS, "single-label") == "multi-label"  # whoever names one gets it
+    assert resolve_task("auto", [], "single-label") == "sentiment"  # MELD with --set emotions=[]
+    assert resolve_task("auto", EMOTIONS, "no task") == resolve_task("auto", EMOTIONS, None) == "multi-label"
 
 
 @pytest.mark.parametrize("name", ["iemocap-4", "iemocap-5", "meld"])
@@ -202,8 +206,8 @@ def test_the_range_follows_from_the_labels_unless_it_is_stated(corpus_writer, tm
         tmp_path / "data", {"train": 4, "valid": 3}, emotions=(), sentiment=lambda split, i: [-1.0, 0.2, 0.6, 0.0][i]
     )
     splits = [UtteranceDataset(data, split) for split in ("train", "valid")]
-    assert settled(TrainSettings(), "sentiment", splits).sentiment_range == 1
-    assert settled(TrainSettings(sentiment_range=3), "sentiment", splits).sentiment_range == 3
+    assert resolve_settings(TrainSettings(), "sentiment", splits).sentiment_range == 1
+    assert resolve_settings(TrainSettings(sentiment_range=3), "sentiment", splits).sentiment_range == 3
     summary = train(settings_for(data, tmp_path / "run", monitor="acc3_sims"), FE2E, QUIET)
     assert {"acc2_sims", "acc3_sims", "acc5_sims", "f1_sims", "mae", "corr", "loss"} == set(
         summary["splits"]["valid"]["metrics"]["sentiment"]
@@ -232,8 +236,8 @@ def test_one_score_for_all_is_the_worst_correlation(corpora):
     train_split, valid = (
         with_label(UtteranceDataset(corpora["sentiment"], s), "sentiment") for s in ("train", "valid")
     )
-    settings = settled(settings_for(corpora["sentiment"], monitor="corr"), "sentiment", [train_split, valid])
-    task = task_of(settings, DataFacts.of(corpora["sentiment"], train_split, valid))
+    settings = resolve_settings(settings_for(corpora["sentiment"], monitor="corr"), "sentiment", [train_split, valid])
+    task = build_task(settings, DataFacts.from_splits(corpora["sentiment"], train_split, valid))
     truth = torch.tensor([-1.0, 0.0, 2.0])
     values = task.values(passed([0.3, 0.3, 0.3], truth), {})
     assert (values["corr"], task.monitored(values)) == (None, -1.0)

@@ -14,7 +14,8 @@ from data_tools.damage import drop_steps
 from data_tools.dataset import UtteranceDataset
 from models.output import Output
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, DamageSettings, TrainSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import DamageSettings, TrainSettings
 from pipeline.train import train
 from pipeline.training.batches import EpochBatches, train_loader
 from pipeline.training.damage import Damaged, blank_of, damaged_for_training

@@ -13,7 +13,9 @@ from pipeline.extraction.fresh import FreshFeatures
 from pipeline.predict import predict
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
-from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.evaluate import EvaluateSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 from pipeline.training.features import FeatureUse
 

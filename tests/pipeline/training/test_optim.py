@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.settings import ConfigError, TrainSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 from pipeline.training.optim import build_optimizer, learning_rates, parameter_groups
 
 

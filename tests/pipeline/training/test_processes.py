@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, TrainSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 from pipeline.train import train
 from pipeline.training.engine import devices_started
 from pipeline.training.processes import Ranks

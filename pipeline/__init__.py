@@ -14,7 +14,6 @@ from typing import Any
 from pipeline.cli import api_functions
 
 _FUNCTIONS = api_functions()
-__all__ = sorted(_FUNCTIONS)
 
 
 class _Package(ModuleType):

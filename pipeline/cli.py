@@ -1,7 +1,7 @@
 """The `pipeline` command: the list of commands, each a file of its name in this package, and its exit statuses."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -46,6 +46,7 @@ COMMANDS: dict[str, dict[str, str]] = {
 }
 HELP = {name: text for group in COMMANDS.values() for name, text in group.items()}
 INTERRUPTED = 130
+_KEPT = "interrupted; what was finished is kept: start the same command again (train: --resume)"
 # Commands of earlier versions that measure this project itself.
 MOVED = ("bench", "bench-data", "bench-fusion", "bench-gpu", "selection")
 
@@ -64,19 +65,26 @@ def api_functions() -> dict[str, Callable[..., dict[str, Any]]]:
     }
 
 
-def main() -> None:
-    """Run the command line. Exit status: 0 success, 1 the work failed, 2 bad usage, 130 interrupted."""
-    name, *arguments = sys.argv[1:] or ["--help"]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line, by default that of this process; return on success.
+
+    Exit status: 0 success, 1 the work failed, 2 bad usage, 130 interrupted.
+    """
+    name, *rest = (sys.argv[1:] if arguments is None else list(arguments)) or ["--help"]
     if name in ("--help", "-h"):
         sys.stdout.write(format_help())
         return
     try:
         _check_name(name)
-        run_command_line(name, HELP[name], load_command(name), arguments)
+        run_command_line(name, HELP[name], load_command(name), rest)
     except SystemExit as stopped:
         if stopped.code == INTERRUPTED:  # typer makes this of Ctrl-C, without a word
-            sys.stderr.write("interrupted; what was finished is kept: start the same command again (train: --resume)\n")
-        raise
+            sys.stderr.write(f"{_KEPT}\n")
+        if stopped.code:
+            raise
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{_KEPT}\n")
+        sys.exit(INTERRUPTED)
     except ConfigError as error:
         _fail(error, 2)
     except DataError as error:

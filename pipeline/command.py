@@ -117,7 +117,7 @@ def run_command_line(name: str, help_text: str, command: Command, arguments: lis
     def call(**given: Any) -> None:
         as_json, assignments = given.pop("json"), given.pop("set", None)
         result = command.run(given, parse_assignments(assignments or []), Reporter())
-        if _prints_here():
+        if is_first_process():
             _print(result, as_json, command.for_people)
         if command.failed is not None and command.failed(result):
             raise typer.Exit(1)
@@ -130,8 +130,8 @@ def run_command_line(name: str, help_text: str, command: Command, arguments: lis
     app(args=arguments, prog_name=f"pipeline {name}")
 
 
-def _prints_here() -> bool:
-    """True in the process that speaks; others of a distributed training stay silent."""
+def is_first_process() -> bool:
+    """True in the process that prints the result; the others of a distributed training stay silent."""
     distributed = sys.modules.get("torch.distributed")
     return distributed is None or not distributed.is_initialized() or distributed.get_rank() == 0
 
@@ -153,7 +153,8 @@ def _signature(command: Command) -> inspect.Signature:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    required = field.is_required()
+    in_file = isinstance(field.json_schema_extra, dict) and field.json_schema_extra["in_file"]
+    required = field.is_required() and not in_file
     about = {"help": f"{field.description}{_shown(field.default)}", "show_default": False}
     if is_argument(field):
         kind = list[Path] if _typed_as(field.annotation) is Path else list[str]  # type: ignore[misc]

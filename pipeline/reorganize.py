@@ -55,8 +55,10 @@ class ReorganizeSettings(Settings):
     """Settings of stage 1. One file in configs/datasets/ holds these for one corpus."""
 
     dataset: str = flag(help=f"A file in configs/datasets ({', '.join(config_names('datasets'))}), or a path to one.")
-    root: LocalPath = flag(help="The raw release, by default raw/...; found a few levels up or down from here.")
-    out: LocalPath = flag(help="The data folder to write, by default data/<dataset>.")
+    root: LocalPath = flag(
+        in_file=True, help="The raw release, by default raw/...; found a few levels up or down from here."
+    )
+    out: LocalPath = flag(in_file=True, help="The data folder to write, by default data/<dataset>.")
     emotions: tuple[str, ...] = Field(description="label order; none where only sentiment is wanted")
     task: Literal["multi-label", "single-label", "sentiment"] | None = Field(
         None, description="what training takes for task `auto`; None: multi-label where there are emotions"

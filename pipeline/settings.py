@@ -52,13 +52,21 @@ def did_you_mean(name: str, known: Collection[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def flag(default: Any = ..., *, help: str, positional: bool = False, **constraints: Any) -> Any:  # noqa: A002
+def flag(
+    default: Any = ...,
+    *,
+    help: str,  # noqa: A002
+    positional: bool = False,
+    in_file: bool = False,
+    **constraints: Any,
+) -> Any:
     """A field of `Settings` that is also a flag of the command line, with `help` as its text there.
 
-    positional: an argument without a flag, such as the files of `predict`. constraints: those of pydantic's `Field`.
+    positional: an argument without a flag, such as the files of `predict`. in_file: the flag may be left out, since a
+    config file has the value. constraints: those of pydantic's `Field`.
     """
     place = "argument" if positional else "option"
-    return Field(default, description=help, json_schema_extra={"flag": place}, **constraints)
+    return Field(default, description=help, json_schema_extra={"flag": place, "in_file": in_file}, **constraints)
 
 
 def local_path(path: Any) -> Any:

@@ -16,8 +16,7 @@ from benchmarks.published import write_jpegs
 from data_tools.errors import DataError
 from data_tools.media import write_video
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.reorganize import ReorganizeSettings
+from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config
 
 QUIET = Reporter(quiet=True)

@@ -17,12 +17,12 @@ from benchmarks.selection.study import SelectionSettings, selection
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.store import DialogueStore, store_path, write_dialogue
 from pipeline import cli
-from pipeline.training.data import load_unseen
-from pipeline.run_data import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
 from pipeline.training.batches import ordered_loader
+from pipeline.training.data import load_unseen
 from pipeline.training.losses import MultiLabelBCE
 from pipeline.training.state import seed_everything
 

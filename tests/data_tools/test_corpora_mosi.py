@@ -17,8 +17,7 @@ from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import probe, read_audio, write_video, write_wav
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.reorganize import ReorganizeSettings
+from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config
 
 CSV, CSD = "OpinionLevelSentiment.csv", "CMU_MOSI_Opinion_Labels.csd"

@@ -21,10 +21,9 @@ from data_tools.standin import write_standin
 from pipeline.jobs import ray_cluster as ray_workers
 from pipeline.jobs.local import Died
 from pipeline.jobs.run import run_jobs
-from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
 from pipeline.preprocess import PreprocessSettings
-from pipeline.reorganize import ReorganizeSettings
+from pipeline.progress import Reporter
+from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import ConfigError, load_config
 
 QUIET = Reporter(quiet=True)

@@ -64,7 +64,7 @@ def _scores(found: Mapping[str, Any]) -> Table:
         ["mode", *(f"{metric} {_BETTER[about['lower_is_better']]}" for metric, about in metrics.items())],
         [
             *([Cell(row["mode"]), *(column[i] for column in columns)] for i, row in enumerate(rows)),
-            [Cell("baseline"), *(Cell(number(about["baseline"])) for about in metrics.values())],
+            [Cell("baseline"), *(Cell(number(about["baseline"])) for about in metrics.metric())],
         ],
     )
 

@@ -17,8 +17,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.rows import measured_on, write_result
 from models.emt import EMTConfig, EMTFusion, Strategy
 from models.layers.padded import Padded
+from pipeline.jobs.local import available_cores
 from pipeline.progress import Reporter
-from pipeline.settings import available_cores
 
 STRATEGIES: tuple[Strategy, ...] = ("oagl", "ooll", "oall")
 MODALITIES = (2, 3, 4, 5, 6)

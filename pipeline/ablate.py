@@ -1,32 +1,31 @@
-"""The paper's Table 5 on a data folder: every subset of the modalities, for each model."""
+"""`pipeline ablate`: the MESM paper's Table 5 on a data folder: every subset of the modalities, for each model."""
 
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 from data_tools.files import folder_lock
-from pipeline.facts import dataset_name
+from pipeline.command import Command
 from pipeline.progress import Reporter
 from pipeline.report.comparison import score_tables, sheet_of
-from pipeline.report.tables import Cell, Sheet, Table, number, score_column, write_result
-from pipeline.settings import ConfigError
-from pipeline.study.plan import ALL, CompareSettings, Planned
-from pipeline.study.result import command_line, result_of
-from pipeline.study.runs import Trained
-from pipeline.study.variants import (
-    done_over_seeds,
-    main_scores,
-    metric_of,
-    planned_variant,
-    refuse_own,
-    train_rows,
-)
+from pipeline.report.tables import Cell, Sheet, Table, markdown, number, score_column, write_result
+from pipeline.run_data import dataset_name
+from pipeline.settings import ConfigError, Names, flag
+from pipeline.study.plan import ALL, Planned, StudySettings, ValueFlags, planned_variant, read_study, refuse_own
+from pipeline.study.result import command_line, done_over_seeds, main_scores, metric_of, result_of
+from pipeline.study.runs import Trained, train_rows
 
 MODALITIES = "tav"
 SUBSETS = tuple("".join(chosen) for size in (1, 2, 3) for chosen in combinations(MODALITIES, size))
 
 
-def ablate(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
+class AblateSettings(StudySettings):
+    """Settings of `pipeline ablate`."""
+
+    models: Names = flag(("mesm", "fe2e"), min_length=1, help="Names of models with commas.")
+
+
+def ablate(asked: AblateSettings, reporter: Reporter) -> dict[str, Any]:
     """Train each model on each of the 7 subsets of text, sound and faces, with every seed; then write the table.
 
     Runs that are finished are kept, as in `pipeline compare`. Writes ablate.json, ablate.md and ablate.html into the
@@ -48,7 +47,7 @@ def ablate(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
     return result
 
 
-def _rows(asked: CompareSettings, reporter: Reporter) -> dict[str, tuple[str, Planned]]:
+def _rows(asked: AblateSettings, reporter: Reporter) -> dict[str, tuple[str, Planned]]:
     return {
         _label(planned.name, subset): (f"{planned.name}/{subset}", planned)
         for subset in SUBSETS
@@ -133,3 +132,15 @@ def _table(found: dict[str, Any]) -> Table:
 
 def _millions(done: dict[str, Any] | None) -> str:
     return f"{done['total'] / 1e6:,.2f}" if done and done["total"] else "-"
+
+
+COMMAND = Command(
+    ablate,
+    (AblateSettings, ValueFlags),
+    example="pipeline ablate --data data/iemocap --seeds 3",
+    read=read_study(AblateSettings),
+    takes_set=True,
+    for_people=lambda result: markdown(sheet(result)),
+    failed=lambda result: bool(result["failed"]),
+    without=("top_p", "modalities"),
+)

@@ -1,4 +1,4 @@
-"""Whether stage 1 would start well: what a release holds, beside the published counts. Touches nothing."""
+"""`pipeline check`: what a release holds, beside the published counts, before stage 1. Touches nothing."""
 
 import os
 import re
@@ -15,10 +15,12 @@ from data_tools.manifest import PRESENT_FROM, Reject, Utterance
 from data_tools.media import AUDIO_RATE_HZ
 from data_tools.splits import SPLITS, SplitResult, shared_between
 from pipeline.check_media import sample_media
+from pipeline.check_report import format_check
+from pipeline.command import Command
 from pipeline.jobs.account import check_share
-from pipeline.published import Published, PublishedFiles, total
-from pipeline.reorganize import DATASET_FILE, check_owner, split_of
-from pipeline.settings import ReorganizeSettings, published_facts
+from pipeline.published import Published, PublishedFiles, published_facts, total
+from pipeline.reorganize import DATASET_FILE, ReorganizeSettings, check_owner, split_of
+from pipeline.settings import Settings, flag
 
 # What a second of an utterance becomes: 16-bit wav; two 48x48 faces; 80 rows of 128 mel bands in 2 bytes.
 _WAV_BYTES = 2 * AUDIO_RATE_HZ
@@ -65,7 +67,7 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
     if split is not None:
         summary["split"] = _split(settings, split, wanted, emotions, published)
         rejects = release.rejects + split.rejects
-        _tried(lambda: check_share(len(wanted), rejects, settings, _TOUCHED), problems)
+        _tried(lambda: check_share(len(wanted), rejects, settings.root, settings.max_reject_share, _TOUCHED), problems)
     summary["samples"] = sample_media(release.root, wanted, samples, settings.seed, published.media)
     _judge_samples(summary, settings)
     summary["disk"] = _disk(settings, wanted, summary["samples"])
@@ -75,7 +77,7 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
 
 
 def failed(summary: Mapping[str, Any]) -> bool:
-    """Whether stage 1 would fail."""
+    """True where stage 1 would fail."""
     return bool(summary["problems"])
 
 
@@ -286,3 +288,27 @@ def _warnings(
 
 def _has(utterances: Sequence[Utterance], emotion: str) -> bool:
     return any(utterance.labels[emotion] >= PRESENT_FROM for utterance in utterances)
+
+
+class CheckFlags(Settings):
+    """Flags of `pipeline check` beside those of `reorganize`."""
+
+    samples: int = flag(8, ge=0, help="Source videos that are opened.")
+
+
+def _read_command(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
+    flags = dict(flags)
+    samples = CheckFlags.checked({"samples": flags.pop("samples", 8)}, "flags").samples
+    return {"settings": ReorganizeSettings.read(flags, assignments), "samples": samples}
+
+
+COMMAND = Command(
+    check,
+    (ReorganizeSettings, CheckFlags),
+    example="pipeline check --dataset iemocap --root raw/IEMOCAP_full_release --split session:5",
+    read=_read_command,
+    takes_set=True,
+    for_people=format_check,
+    failed=failed,
+    without=("workers", "executor"),
+)

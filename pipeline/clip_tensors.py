@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from data_tools import mel
 from data_tools.errors import DataError
@@ -16,7 +17,23 @@ from data_tools.faces import FaceDetector, crop_each
 from data_tools.media import read_audio, read_frames
 from data_tools.read_ahead import read_ahead
 from data_tools.store import Features
-from pipeline.settings import FaceSettings, MelSettings
+from pipeline.settings import Settings
+
+
+class FaceSettings(Settings):
+    """Choice and crop of faces; part of the store's fingerprint."""
+
+    sample_every_ms: int = Field(500, gt=0)
+    margin_px: int = Field(2, ge=0, le=24, description="added to the detected box's side, of the crop's 48 pixels")
+    min_face_px: int = Field(40, ge=12, description="faces in IEMOCAP are 60-100 px; 20 finds more and costs double")
+    batch_frames: int = Field(16, ge=1, description="frames in one detector pass")
+
+
+class MelSettings(Settings):
+    """Audio into chunks; part of the store's fingerprint. See data_tools/mel.py for the constants."""
+
+    n_fft: int = Field(1024, ge=400, le=16_384, description="the paper's 400 leaves 4 of 128 filters empty")
+
 
 # Picture and sound of a clip; None for an absent one, which gives 0 faces or 0 rows.
 ClipFiles = tuple[Path | None, Path | None]

@@ -12,17 +12,20 @@ import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
 from data_tools.files import atomic_path, read_json_if_any
 from models.base import Model
-from pipeline.evaluate import check_fits, task_of_run
-from pipeline.facts import notice_of
+from pipeline.clip_tensors import FaceSettings
+from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
-from pipeline.report.chosen import best_scores, one_of_each, truth
+from pipeline.report.chosen import best_scores, check_known, one_of_each, truth
 from pipeline.report.figures import data_uri, spread
 from pipeline.report.kept_sites import faces_png, mel_png
-from pipeline.report.known import check_known
 from pipeline.report.pages import write_page
 from pipeline.run import RunDir
-from pipeline.settings import ConfigError, FaceSettings
-from pipeline.tasks import Task, with_label
+from pipeline.run_data import notice_of
+from pipeline.settings import OTHER_DATA_HELP, ConfigError, LocalPath, Names, Settings, flag
+from pipeline.tasks.resolve import with_label
+from pipeline.tasks.task import Task
+from pipeline.training.data import check_fits
+from pipeline.training.scoring import task_of_run
 
 PAGE = "explain.html"
 # Of a long utterance this many faces are drawn, evenly spread.
@@ -42,8 +45,18 @@ class _Shown:
     pictures: list[tuple[str, str]]
 
 
+class ExplainSettings(Settings):
+    """Settings of `pipeline explain`."""
+
+    run: LocalPath = flag(help="The run folder of a sparse model, mesm.")
+    ids: Names = flag((), positional=True, help="Utterances; by default one of each emotion.")
+    split: str = flag("test", help="The split that those are taken from when none is named.")
+    data: LocalPath | None = flag(None, help=OTHER_DATA_HELP)
+    out: LocalPath | None = flag(None, help="The folder to write into, by default explain in the run's.")
+
+
 def explain(
-    run_folder: Path, ids: Sequence[str], split: str, data: Path | None, out: Path | None, reporter: Reporter
+    run: Path, ids: Sequence[str], split: str, data: Path | None, out: Path | None, reporter: Reporter
 ) -> dict[str, Any]:
     """Write a PNG of kept faces and one of kept sound for each utterance, and one page that holds them all.
 
@@ -58,21 +71,21 @@ def explain(
         ConfigError: no such run, it isn't finished, its model keeps no sites, or the data have other emotions.
         DataError: an unknown id, data that are missing or preprocessed in another way, or nothing can be written.
     """
-    run = RunDir.existing(run_folder)
-    run.read_thresholds()  # refuses an unfinished run before anything is loaded
-    model = models.load(run.path).eval()
+    run_dir = RunDir.existing(run)
+    run_dir.read_thresholds()  # refuses an unfinished run before anything is loaded
+    model = models.load(run_dir.path).eval()
     if "top_p" not in type(model.config).model_fields:
-        name = run.read_settings()[1]["name"]
-        raise ConfigError(f"{run.path} is a run of {name}, which computes every site; explain needs one of mesm")
-    folder = data or Path(run.facts().folder)
-    task = task_of_run(run)
+        name = run_dir.read_settings()[1]["name"]
+        raise ConfigError(f"{run_dir.path} is a run of {name}, which computes every site; explain needs one of mesm")
+    folder = data or Path(run_dir.facts().folder)
+    task = task_of_run(run_dir)
     dataset = with_label(UtteranceDataset(folder), task.settings.task)
-    check_fits(run, folder, dataset)
+    check_fits(run_dir, folder, dataset)
     known = dataset.table["utterance_id"].tolist()
     check_known(ids, known, folder, ", among those that were preprocessed and have the label of the task")
     positions = [known.index(name) for name in dict.fromkeys(ids)] or one_of_each(dataset, task, split)
-    place = out or run.path / "explain"
-    step_s = _sample_every_s(run)
+    place = out or run_dir.path / "explain"
+    step_s = _sample_every_s(run_dir)
     shown = [
         _explain_one(model, task, dataset, position, step_s, place)
         for position in reporter.track(positions, len(positions), "explain", "utterances")
@@ -82,13 +95,13 @@ def explain(
     write_page(
         page,
         "report/explain.html.j2",
-        title=f"What {run.path.as_posix()} looks at",
+        title=f"What {run_dir.path.as_posix()} looks at",
         notice=notice_of(about),
         settings=model.config.model_dump(),
         layers=len(shown[0].shares[0][1]) if shown and shown[0].shares else 0,
         shown=shown,
         max_faces=MAX_FACES,
-        trained_on=run.learned_from(),
+        trained_on=run_dir.learned_from(),
     )
     pictures = {one.id: [str(place / name) for name, _ in one.pictures] for one in shown}
     return {"page": str(page), "pictures": pictures}
@@ -151,3 +164,13 @@ def _faces(sample: Sample, kept: dict[str, Tensor], step_s: float) -> bytes | No
 def _sound(sample: Sample, kept: dict[str, Tensor]) -> bytes | None:
     layers = _layers(kept, "mel")
     return mel_png(sample.chunks.numpy(), [sites.numpy() for sites in layers]) if layers else None
+
+
+COMMAND = Command(
+    explain,
+    (ExplainSettings,),
+    example="pipeline explain --run runs/first Ses05F_impro01_F000",
+    read=fields_of(ExplainSettings),
+    for_people=format_explanation,
+    allows_dashes=True,
+)

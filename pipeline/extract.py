@@ -1,4 +1,4 @@
-"""Feature sequences for models of two phases: clips, store and texts -> data/<name>/features/<features>."""
+"""`pipeline extract`: clips, store and texts -> feature sequences in data/<name>/features/<features>."""
 
 import json
 from collections import Counter
@@ -29,12 +29,49 @@ from data_tools.features.words import read_vectors, split_words
 from data_tools.files import folder_lock, read_json
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
 from data_tools.store import DialogueStore, store_path
-from pipeline.extraction.recipe import ExtractSettings
+from pipeline.command import Command
+from pipeline.extraction.recipe import Recipe
 from pipeline.extraction.sequences import Source, sizes_of, steps_of
 from pipeline.extraction.text_steps import TextSteps, WordVectors, token_states
 from pipeline.jobs.dialogues import follow
-from pipeline.jobs.jobs import Died, run_tasks
+from pipeline.jobs.local import Died
+from pipeline.jobs.run import run_jobs
 from pipeline.progress import Reporter
+from pipeline.settings import (
+    DATA_HELP,
+    DEFAULT_DATA,
+    EXECUTOR_HELP,
+    LOCAL,
+    WORKERS_HELP,
+    Executor,
+    LocalPath,
+    Settings,
+    Workers,
+    flag,
+    load_config,
+)
+
+
+class ExtractSettings(Recipe):
+    """Settings of `pipeline extract`. A file in configs/features has those of `Recipe`."""
+
+    data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
+    features: str = flag("default", help="The name that the features get: data/<name>/features/<features>.")
+    workers: Workers = flag(None, help=WORKERS_HELP)
+    executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+
+    def recipe(self) -> Recipe:
+        """The part that decides what comes out."""
+        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})
+
+
+class RecipeFlag(Settings):
+    """The flag `--recipe`."""
+
+    recipe: str | None = flag(
+        None, help="A file in configs/features, or a path to a YAML file; by default the one of the features' name."
+    )
+
 
 _PACKAGES = ("emotion-pipeline", "librosa", "numpy", "scikit-image", "torch", "transformers")
 
@@ -50,7 +87,7 @@ class _Utterance:
 
 
 @dataclass(frozen=True)
-class _Task:
+class _Job:
     """One dialogue. store: the fingerprint of its store. vectors: of its words, where word vectors are asked for."""
 
     dialogue_id: str
@@ -93,10 +130,10 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute(), **_absolute(settings)})
     with folder_lock(settings.data):
-        tasks, digest = _tasks(settings, table)
-        results = run_tasks(
+        jobs, digest = _tasks(settings, table)
+        results = run_jobs(
             _extract_dialogue,
-            tasks,
+            jobs,
             settings.workers,
             preload=__name__,
             executor=settings.executor,
@@ -105,11 +142,11 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
         )
         done: dict[str, _Done] = {}
         died: list[str] = []
-        for task, result in follow(results, tasks, table, folder / FEATURES_FILE, "extract", reporter):
+        for job, result in follow(results, jobs, table, folder / FEATURES_FILE, "extract", reporter):
             if isinstance(result, Died):
-                died.append(task.dialogue_id)
+                died.append(job.dialogue_id)
             else:
-                done[task.dialogue_id] = result
+                done[job.dialogue_id] = result
         if died:
             raise DataError(
                 f"a worker died twice on {len(died)} dialogues, e.g. {died[0]} (out of memory?); all others are kept: "
@@ -135,8 +172,8 @@ def _absolute(settings: ExtractSettings) -> dict[str, Path]:
     return {name: path.absolute() for name in ("root", "glove") if (path := getattr(settings, name)) is not None}
 
 
-def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Task], str]:
-    """A task for each dialogue, and the digest of the store that all of them are read from."""
+def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Job], str]:
+    """A job for each dialogue, and the digest of the store that all of them are read from."""
     digest = store_digest(settings.data)
     if digest is None:
         raise DataError(
@@ -162,8 +199,8 @@ def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Task],
         if not vectors:
             raise DataError(f"{settings.glove} has a vector for none of the words in {settings.data}")
     size = len(next(iter(vectors.values()))) if vectors else 0
-    tasks = [
-        _Task(
+    jobs = [
+        _Job(
             dialogue_id,
             utterances,
             settings,
@@ -174,7 +211,7 @@ def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Task],
         )
         for dialogue_id, utterances in rows.items()
     ]
-    return tasks, digest
+    return jobs, digest
 
 
 def _vocabulary(utterances: tuple[_Utterance, ...], settings: ExtractSettings) -> set[str]:
@@ -219,20 +256,20 @@ def _say(summary: Mapping[str, Any], reporter: Reporter) -> None:
         reporter.say(f"  {summary['without_word_times']} utterances have no word times: each of them is one step")
 
 
-def _extract_dialogue(task: _Task) -> _Done:
-    settings = task.settings
-    path = features_path(settings.data, settings.features, task.dialogue_id)
-    store = DialogueStore(store_path(settings.data, task.dialogue_id))
-    kept = [utterance for utterance in task.utterances if utterance.utterance_id in store]
-    rejected = tuple(u.utterance_id for u in task.utterances if u.utterance_id in store.rejected)
-    if store.fingerprint != task.store or len(kept) + len(rejected) < len(task.utterances):
+def _extract_dialogue(job: _Job) -> _Done:
+    settings = job.settings
+    path = features_path(settings.data, settings.features, job.dialogue_id)
+    store = DialogueStore(store_path(settings.data, job.dialogue_id))
+    kept = [utterance for utterance in job.utterances if utterance.utterance_id in store]
+    rejected = tuple(u.utterance_id for u in job.utterances if u.utterance_id in store.rejected)
+    if store.fingerprint != job.store or len(kept) + len(rejected) < len(job.utterances):
         raise DataError(
-            f"the store of {task.dialogue_id} is not of these clips; run `pipeline preprocess --data {settings.data}`"
+            f"the store of {job.dialogue_id} is not of these clips; run `pipeline preprocess --data {settings.data}`"
         )
-    text = _text_steps(task)
+    text = _text_steps(job)
     sizes = sizes_of(settings, text)
     words = {utterance.utterance_id: _words(utterance, settings) for utterance in kept}
-    parts = {letter: _fingerprint(task, letter, kept, rejected, words, text) for letter in sizes}
+    parts = {letter: _fingerprint(job, letter, kept, rejected, words, text) for letter in sizes}
     fingerprint = blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
     before = _before(path)
     reused = before is not None and before.fingerprint == fingerprint
@@ -242,7 +279,7 @@ def _extract_dialogue(task: _Task) -> _Done:
         for utterance in kept:
             name = utterance.utterance_id
             source = Source(
-                settings.data / utterance.wav, utterance.text, store[name], task.sample_every_ms, words[name]
+                settings.data / utterance.wav, utterance.text, store[name], job.sample_every_ms, words[name]
             )
             fresh = steps_of(source, settings, text, [letter for letter in sizes if letter not in same])
             features[name] = {
@@ -264,17 +301,17 @@ def _before(path: Path) -> DialogueFeatures | None:
         return None
 
 
-def _text_steps(task: _Task) -> TextSteps | None:
-    settings = task.settings
+def _text_steps(job: _Job) -> TextSteps | None:
+    settings = job.settings
     if "t" not in settings.modalities:
         return None
-    if task.vectors is not None:
-        return WordVectors(task.vectors, task.vector_size)
+    if job.vectors is not None:
+        return WordVectors(job.vectors, job.vector_size)
     return token_states(settings.text_encoder, settings.max_tokens)
 
 
 def _fingerprint(
-    task: _Task,
+    job: _Job,
     letter: str,
     kept: list[_Utterance],
     rejected: tuple[str, ...],
@@ -282,14 +319,14 @@ def _fingerprint(
     text: TextSteps | None,
 ) -> str:
     """Of all that one modality of a dialogue depends on: the bytes that are read, not times on disk."""
-    settings = task.settings
+    settings = job.settings
     about: list[Any] = [letter, settings.align, list(rejected)]
     about.append([(u.utterance_id, [vars(word) for word in words[u.utterance_id] or ()]) for u in kept])
     if letter == "t":
         assert text is not None
         about += [text.digest, settings.max_tokens, [u.text for u in kept]]
     elif letter == "v" or settings.audio == "mel":
-        about += [task.store, task.sample_every_ms]
+        about += [job.store, job.sample_every_ms]
     if letter == "a":
         about += [settings.audio, settings.audio_step_ms]
     digest = blake2b(json.dumps(about).encode(), digest_size=16)
@@ -298,3 +335,20 @@ def _fingerprint(
             path = settings.data / utterance.wav
             digest.update(path.read_bytes() if path.is_file() else b"missing")
     return digest.hexdigest()
+
+
+def read_recipe(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `extract`: a recipe's file, over it `--set`, over both the flags."""
+    flags = dict(flags)
+    features = flags.get("features", ExtractSettings.model_fields["features"].default)
+    values = load_config("features", flags.pop("recipe", features)) | dict(assignments) | flags
+    return {"settings": ExtractSettings.checked(values, f"--features {features} and flags")}
+
+
+COMMAND = Command(
+    extract,
+    (ExtractSettings, RecipeFlag),
+    example="pipeline extract --data data/iemocap",
+    read=read_recipe,
+    takes_set=True,
+)

@@ -1,4 +1,4 @@
-"""MMSA-style files of features -> a data folder without clips, for models that read features."""
+"""`pipeline import-features`: MMSA's files of features -> a data folder without clips."""
 
 from collections import Counter, defaultdict
 from hashlib import blake2b
@@ -20,12 +20,21 @@ from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import UTTERANCES_FILE, Clip, has_media, read_manifest, write_manifest, write_rejects
 from data_tools.mmsa_features import NAMES, Imported, ImportedFile, read_mmsa
 from data_tools.splits import SPLITS
+from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
+from pipeline.settings import LocalPath, Settings, flag
 
 _PACKAGES = ("emotion-pipeline", "numpy")
 
 
-def import_features(file: Path, out: Path, reporter: Reporter) -> dict[str, Any]:
+class ImportFeaturesSettings(Settings):
+    """Settings of `pipeline import-features`."""
+
+    file: Path = flag(positional=True, help="A pickle with train, valid and test, as MMSA has them.")
+    out: LocalPath | None = flag(None, help="The data folder to write, by default data/<name of the file>.")
+
+
+def import_features(file: Path, out: Path | None, reporter: Reporter) -> dict[str, Any]:
     """Make the data folder `out` of a pickle of features: manifest, splits, sentiment, and the features `imported`.
 
     An older import in `out` is replaced. Returns the counts that the command prints; they are in dataset.json too.
@@ -34,6 +43,7 @@ def import_features(file: Path, out: Path, reporter: Reporter) -> dict[str, Any]
         DataError: the file cannot be read, holds more than plain data or nothing usable; `out` holds a data set with
             clips, another run is at work in it, or it cannot be written to.
     """
+    out = out or Path("data") / file.stem
     with folder_lock(out):
         _check_place(out)
         reporter.say(f"reading {file}")
@@ -144,3 +154,11 @@ def _say(summary: dict[str, Any], reporter: Reporter) -> None:
     reporter.say("values a step: " + ", ".join(f"{NAMES[letter]} {n}" for letter, n in summary["sizes"].items()))
     for note in summary["notes"]:
         reporter.say(f"note: {note}")
+
+
+COMMAND = Command(
+    import_features,
+    (ImportFeaturesSettings,),
+    example="pipeline import-features unaligned_50.pkl --out data/mosi-mmsa",
+    read=fields_of(ImportFeaturesSettings),
+)

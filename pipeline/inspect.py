@@ -11,17 +11,29 @@ import pandas as pd
 
 from data_tools.files import read_json_if_any
 from data_tools.manifest import LABEL_PREFIX, Reject, emotions_of, read_manifest, read_rejects
-from pipeline.facts import dataset_name, notice_of, preprocessing_of
+from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
+from pipeline.report.chosen import check_known
 from pipeline.report.contact_sheet import make_sheet
-from pipeline.report.known import check_known
 from pipeline.report.pages import write_page
+from pipeline.run_data import dataset_name, notice_of, preprocessing_of
+from pipeline.settings import DATA_HELP, DEFAULT_DATA, LocalPath, Names, Settings, flag
 from pipeline.stats import stats
 
 DEFAULT_PAGE = "inspect.html"
 # Of the utterances in which most frames have no face, this many are shown beside the sample.
 WORST = 4
 _NO_LABEL = "no label"
+
+
+class InspectSettings(Settings):
+    """Settings of `pipeline inspect`."""
+
+    ids: Names = flag((), positional=True, help="Utterances, kept or rejected; by default a sample.")
+    data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
+    out: LocalPath | None = flag(None, help="The page, by default inspect.html in the data folder.")
+    count: int = flag(12, ge=1, help="Utterances of the sample.")
+    seed: int = flag(0, ge=0, help="Of the sample.")
 
 
 def inspect(
@@ -149,3 +161,13 @@ def _reasons(rejects: dict[str, list[Reject]]) -> list[tuple[str, str, int, str]
         (stage, reason, len(group), group[0].utterance_id or group[0].source)
         for (stage, reason), group in sorted(grouped.items())
     ]
+
+
+COMMAND = Command(
+    inspect,
+    (InspectSettings,),
+    example="pipeline inspect --data data/iemocap Ses01F_impro01_F000",
+    read=fields_of(InspectSettings),
+    for_people=format_inspection,
+    allows_dashes=True,
+)

@@ -14,8 +14,9 @@ import yaml
 
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json, write_text
-from pipeline.facts import DataFacts, dataset_name
-from pipeline.settings import ConfigError, TrainSettings, read_yaml
+from pipeline.run_data import DataFacts, dataset_name
+from pipeline.settings import ConfigError, read_yaml
+from pipeline.training.settings import TrainSettings
 
 # What a resumed run may change: none of them alters an epoch that is done.
 CHANGEABLE = (

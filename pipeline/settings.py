@@ -1,17 +1,19 @@
-"""Typed, frozen settings: YAML files, then flags, then one checked object. An unknown key is an error."""
+"""Base of all settings: typed and frozen, from YAML files, `--set` and flags. An unknown key is an error."""
 
+import difflib
 import importlib.util
-import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from pipeline.published import Published
+if TYPE_CHECKING:
+    from models.base import ModelSettings
 
 
 class ConfigError(ValueError):
@@ -19,7 +21,7 @@ class ConfigError(ValueError):
 
 
 class Settings(BaseModel):
-    """Base of every stage's settings: read-only once built, and an unknown key is refused."""
+    """Base of every command's settings: read-only once built, and an unknown key is refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,19 +35,38 @@ class Settings(BaseModel):
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
-            raise ConfigError("\n".join([f"settings from {origin}:", *map(_problem, error.errors())])) from None
+            problems = [_problem(found, cls.model_fields) for found in error.errors()]
+            raise ConfigError("\n".join([f"settings from {origin}:", *problems])) from None
 
 
-def _problem(error: Any) -> str:
+def _problem(error: Any, known: Collection[str]) -> str:
     name = ".".join(str(part) for part in error["loc"]) or "settings"
     if error["type"] == "extra_forbidden":
-        return f"  {name}: unknown setting (value {error['input']!r})"
+        return f"  {name}: unknown setting (value {error['input']!r}){did_you_mean(name, known)}"
     return f"  {name} is {error['input']!r}: {error['msg']}"
 
 
-def available_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def did_you_mean(name: str, known: Collection[str]) -> str:
+    """`; did you mean epochs?` for a name that is close to a known one, else nothing."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def flag(
+    default: Any = ...,
+    *,
+    help: str,  # noqa: A002
+    positional: bool = False,
+    in_file: bool = False,
+    **constraints: Any,
+) -> Any:
+    """A field of `Settings` that is also a flag of the command line, with `help` as its text there.
+
+    positional: an argument without a flag, such as the files of `predict`. in_file: the flag may be left out, since a
+    config file has the value. constraints: those of pydantic's `Field`.
+    """
+    place = "argument" if positional else "option"
+    return Field(default, description=help, json_schema_extra={"flag": place, "in_file": in_file}, **constraints)
 
 
 def local_path(path: Any) -> Any:
@@ -70,6 +91,11 @@ def local_path(path: Any) -> Any:
     return Path(unquote(slash + within))
 
 
+def split_commas(value: Any) -> Any:
+    """`a,b` as it is typed in a flag -> ["a", "b"]; a list stays one."""
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
 def _check_executor(executor: str) -> str:
     if executor != LOCAL and importlib.util.find_spec("ray") is None:
         raise ConfigError("Ray is not installed; it is the extra `ray`: pip install 'emotion-pipeline[ray]'")
@@ -78,177 +104,23 @@ def _check_executor(executor: str) -> str:
 
 LOCAL = "local"
 ConfigKind = Literal["datasets", "models", "features"]
+Device = Literal["auto", "cpu", "cuda"]
 LocalPath = Annotated[Path, BeforeValidator(local_path)]
-Workers = Annotated[int | None, Field(ge=1, description="tasks at once; None: one for each core (of the cluster)")]
-Executor = Annotated[
-    str,
-    Field(
-        pattern=r"^(local|ray|ray:[^\s/]+:\d+)$",
-        description="local, ray (the running cluster, else one of this machine) or ray:HOST:PORT; the machines of a "
-        "cluster must mount the release and the data folder under the same paths",
-    ),
-    AfterValidator(_check_executor),
-]
+Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
+Workers = Annotated[int | None, Field(ge=1)]
+Executor = Annotated[str, Field(pattern=r"^(local|ray|ray:[^\s/]+:\d+)$"), AfterValidator(_check_executor)]
 
-
-class ReorganizeSettings(Settings):
-    """Stage 1. One file in configs/datasets/ holds these for one corpus."""
-
-    dataset: str
-    root: LocalPath = Field(description="the raw release; found a few levels up or down from here")
-    out: LocalPath
-    emotions: tuple[str, ...] = Field(description="label order; none where only sentiment is wanted")
-    task: Literal["multi-label", "single-label", "sentiment"] | None = Field(
-        None, description="what training takes for task `auto`; None: multi-label where there are emotions"
-    )
-    reader: dict[str, Any] = Field({}, description="options of this corpus' reader alone")
-    split: str = Field(
-        "random",
-        pattern=r"^(random|random:utterance|release|session:\w+|speaker:.+|lists:.+)$",
-        description="random, random:utterance, release, session:K, speaker:ID or lists:FOLDER",
-    )
-    seed: int = Field(0, ge=0)
-    workers: Workers = None
-    executor: Executor = LOCAL
-    max_reject_share: float = Field(0.2, ge=0, le=1, description="a larger share of broken utterances is a failure")
-    min_duration_s: float = Field(0.1, gt=0)
-    max_duration_s: float = Field(600.0, gt=0)
-    crf: int = Field(18, ge=0, le=51, description="x264 quality of the clips; 0 is lossless")
-    published: Published | None = Field(None, description="facts of the corpus; None: those of its own config file")
-
-
-class FaceSettings(Settings):
-    """Which faces are cut out; part of the store's fingerprint."""
-
-    sample_every_ms: int = Field(500, gt=0)
-    margin_px: int = Field(2, ge=0, le=24, description="added to the detected box's side, of the crop's 48 pixels")
-    min_face_px: int = Field(40, ge=12, description="faces in IEMOCAP are 60-100 px; 20 finds more and costs double")
-    batch_frames: int = Field(16, ge=1, description="frames in one detector pass")
-
-
-class MelSettings(Settings):
-    """How sound becomes chunks; part of the store's fingerprint. See data_tools/mel.py for the constants."""
-
-    n_fft: int = Field(1024, ge=400, le=16_384, description="the paper's 400 leaves 4 of 128 filters empty")
-
-
-class PreprocessSettings(Settings):
-    """Stage 2."""
-
-    data: LocalPath
-    workers: Workers = None
-    executor: Executor = LOCAL
-    device: Literal["cpu", "cuda"] = "cpu"
-    faces: FaceSettings = FaceSettings()
-    mel: MelSettings = MelSettings()
-    keep_blank: bool = Field(False, description="keep clips of one flat colour, and clips without any sound")
-
-
-class DamageSettings(Settings):
-    """How training input is damaged, anew in each epoch; see data_tools/damage.py."""
-
-    protocol: Literal["random", "modalities", "bernoulli"] = Field(
-        "random", description="steps go at random; some modalities are absent; noise on all elements"
-    )
-    rate: Annotated[float, Field(ge=0, le=1)] | tuple[float, float] | None = Field(
-        None, description="random: the share that goes, or [low, high] for one of each utterance's own; bernoulli: 0.5"
-    )
-    seed: int = Field(0, ge=0)
-
-    @model_validator(mode="after")
-    def _rate_fits_the_protocol(self) -> Self:
-        if isinstance(self.rate, tuple) and not 0 <= self.rate[0] <= self.rate[1] <= 1:
-            raise ValueError(f"rate is {list(self.rate)}: give [low, high] with 0 <= low <= high <= 1")
-        if self.protocol == "random" and self.rate is None:
-            raise ValueError("protocol random needs a rate, for example rate: [0.1, 1.0]")
-        if self.protocol == "modalities" and self.rate is not None:
-            raise ValueError("protocol modalities has no rate: each subset of them is present as often; leave it out")
-        if self.protocol == "bernoulli" and isinstance(self.rate, tuple):
-            raise ValueError("protocol bernoulli takes one rate, the probability of noise")
-        return self
-
-
-class TrainSettings(Settings):
-    """Stage 3, all but the network itself, whose settings are `models`' own."""
-
-    data: LocalPath = Path("data/iemocap")
-    out: LocalPath | None = Field(None, description="None: runs/<model>-<dataset>-<time>")
-    features: str | None = Field(
-        None, description="extracted features for a model that reads them; None: `default`, or what was imported"
-    )
-    init: LocalPath | None = Field(
-        None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"
-    )
-    standardise: bool = Field(True, description="features less the mean of train, over its deviation")
-    epochs: int = Field(40, ge=1)
-    patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
-    batch_size: int = Field(8, ge=1, description="utterances of a batch, all processes together")
-    batching: Literal["length", "random"] = Field(
-        "length", description="length: utterances of similar length meet in a batch; random: any"
-    )
-    accumulate: int = Field(1, ge=1, description="batches summed before a step")
-    learning_rate: float = Field(5e-5, gt=0)
-    text_learning_rate_scale: float = Field(0.1, ge=0, description="of learning_rate; 0 freezes the text encoder")
-    weight_decay: float = Field(0.0, ge=0)
-    clip_norm: float = Field(1.0, gt=0)
-    task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
-        "auto",
-        description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld), else "
-        "multi-label where it has emotions, else sentiment",
-    )
-    loss: Literal["auto", "bce", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
-        "auto", description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment"
-    )
-    monitor: str = Field(
-        "auto",
-        description="loss or a metric of the task, by its name in metrics.json; auto: f1 for multi-label, "
-        "unweighted_accuracy for single-label, mae for sentiment",
-    )
-    sentiment_range: Literal["auto", 1, 3] = Field(
-        "auto", description="the end of the corpus' scale, which says what metrics there are; auto: from its labels"
-    )
-    loss_weights: dict[str, float] = Field({}, description="weight of each further loss a model returns, by name")
-    damage: DamageSettings | None = Field(None, description="damage to the training input; None: none")
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = Field(
-        "auto", description="auto: bf16-mixed where the processor or GPU multiplies bfloat16 itself, else 32-true"
-    )
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = Field(1, ge=1, description="processes of each machine, each with its share of every batch")
-    nodes: int = Field(1, ge=1, description="machines that train together; they mount the same folders")
-    compile: bool = Field(False, description="by torch.compile, which needs a C++ compiler")
-    keep_on_device: Literal["auto"] | bool = Field(
-        "auto",
-        description="all utterances in the device's memory; auto: where they fit and no loader_workers are asked",
-    )
-    loader_workers: int = Field(0, ge=0, description="processes that read")
-    seed: int = 0
-
-
-class EvaluateSettings(Settings):
-    """Stage 4."""
-
-    run: LocalPath
-    split: str = "test"
-    data: LocalPath | None = Field(None, description="None: the folder that the run was trained on")
-    batch_size: int | None = Field(None, ge=1, description="None: as in training, for the same scores to the last bit")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-class RobustnessSettings(Settings):
-    """What `pipeline robustness` damages, and how much."""
-
-    run: LocalPath
-    protocol: Literal["random", "modalities", "bernoulli"] = "random"
-    rates: tuple[Annotated[float, Field(ge=0, le=1)], ...] | None = Field(
-        None,
-        description="None: for random 0.1, 0.2 ... 1.0, or what the data set's own config states (sims: to 0.5), for "
-        "bernoulli 0.5; modalities has none",
-    )
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((111, 1111, 11111), min_length=1)
-    split: str = "test"
-    data: LocalPath | None = Field(None, description="None: the folder that the run was trained on")
-    batch_size: int | None = Field(None, ge=1, description="None: as in training")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+# Help texts of flags that several commands have.
+WORKERS_HELP = "Processes; by default one for each core, of all machines."
+EXECUTOR_HELP = (
+    "local; ray: the Ray cluster that runs here, or one of this machine alone; ray:HOST:PORT: that cluster. Its "
+    "machines must mount the release and the data folder under the same paths."
+)
+DATA_HELP = "The data folder that `pipeline reorganize` made."
+RUN_HELP = "The run folder that `pipeline train` made."
+OTHER_DATA_HELP = "Another data folder than the run was trained on."
+SPLIT_HELP = "A split of the manifest: train, valid or test."
+DEFAULT_DATA = Path("data/iemocap")
 
 
 def configs_dir() -> Path:
@@ -276,13 +148,6 @@ def load_config(kind: ConfigKind, name: str) -> dict[str, Any]:
         known = ", ".join(config_names(kind))
         raise ConfigError(f"no {kind} config {name!r}: looked for {path}; known: {known}, or give a path to a .yaml")
     return read_yaml(path)
-
-
-def published_facts(dataset: str, own: Published | None = None) -> Published:
-    """`own`, else what configs/datasets/<dataset>.yaml says is published of that corpus; maybe nothing."""
-    if own is None and dataset in config_names("datasets"):
-        own = ReorganizeSettings.checked(load_config("datasets", dataset), f"{dataset}.yaml").published
-    return own or Published()
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -314,3 +179,114 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {item!r}: the value is not YAML ({error})") from error
     return values
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model by name with its settings, which are checked where it is made.
+
+    given: the settings as they were given, those left out keep the model's defaults; a run folder records them.
+    """
+
+    name: str
+    given: dict[str, Any]
+
+    @classmethod
+    def checked(cls, name: str, given: Mapping[str, Any]) -> Self:
+        """The model `name` with the settings `given`.
+
+        Raises:
+            ModelError: no such model, or a setting that it does not have or that is out of range.
+        """
+        spec = cls(name, dict(given))
+        _ = spec.config
+        return spec
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """As `checked`, of `{"name": ..., setting: value ...}` as a YAML file has them.
+
+        Raises:
+            ConfigError: no name. ModelError: as `checked`.
+        """
+        if "name" not in values:
+            raise ConfigError(f"the model's settings {dict(values)} have no `name`")
+        return cls.checked(str(values["name"]), {key: value for key, value in values.items() if key != "name"})
+
+    @property
+    def config(self) -> "ModelSettings":
+        """All settings of the model, defaults included."""
+        import models
+
+        return models.config_of(self.name, self.given)
+
+    def with_settings(self, **settings: Any) -> Self:
+        """The model with these settings changed. Raises ModelError as `checked`."""
+        return self.checked(self.name, self.given | settings)
+
+    def recorded(self) -> dict[str, Any]:
+        """`{"name": ..., setting: value ...}`, as a run folder records it."""
+        return {"name": self.name} | self.given
+
+
+class ModelFlags(Settings):
+    """The model of `train`, `pretrain` and `flops`: a name or a file, and its settings that are flags."""
+
+    model: str | None = flag(None, help="A model with its default settings, e.g. mesm.")
+    config: str | None = flag(None, help="A file in configs/models, or a path to a YAML file.")
+
+
+class ModelSettingFlags(Settings):
+    """Settings of models that are flags; each model says itself which of them it has."""
+
+    top_p: float | None = flag(None, help="Share of the attention that is kept, in (0, 1]; 1 keeps every site.")
+    modalities: str | None = flag(None, help="Letters of tav: text, audio, vision.")
+    frontend: str | None = flag(
+        None, help="features: extracted ones; towers: end to end, from faces, chunks and tokens; cmt: encoders."
+    )
+
+
+class ResumeFlag(Settings):
+    """The flag `--resume` of `train` and `pretrain`."""
+
+    resume: bool = flag(False, help="Go on with the run in --out where it stopped.")
+
+
+def read_model(
+    model: str | None, config: str | None, values: Mapping[str, Any], train_fields: Iterable[str]
+) -> tuple[dict[str, Any], ModelSpec]:
+    """(training settings, model) of a file in configs/models with `values` laid over both.
+
+    values: what flags and `--set` give; a key of `train_fields` belongs to training, any other to the model.
+
+    Raises:
+        ConfigError: neither or both of model and config, a file of another form, or a key that belongs to neither.
+        ModelError: as `ModelSpec.checked`.
+    """
+    if (model is None) == (config is None):
+        raise ConfigError("give either --model NAME or --config NAME, for example --model mesm")
+    file = load_config("models", config or model or "")
+    if unknown := set(file) - {"train", "model"}:
+        raise ConfigError(
+            f"config {config or model!r} has unknown sections {sorted(map(str, unknown))}; known: model, train"
+        )
+    train_values, model_values = file.get("train") or {}, file.get("model") or {}
+    if not isinstance(train_values, dict) or not isinstance(model_values, dict) or "name" not in model_values:
+        raise ConfigError(f"config {config or model!r}: expected mappings `model`, with a name, and `train`")
+    train_keys = set(train_fields)
+    model_keys = _fields_of_model(str(model_values["name"]))
+    for key, value in values.items():
+        if key not in train_keys and key not in model_keys:
+            raise ConfigError(
+                f"{key} is a setting neither of training nor of {model_values['name']}"
+                f"{did_you_mean(key, train_keys | model_keys)}\n  training: {', '.join(sorted(train_keys))}\n"
+                f"  {model_values['name']}: {', '.join(sorted(model_keys))}"
+            )
+        (train_values if key in train_keys else model_values)[key] = value
+    return train_values, ModelSpec.from_dict(model_values)
+
+
+def _fields_of_model(name: str) -> set[str]:
+    import models
+
+    return set(type(models.config_of(name, {})).model_fields)

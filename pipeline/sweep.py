@@ -1,40 +1,82 @@
-"""The paper's Figure 5 on a data folder: score and multiply-adds of a sparse model over top-p, dense ones beside it."""
+"""`pipeline sweep`: the MESM paper's Figure 5 on a data folder, score and multiply-adds over top-p."""
 
 import itertools
 from collections.abc import Iterator
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator
 
 import models
 from data_tools.files import folder_lock
 from models.end_to_end import EndToEndModel
+from pipeline.command import Command
 from pipeline.counting import paper
-from pipeline.facts import dataset_name
 from pipeline.progress import Reporter
 from pipeline.report.comparison import score_tables, sheet_of
 from pipeline.report.figures import data_uri
 from pipeline.report.sweep_figure import sweep_png
-from pipeline.report.tables import Cell, Sheet, Table, number, score_column, write_result
-from pipeline.settings import ConfigError
-from pipeline.study.plan import CompareSettings, Planned
-from pipeline.study.result import command_line, result_of
-from pipeline.study.runs import Trained
-from pipeline.study.variants import (
-    done_over_seeds,
-    main_scores,
-    metric_of,
-    planned_variant,
-    refuse_own,
-    train_rows,
-)
+from pipeline.report.tables import Cell, Sheet, Table, markdown, number, score_column, write_result
+from pipeline.run_data import dataset_name
+from pipeline.settings import ConfigError, Names, flag
+from pipeline.study.plan import Planned, StudySettings, ValueFlags, planned_variant, read_study, refuse_own
+from pipeline.study.result import command_line, done_over_seeds, main_scores, metric_of, result_of
+from pipeline.study.runs import Trained, check_runs, train_rows
 
 
-class SweepSettings(CompareSettings):
-    """What `pipeline sweep` is told."""
+def parse_grid(text: str, flag: str = "--top-p") -> tuple[float, ...]:
+    """`0.1:1.0:0.1` (first, last, step) or `0.3,0.5,0.9` as numbers in (0, 1], exact: 0.3, not 0.30000000000000004.
 
-    top_p: tuple[float, ...] = Field(min_length=1, description="values in (0, 1], rising; see studies/grid.py")
+    The last number is one of the grid only where a step falls on it.
+
+    Raises:
+        ConfigError: not numbers, a step that is not above 0, a first one above the last, values outside (0, 1], one
+            that comes twice, or more than `MOST_RUNS`.
+    """
+    parts = text.split(":")
+    if len(parts) not in (1, 3):
+        raise ConfigError(
+            f"{flag} is {text!r}: expected FIRST:LAST:STEP, for example 0.1:1.0:0.1, or values with commas"
+        )
+    try:
+        values = [Decimal(part.strip()) for part in (parts if len(parts) == 3 else text.split(","))]
+    except InvalidOperation:
+        raise ConfigError(f"{flag} is {text!r}: not all of it are numbers; expected for example 0.1:1.0:0.1") from None
+    if not all(value.is_finite() for value in values):
+        raise ConfigError(f"{flag} is {text!r}: give finite numbers, for example 0.1:1.0:0.1")
+    found = _steps(values, text, flag) if len(parts) == 3 else values
+    if wrong := [value for value in found if not 0 < value <= 1]:
+        raise ConfigError(f"{flag} is {text!r}: {wrong[0]} is outside (0, 1]; 1 keeps every site")
+    if len(set(found)) < len(found):
+        raise ConfigError(f"{flag} is {text!r}: a value comes twice; give each one once")
+    return tuple(float(value) for value in sorted(found))
+
+
+def _steps(given: list[Decimal], text: str, flag: str) -> list[Decimal]:
+    first, last, step = given
+    if step <= 0:
+        raise ConfigError(f"{flag} is {text!r}: the step is {step}; give one above 0, for example 0.1:1.0:0.1")
+    if first > last:
+        raise ConfigError(f"{flag} is {text!r}: it begins above its end; give FIRST:LAST:STEP, for example 0.1:1.0:0.1")
+    count = int((last - first) / step) + 1
+    check_runs(count, f"{flag} {text}")
+    return [first + number * step for number in range(count)]
+
+
+def _grid(value: Any) -> Any:
+    return parse_grid(value) if isinstance(value, str) else value
+
+
+class SweepSettings(StudySettings):
+    """Settings of `pipeline sweep`."""
+
+    models: Names = flag(("mesm", "fe2e"), min_length=1, help="Names of models with commas.")
+    top_p: Annotated[tuple[float, ...], BeforeValidator(_grid)] = flag(
+        parse_grid("0.1:1.0:0.1"),
+        min_length=1,
+        help="FIRST:LAST:STEP, or values with commas; each in (0, 1], 1 keeps every site.",
+    )
 
 
 def sweep(asked: SweepSettings, reporter: Reporter) -> dict[str, Any]:
@@ -92,17 +134,13 @@ def _rows(asked: SweepSettings, reporter: Reporter) -> Iterator[tuple[str, tuple
     for top_p in asked.top_p:
         for planned in planned_variant(asked, reporter, top_p=top_p):
             name = planned.name
-            if not {"a", "v"} & set(models.config_of(name, _without_name(planned)).modalities):
+            if not {"a", "v"} & set(planned.prepared.model.config.modalities):
                 raise ConfigError("modalities is 't': top_p selects sites of faces and sound; add a or v")
             if _is_sparse(name):
                 sparse[_label(name, top_p)] = (f"{name}/top_p-{top_p}", planned)
             else:
                 dense[name] = (name, planned)
     yield from (dense | sparse).items()
-
-
-def _without_name(planned: Planned) -> dict[str, Any]:
-    return {key: value for key, value in planned.prepared.model_settings.items() if key != "name"}
 
 
 def _label(name: str, top_p: float) -> str:
@@ -116,7 +154,7 @@ def _sweep(result: dict[str, Any], trained: Trained, rows: dict[str, tuple[str, 
         {
             "label": label,
             "model": planned.name,
-            "top_p": planned.prepared.model_settings.get("top_p"),
+            "top_p": planned.prepared.model.given.get("top_p"),
             "score": scores[label],
             "done": done[label],
             "of_fe2e": done[label]["towers"] / done["fe2e"]["towers"] if "fe2e" in done else None,
@@ -199,3 +237,15 @@ def _table(found: dict[str, Any]) -> Table:
 def _shares(shares: dict[str, float], tower: str) -> str:
     listed = [f"{share:.0%}" for key, share in shares.items() if key.startswith(f"{tower}.share.")]
     return ", ".join(listed) or "all"
+
+
+COMMAND = Command(
+    sweep,
+    (SweepSettings, ValueFlags),
+    example="pipeline sweep --data data/iemocap --top-p 0.1:1.0:0.1 --seeds 3",
+    read=read_study(SweepSettings),
+    takes_set=True,
+    for_people=lambda result: markdown(sheet(result)),
+    failed=lambda result: bool(result["failed"]),
+    without=("frontend",),
+)

@@ -23,18 +23,14 @@ from data_tools.faces import FaceDetector
 from data_tools.manifest import read_manifest
 from data_tools.media import PlainPass, probe, transcode
 from data_tools.standin import write_standin
-from pipeline.preprocess import preprocess
+from pipeline.clip_tensors import FaceSettings
+from pipeline.jobs.local import available_cores
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.settings import (
-    FaceSettings,
-    PreprocessSettings,
-    ReorganizeSettings,
-    TrainSettings,
-    available_cores,
-    load_config,
-)
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import ModelSpec, load_config
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
 
 MATERIAL_S = 300.0
 REPEATS = 3
@@ -220,7 +216,7 @@ def _time_preprocess(material: _Material, repeats: int) -> dict[str, float]:
 
 def _waiting_row(material: _Material) -> dict[str, Any]:
     settings = TrainSettings(data=material.data(0), out=material.folder / "run", epochs=1, monitor="loss", device="cpu")
-    trained = train(settings, load_config("models", "mesm")["model"], Reporter(quiet=True))
+    trained = train(settings, ModelSpec.from_dict(load_config("models", "mesm")["model"]), Reporter(quiet=True))
     return {
         "work": "waiting for data",
         "corpus": material.dataset,

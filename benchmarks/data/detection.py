@@ -10,7 +10,7 @@ from facenet_pytorch import MTCNN
 
 from data_tools.faces import Candidates, Detector, FaceCrops, FaceDetector, crop_faces
 from data_tools.media import read_frames
-from pipeline.settings import FaceSettings
+from pipeline.clip_tensors import FaceSettings
 
 
 class FullDetector:

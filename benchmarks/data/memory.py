@@ -12,10 +12,10 @@ from benchmarks.data.jpegs import write_jpegs
 from benchmarks.peak_memory import run_quietly, with_peak
 from data_tools.media import loop_video, probe, write_wav
 from data_tools.standin.iemocap_text import TimedLine, write_dialogue_texts
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.settings import PreprocessSettings, ReorganizeSettings, load_config
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
 
 # IEMOCAP's 151 dialogues last 5 minutes on average.
 USUAL_DIALOGUE_S = 300.0

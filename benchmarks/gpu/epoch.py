@@ -61,9 +61,10 @@ def epoch_from_store(
     """
     from pipeline.progress import Reporter
     from pipeline.run import RunDir
-    from pipeline.settings import TrainSettings
+    from pipeline.settings import ModelSpec
     from pipeline.train import train
     from pipeline.training.log import TrainLog
+    from pipeline.training.settings import TrainSettings
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -72,7 +73,7 @@ def epoch_from_store(
         values = {"data": folder / "data", "out": folder / "run", "epochs": EPOCHS, "patience": EPOCHS}
         values |= {"batch_size": batch, "precision": precision, "device": torch.device(device).type} | settings
         model = {"name": "fe2e", "text_encoder": str(folder / "albert"), "width": sizes.width}
-        train(TrainSettings.checked(values, "the benchmark"), model, Reporter(quiet=True))
+        train(TrainSettings.checked(values, "the benchmark"), ModelSpec.from_dict(model), Reporter(quiet=True))
         rows = TrainLog.read(RunDir(folder / "run").log)
     seconds = [float(row["train_seconds"]) for row in rows[1:]]
     waited = [float(row["data_wait_share"]) for row in rows[1:]]

@@ -14,12 +14,12 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.store import DialogueStore, store_path
 from models.layers.attention import CrossModalAttention
 from models.mesm import MESM
-from pipeline.evaluate import load_unseen
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError
 from pipeline.study.runs import SPLIT
 from pipeline.training.batches import ordered_loader
+from pipeline.training.data import load_unseen
 
 # How often the attention is drawn anew for the control.
 DRAWS = 5

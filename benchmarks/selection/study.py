@@ -20,12 +20,12 @@ from benchmarks.selection.page import as_markdown
 from benchmarks.selection.sites import DRAWS, RADIUS, kept_sites
 from data_tools.files import folder_lock, read_json_if_any, write_json
 from models.layers.attention import AttentionGradient
-from pipeline.facts import dataset_name
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
+from pipeline.run_data import dataset_name
 from pipeline.settings import ConfigError, LocalPath, Settings
-from pipeline.study.plan import CompareSettings, plan
+from pipeline.study.plan import StudySettings, plan
 from pipeline.study.result import result_of
 from pipeline.study.runs import Trained, Wanted, train_all, wanted_runs
 from pipeline.train import Prepared
@@ -94,12 +94,12 @@ def selection(settings: SelectionSettings, reporter: Reporter) -> dict[str, Any]
 
 def _plan_modes(settings: SelectionSettings, data: Path, reporter: Reporter) -> dict[str, Prepared]:
     """Training of each mode, with the first seed."""
-    return {mode: plan(_as_comparison(settings, data, mode), reporter).planned[0].prepared for mode in settings.modes}
+    return {mode: plan(_study_of(settings, data, mode), reporter).planned[0].prepared for mode in settings.modes}
 
 
-def _as_comparison(settings: SelectionSettings, data: Path, mode: str) -> CompareSettings:
+def _study_of(settings: SelectionSettings, data: Path, mode: str) -> StudySettings:
     values = settings.values | {"attention_gradient": mode}
-    return CompareSettings(data=data, models=(MODEL,), seeds=settings.seeds, out=settings.out, values=values)
+    return StudySettings(data=data, models=(MODEL,), seeds=settings.seeds, out=settings.out, values=values)
 
 
 def _plan_runs(settings: SelectionSettings, prepared: dict[str, dict[str, Prepared]]) -> list[Wanted]:
@@ -122,7 +122,7 @@ def _measure_dataset(
     }
     if not runs:
         raise ConfigError(f"no run on {data} finished: " + "; ".join(run["reason"] for run in trained.failed))
-    found = result_of(_as_comparison(settings, data, settings.modes[0]), Trained(runs, []), _command_line(settings))
+    found = result_of(_study_of(settings, data, settings.modes[0]), Trained(runs, []), _command_line(settings))
     own = found["task"].replace("-", "_")
     rows = []
     for row in found["models"]:

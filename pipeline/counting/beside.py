@@ -3,7 +3,7 @@
 from typing import Any
 
 from pipeline.counting import paper
-from pipeline.counting.model import flops
+from pipeline.counting.model import count_model
 
 _COLUMNS = (
     "model",
@@ -24,8 +24,8 @@ def beside_paper() -> dict[str, Any]:
     Of MESM what sites that are really active need is counted (backend `torch`), on seeded random faces and mels with
     new weights: `pipeline flops --run` counts a trained one. `of_fe2e`: by convolutions of the utterance.
     """
-    sparse = {top_p: flops("mesm", {"top_p": top_p, "backend": "torch"}) for top_p in paper.MESM}
-    dense = flops("fe2e", {})
+    sparse = {top_p: count_model("mesm", {"top_p": top_p, "backend": "torch"}) for top_p in paper.MESM}
+    dense = count_model("fe2e", {})
     rows = [_row("fe2e", None, dense, 1.0, paper.FE2E, 1.0, 1.0)]
     for top_p, counted in sparse.items():
         share = counted["convolutions"]["of_fe2e"]

@@ -23,7 +23,7 @@ MEAN_UTTERANCE_S = 4.5
 _PER_IMAGE = ("stem", "stages", "attention", "linear")
 
 
-def flops(
+def count_model(
     name: str,
     settings: dict[str, Any],
     faces: int = MEAN_FACES,
@@ -85,23 +85,23 @@ def flops(
     }
 
 
-def flops_of_run(run_dir: Path) -> dict[str, Any]:
-    """`flops` of the model that a run kept, with what the run itself counted under "run".
+def count_run(run_dir: Path) -> dict[str, Any]:
+    """`count_model` of the model that a run kept, with what the run itself counted under "run".
 
-    "run": as `pipeline.counting.done.done_in_training`.
+    "run": as `pipeline.training.log.done_in_training`.
 
     Raises:
         ConfigError: not a run, or no epoch of it is finished.
         ModelError: its model cannot be read.
     """
     # Brings TensorBoard, which counting a new model doesn't need.
-    from pipeline.counting.done import done_in_training
+    from pipeline.training.log import done_in_training
 
     run = RunDir.existing(run_dir)
     done = done_in_training(run)
     model = models.load(run_dir)
     (name,) = (name for name, (_, kind) in models.REGISTRY.items() if type(model) is kind)
-    return flops(name, {}, trained=model) | {"run": done}
+    return count_model(name, {}, trained=model) | {"run": done}
 
 
 def multiply_adds(model: Model, batch: Batch) -> float:
@@ -138,7 +138,7 @@ def _dense_convolutions(config: dict[str, Any], faces: int, chunks: int) -> floa
     """Of FE2E's towers, with the sizes in `config`, on the same input: so many times those of one image."""
     towers = "".join(letter for letter in config["modalities"] if letter in "av")
     same = {key: value for key, value in config.items() if key in FE2EConfig.model_fields}
-    one = flops("fe2e", same | {"modalities": towers}, faces=1, chunks=1)
+    one = count_model("fe2e", same | {"modalities": towers}, faces=1, chunks=1)
     return _convolutions(one["per_face"], faces) + _convolutions(one["per_chunk"], chunks)
 
 
@@ -151,7 +151,7 @@ def _parameters(model: Model) -> dict[str, int]:
     return counts
 
 
-def format_flops(summary: dict[str, Any]) -> str:
+def format_model(summary: dict[str, Any]) -> str:
     """The summary as lines for a person; figures in units of 1e6 (M) and 1e9 (G)."""
     if "fusion_parameters" in summary:
         return format_fusion(summary)

@@ -2,87 +2,41 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from data_tools.corpora import Release
-from data_tools.corpora.release import printable
 from data_tools.errors import DataError
 from data_tools.manifest import PRESENT_FROM, Clip, Reject
 from data_tools.receipts import DialogueResult
-from data_tools.splits import SPLITS, Split, SplitResult, shared_between
-from pipeline.published import total
-from pipeline.settings import ReorganizeSettings, published_facts
 
 # Reasons that say nothing is broken: the task does not use the utterance.
 _NOT_BROKEN = ("label:", "unlabelled", "split:")
 
 
 def is_broken(reject: Reject) -> bool:
-    """Whether an utterance is lost that the task would use."""
+    """True where an utterance is lost that the task would use."""
     return reject.utterance_id is not None and not reject.reason.startswith(_NOT_BROKEN)
 
 
-def summarise(
-    settings: ReorganizeSettings,
-    release: Release,
-    split: SplitResult,
-    results: Mapping[str, DialogueResult],
-    clips: Sequence[Clip],
-    rejects: Sequence[Reject],
-) -> dict[str, Any]:
-    """What dataset.json holds. No time and no path of this machine: the same release gives the same bytes anywhere."""
-    reasons = Counter(reject.reason for reject in rejects if reject.utterance_id is not None)
-    files = Counter(reject.reason for reject in rejects if reject.utterance_id is None)
-    kept, rejected = len(clips), sum(reasons.values())
-    by_id: dict[str, Split] = {clip.utterance_id: split.by_id[clip.utterance_id] for clip in clips}
-    kind, _, folder = settings.split.partition(":")
-    return {
-        "dataset": settings.dataset,
-        "source": printable(release.root.name),
-        "standin": release.is_standin,
-        "emotions": list(settings.emotions),
-        **({"task": settings.task} if settings.task else {}),
-        "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
-        "listed_ids": split.listed,
-        "merged_labels": settings.reader.get("merge", {}),
-        "settings": settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
-        "versions": {name: version(name) for name in ("emotion-pipeline", "av", "numpy", "soundfile")},
-        "found": kept + rejected,
-        "labelled": kept + rejected - reasons["unlabelled"],
-        "kept": kept,
-        "rejected": rejected,
-        "broken": sum(is_broken(reject) for reject in rejects),
-        "reasons": dict(sorted(reasons.items())),
-        "unused_files_and_lines": dict(sorted(files.items())),
-        "splits": {name: _counts([c for c in clips if c.split == name], settings.emotions) for name in SPLITS},
-        "shared": {
-            "speakers": shared_between({clip.utterance_id: clip.speaker for clip in clips}, by_id),
-            "dialogues": shared_between({clip.utterance_id: clip.dialogue_id for clip in clips}, by_id),
-        },
-        "notes": [*release.notes, *split.notes, *_video_notes(results)],
-    }
-
-
-def _counts(clips: Sequence[Clip], emotions: Sequence[str]) -> dict[str, Any]:
+def label_counts(clips: Sequence[Clip], emotions: Sequence[str]) -> dict[str, Any]:
+    """Utterances of `clips`, and those with each emotion."""
     return {
         "utterances": len(clips),
         "labels": {emotion: sum(clip.labels[emotion] >= PRESENT_FROM for clip in clips) for emotion in emotions},
     }
 
 
-def _video_notes(results: Mapping[str, DialogueResult]) -> list[str]:
+def video_notes(results: Mapping[str, DialogueResult]) -> list[str]:
+    """Each note on source videos once, with how many videos have it."""
     videos = Counter(note for result in results.values() for note in result.notes)
     return [f"{count} videos: {note}" for note, count in sorted(videos.items())]
 
 
-def lines_of(summary: Mapping[str, Any], settings: ReorganizeSettings) -> Iterator[str]:
-    """What `summarise` gave, for a person."""
+def lines_of(summary: Mapping[str, Any], published: int) -> Iterator[str]:
+    """The account in dataset.json, for a person. published: labelled utterances of the whole release, 0 if unknown."""
     unlabelled = summary["found"] - summary["labelled"]
     rejected = summary["rejected"] - unlabelled
     yield f"{summary['kept']} utterances kept + {rejected} rejected = {summary['labelled']} labelled in the release"
-    published = total(published_facts(settings.dataset, settings.published).utterances or 0)
     if summary["standin"]:
         yield "  (a stand-in, made by a program: no score on it means anything about people)"
     elif published and published != summary["labelled"]:
@@ -103,18 +57,18 @@ def lines_of(summary: Mapping[str, Any], settings: ReorganizeSettings) -> Iterat
         yield f"note: {note}"
 
 
-def check_share(kept: int, rejects: Sequence[Reject], settings: ReorganizeSettings, state: str) -> None:
+def check_share(kept: int, rejects: Sequence[Reject], root: Path, max_reject_share: float, state: str) -> None:
     """Raise DataError where too few of the utterances are usable. state: what is in the data folder now."""
     reasons = Counter(reject.reason for reject in rejects if reject.utterance_id is not None)
     counts = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items())) or "none found"
     broken = [reject for reject in rejects if is_broken(reject)]
     example = f"; e.g. {broken[0].utterance_id}: {broken[0].detail} ({broken[0].source})" if broken else ""
     if not kept:
-        raise DataError(f"no utterance of {settings.root} is left ({counts}){example}. {state}")
+        raise DataError(f"no utterance of {root} is left ({counts}){example}. {state}")
     share = len(broken) / (kept + len(broken))
-    if share > settings.max_reject_share:
+    if share > max_reject_share:
         raise DataError(
             f"{len(broken)} of {kept + len(broken)} utterances ({share:.0%}) are broken, more than max_reject_share "
-            f"{settings.max_reject_share:.0%} ({counts}){example}. {state}: mend the sources and run again, or accept "
+            f"{max_reject_share:.0%} ({counts}){example}. {state}: mend the sources and run again, or accept "
             f"it with --set max_reject_share={min(1.0, share + 0.01):.2f}"
         )

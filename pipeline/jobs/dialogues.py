@@ -7,12 +7,12 @@ from typing import Protocol, TypeVar
 import pandas as pd
 
 from data_tools.files import sweep
-from pipeline.jobs.jobs import Died
+from pipeline.jobs.local import Died
 from pipeline.progress import Reporter, Work
 
 
 class OfDialogue(Protocol):
-    """The task of one dialogue."""
+    """The job of one dialogue."""
 
     @property
     def dialogue_id(self) -> str:
@@ -27,31 +27,31 @@ class Finished(Protocol):
         """Whether the file of an earlier run was kept."""
 
 
-Task = TypeVar("Task", bound=OfDialogue)
+Job = TypeVar("Job", bound=OfDialogue)
 Done = TypeVar("Done", bound=Finished)
 
 
 def follow(
-    results: Iterator[tuple[Task, Done | Died[Task]]],
-    tasks: Sequence[Task],
+    results: Iterator[tuple[Job, Done | Died[Job]]],
+    jobs: Sequence[Job],
     table: pd.DataFrame,
     summary: Path,
     label: str,
     reporter: Reporter,
-) -> Iterator[tuple[Task, Done | Died[Task]]]:
+) -> Iterator[tuple[Job, Done | Died[Job]]]:
     """`results` as they come, shown with rate and time left; before the first, the folder of `summary` is put in order.
 
-    results: of `run_tasks`. table: the manifest, for the seconds of clips; only a worker can tell which of them are
+    results: of `run_jobs`. table: the manifest, for the seconds of clips; only a worker can tell which of them are
     done, by reading their bytes. Hold the data folder's lock.
     """
-    _start(summary, {task.dialogue_id for task in tasks})
+    _start(summary, {job.dialogue_id for job in jobs})
     seconds = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"].astype(str)).sum().to_dict()
-    work: Work[tuple[Task, Done | Died[Task]]] = Work(
+    work: Work[tuple[Job, Done | Died[Job]]] = Work(
         lambda item: seconds[item[0].dialogue_id],
         sum(seconds.values()),
         kept=lambda item: not isinstance(item[1], Died) and item[1].reused,
     )
-    yield from reporter.track(results, len(tasks), label, "dialogues", work)
+    yield from reporter.track(results, len(jobs), label, "dialogues", work)
 
 
 def _start(summary: Path, dialogues: set[str]) -> None:

@@ -1,4 +1,4 @@
-"""Independent tasks over a Ray cluster, whose machines share the folders that the tasks read and write."""
+"""Independent jobs over a Ray cluster, whose machines share the folders that the jobs read and write."""
 
 import logging
 import math
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_tools.errors import DataError
-from pipeline.jobs.jobs import Died
+from pipeline.jobs.local import Died
 from pipeline.settings import ConfigError
 
 # Both are read when Ray is imported or started. No statistics leave the machine; and under `uv run` Ray would copy the
@@ -28,7 +28,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 import ray
 from ray import exceptions
 
-Task = TypeVar("Task")
+Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 # Other versions of these would give other bytes.
@@ -73,21 +73,21 @@ class _Expected:
 
 
 def run_on_ray(
-    function: Callable[[Task], Result],
-    tasks: Sequence[Task],
+    function: Callable[[Job], Result],
+    jobs: Sequence[Job],
     address: str | None,
     workers: int | None,
     reads: Path | None,
     writes: Path | None,
     on_gpu: bool,
-) -> Iterator[tuple[Task, Result | Died[Task]]]:
-    """As `pipeline.jobs.jobs.run_tasks`, with one Ray task of one CPU (and one GPU with `on_gpu`) for each of `tasks`.
+) -> Iterator[tuple[Job, Result | Died[Job]]]:
+    """As `pipeline.jobs.run.run_jobs`, with one Ray task of one CPU (and one GPU with `on_gpu`) for each of `jobs`.
 
-    A killed worker costs its own task alone; that one goes to the end of the queue for a second and last trial. When
-    this ends early, by Ctrl-C or an error, tasks under way are cancelled, and their workers are gone before it returns.
+    A killed worker costs its own job alone; that one goes to the end of the queue for a second and last trial. When
+    this ends early, by Ctrl-C or an error, jobs under way are cancelled, and their workers are gone before it returns.
 
     address: HOST:PORT of a cluster, or None for the one that RAY_ADDRESS or this machine's `ray start` names, else for
-    one of this machine alone that ends with the run. workers: most tasks under way at once; None for all that fit.
+    one of this machine alone that ends with the run. workers: most jobs under way at once; None for all that fit.
 
     Raises:
         ConfigError: no such cluster, or a node without the folders, the GPU or the package versions of this machine.
@@ -96,7 +96,7 @@ def run_on_ray(
     with _connected(address), _expected(reads, writes) as expected:
         _check_resources(on_gpu)
         work: Any = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=0, scheduling_strategy="SPREAD")(_work)
-        todo = deque(range(len(tasks)))
+        todo = deque(range(len(jobs)))
         suspects: set[int] = set()
         running: dict[ray.ObjectRef, int] = {}
         try:
@@ -105,7 +105,7 @@ def run_on_ray(
                 most = workers or 2 * _slots(on_gpu)
                 while todo and len(running) < most:
                     index = todo.popleft()
-                    running[work.remote(function, tasks[index], expected)] = index
+                    running[work.remote(function, jobs[index], expected)] = index
                 (finished,), _ = ray.wait(list(running), num_returns=1)
                 index = running.pop(finished)
                 try:
@@ -115,8 +115,8 @@ def run_on_ray(
                         suspects.add(index)
                         todo.append(index)
                         continue
-                    result = Died(tasks[index])
-                yield tasks[index], result
+                    result = Died(jobs[index])
+                yield jobs[index], result
         except exceptions.RayTaskError as error:
             if missing := re.search(r"No module named \S+", str(error.cause)):
                 raise ConfigError(f"a node says: {missing[0]}; install this project on every node") from error
@@ -161,17 +161,17 @@ def _no_cluster(name: str, why: object) -> ConfigError:
 
 
 def _slots(on_gpu: bool) -> int:
-    """How many tasks the cluster can run at once; at least 1."""
+    """How many jobs the cluster can run at once; at least 1."""
     resources = ray.cluster_resources()
     return max(1, int(min(resources.get("CPU", 0), resources.get("GPU", 0) if on_gpu else math.inf)))
 
 
 def _check_resources(on_gpu: bool) -> None:
-    """Raise ConfigError where the tasks would wait for ever."""
+    """Raise ConfigError where the jobs would wait for ever."""
     found = ray.cluster_resources()
     for kind in ("CPU", "GPU") if on_gpu else ("CPU",):
         if found.get(kind, 0) < 1:
-            raise ConfigError(f"the Ray cluster has no {kind}; each task needs one: add a node that has")
+            raise ConfigError(f"the Ray cluster has no {kind}; each job needs one: add a node that has")
 
 
 @contextmanager
@@ -195,19 +195,19 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def _work(function: Callable[[Task], Result], task: Task, expected: _Expected) -> Result:
+def _work(function: Callable[[Job], Result], job: Job, expected: _Expected) -> Result:
     """What a worker does."""
     _check_here(expected)
     if "torch" in sys.modules:  # imported with `function`
         sys.modules["torch"].set_num_threads(1)
-    return function(task)
+    return function(job)
 
 
 @lru_cache(maxsize=1)
 def _check_here(expected: _Expected) -> None:
     """Raise ConfigError where this node would make other files than the driver's, or none.
 
-    In every worker before its first task, as nodes come and go.
+    In every worker before its first job, as nodes come and go.
     """
     node = socket.gethostname()
     for seen in expected.folders:

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pipeline.metrics.emotions import MULTI_LABEL
+from pipeline.metrics.single_label import SINGLE_LABEL
 from pipeline.report.tables import Cell, Sheet, Table, markdown, number, score_column
 
 _BETTER = {True: "↓", False: "↑"}
-# What a table of emotions shows of each, of what the protocol has: as in the papers' tables.
-_PER_EMOTION = ("accuracy", "weighted_accuracy", "f1", "unweighted_accuracy", "macro_f1")
+# Metrics that have a table by emotion, as in the papers.
+_BY_EMOTION = [metric.name for metric in (*MULTI_LABEL, *SINGLE_LABEL) if metric.by_emotion]
 
 
 def as_markdown(result: Mapping[str, Any]) -> str:
@@ -20,7 +22,7 @@ def sheet(result: Mapping[str, Any]) -> Sheet:
     count = len(result["models"])
     title = f"{count} model{'s' * (count > 1)} on {result['dataset']}: {result['task']}"
     own = result["task"].replace("-", "_")  # a multi-label report can have single-label scores beside its own
-    names = [name for name in _PER_EMOTION if "per_emotion" in result["metrics"][own].get(name, {})]
+    names = [name for name in _BY_EMOTION if "per_emotion" in result["metrics"][own].get(name, {})]
     by_emotion = [_emotion_table(result, own, name) for name in names]
     return sheet_of(result, title, [*score_tables(result), _cost_table(result), *by_emotion])
 

@@ -13,9 +13,9 @@ from data_tools.errors import DataError
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, Reject
 from data_tools.media import read_audio, read_frames
 from data_tools.store import DialogueStore, Features, store_path
+from pipeline.clip_tensors import FaceSettings
 from pipeline.report.figures import data_uri, jpeg, png, spread
 from pipeline.report.timeline import Timeline, make_timeline
-from pipeline.settings import FaceSettings
 
 # Of a long utterance this many sampled frames are shown, evenly spread; the marks over the sound show all of them.
 MAX_SHOWN = 12

@@ -13,14 +13,15 @@ import torch
 import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
 from data_tools.media import read_frames
-from pipeline.evaluate import task_of_run
+from pipeline.clip_tensors import FaceSettings
 from pipeline.report.chosen import best_scores, one_of_each, truth
 from pipeline.report.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
 from pipeline.report.pages import write_page
 from pipeline.report.scores import score_table
 from pipeline.run import RunDir
-from pipeline.settings import FaceSettings
-from pipeline.tasks import TASKS, Task, with_label
+from pipeline.tasks.resolve import TASKS, with_label
+from pipeline.tasks.task import Task
+from pipeline.training.scoring import task_of_run
 
 SPLIT = "test"
 BLOCKS = (1, 2, 3)

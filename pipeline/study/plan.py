@@ -1,6 +1,6 @@
-"""What `pipeline compare` trains: each model with its settings, or the reason why it is left out."""
+"""Plan of a study: each model with its settings, or the reason why it is left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,37 +11,60 @@ import models
 from data_tools.errors import DataError
 from data_tools.features import read_facts
 from data_tools.files import read_json_if_any
-from pipeline.evaluate import load_split
-from pipeline.extract import extract
-from pipeline.extraction.recipe import ExtractSettings
-from pipeline.facts import notice_of
+from pipeline.extract import ExtractSettings, extract
 from pipeline.progress import Reporter
+from pipeline.run_data import notice_of
 from pipeline.settings import (
+    DATA_HELP,
+    DEFAULT_DATA,
     ConfigError,
     LocalPath,
+    ModelSettingFlags,
+    ModelSpec,
+    Names,
     Settings,
-    TrainSettings,
     config_names,
     configs_dir,
+    did_you_mean,
+    flag,
     load_config,
     read_yaml,
 )
 from pipeline.train import Prepared, prepare
+from pipeline.training.data import load_split
 from pipeline.training.features import default_features, reads_features
+from pipeline.training.settings import TrainSettings
 
 ALL = "all"
 # What the comparison itself gives to each run.
 _OWN = ("data", "out")
 
 
-class CompareSettings(Settings):
-    """What `pipeline compare` is told."""
+class StudySettings(Settings):
+    """Settings that `compare`, `sweep` and `ablate` share."""
 
-    data: LocalPath
-    models: tuple[str, ...] = Field(min_length=1, description="names of models, or `all`")
-    seeds: int = Field(1, ge=1, description="runs of each model; their seeds follow on `seed` of the training settings")
-    out: LocalPath | None = Field(None, description="None: runs/compare-<dataset>")
+    data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
+    models: Names = flag(min_length=1, help="Names of models with commas.")
+    seeds: int = flag(1, ge=1, help="Runs of each row of the table, each with a seed of its own.")
+    out: LocalPath | None = flag(None, help="The folder of runs and tables, by default runs/<command>-<dataset>.")
     values: dict[str, Any] = Field({}, description="settings of training, and of every model that knows them")
+
+
+class ValueFlags(ModelSettingFlags):
+    """Flags that become a part of `StudySettings.values`."""
+
+    device: str | None = flag(None, help="auto, cpu or cuda.")
+
+
+def read_study(kind: type[StudySettings]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]:
+    """A `read` for the command of a study with settings `kind`: `--set` and `ValueFlags` become its values."""
+
+    def read(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in flags.items() if name in kind.model_fields}
+        values = {**assignments, **{name: value for name, value in flags.items() if name not in own}}
+        return {"asked": kind.checked(own | {"values": values}, "flags")}
+
+    return read
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,7 @@ class Plan:
     left_out: dict[str, str]
 
 
-def plan(asked: CompareSettings, reporter: Reporter) -> Plan:
+def plan(asked: StudySettings, reporter: Reporter) -> Plan:
     """Settings of every model, checked against the data; features that are missing are extracted.
 
     A model that is named must fit the data; of `all`, those that don't are left out.
@@ -85,7 +108,7 @@ def plan(asked: CompareSettings, reporter: Reporter) -> Plan:
             else:
                 values.pop("features", None)
             settings = TrainSettings.checked(values, f"configs/models/{name}.yaml, configs/compare.yaml and --set")
-            prepared = prepare(settings, {"name": name} | model_settings)
+            prepared = prepare(settings, ModelSpec.checked(name, model_settings))
             load_split(asked.data, "test", prepared.settings.features)
             result.planned.append(Planned(name, prepared))
         except (ConfigError, models.ModelError, DataError) as error:
@@ -104,8 +127,9 @@ def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
         raise ConfigError(f"--set {own[0]}: give it as --{own[0]}, it holds for the whole comparison")
     known = set(TrainSettings.model_fields).union(*(models.REGISTRY[name][0].model_fields for name in names))
     if unknown := sorted(set(values) - known):
+        near = did_you_mean(unknown[0], known)
         raise ConfigError(
-            f"--set {', '.join(unknown)}: a setting neither of training nor of one of these models; known: "
+            f"--set {', '.join(unknown)}: a setting neither of training nor of one of these models{near}; known: "
             + ", ".join(sorted(known - set(_OWN)))
         )
 
@@ -125,7 +149,7 @@ def laid_over(name: str, standin: Mapping[str, Any]) -> dict[str, Any]:
     return shared | standin.get("models", {}).get(name, {})
 
 
-def _settings(name: str, asked: CompareSettings, standin: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settings(name: str, asked: StudySettings, standin: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """(training settings, model settings without the name), the last of config, stand-in budget and `--set` counts."""
     config = load_config("models", name)
     fields = models.REGISTRY[name][0].model_fields
@@ -147,3 +171,18 @@ def _extract_missing(data: Path, features: str | None, reporter: Reporter) -> No
         reporter.say(f"{missing}: doing that now")
         values = load_config("features", name) | {"data": data, "features": name}
         extract(ExtractSettings.checked(values, f"configs/features/{name}.yaml"), reporter)
+
+
+def refuse_own(asked: StudySettings, key: str, instead: str) -> None:
+    """Refuse a setting that the study itself gives to each run. instead: what to do.
+
+    Raises:
+        ConfigError: `--set` has it.
+    """
+    if key in asked.values:
+        raise ConfigError(f"--set {key}: {instead}")
+
+
+def planned_variant(asked: StudySettings, reporter: Reporter, **values: Any) -> list[Planned]:
+    """Every model of the study with `values` laid over its settings, where it has them; as `plan`."""
+    return plan(asked.model_copy(update={"values": {**asked.values, **values}}), reporter).planned

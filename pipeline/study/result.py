@@ -13,18 +13,19 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.files import read_json
 from models.base import Model
 from pipeline.counting.model import multiply_adds
-from pipeline.evaluate import load_unseen, task_of_run
-from pipeline.facts import DataFacts
 from pipeline.metrics.seeds import SPREAD, mean_and_spread
 from pipeline.run import RunDir
-from pipeline.study.plan import CompareSettings, laid_over, standin_budget
+from pipeline.run_data import DataFacts
+from pipeline.study.plan import StudySettings, laid_over, standin_budget
 from pipeline.study.runs import SPLIT, Trained
-from pipeline.training.log import TrainLog
+from pipeline.training.data import load_unseen
+from pipeline.training.log import TrainLog, done_in_training
+from pipeline.training.scoring import task_of_run
 
 _READ = {"t": "words", "a": "mel chunks", "v": "faces"}
 
 
-def result_of(asked: CompareSettings, trained: Trained, command: str) -> dict[str, Any]:
+def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str, Any]:
     """All that the tables show, ready for JSON; one object under `models` for each label. Runs of one task.
 
     command: what to type to get the same table.
@@ -185,7 +186,7 @@ def _steps(model: Model, batch: Batch) -> dict[str, int]:
     return {letter: length for letter, length in lengths.items() if letter in model.config.modalities}
 
 
-def command_line(name: str, asked: CompareSettings, out: Path, *further: str) -> str:
+def command_line(name: str, asked: StudySettings, out: Path, *further: str) -> str:
     """What to type to get the same table. name: of the sub-command. further: flags that it alone has."""
     values = [f"--set {shlex.quote(f'{key}={_yaml(value)}')}" for key, value in asked.values.items()]
     given = ["--data", str(asked.data), "--models", ",".join(asked.models), *further, "--seeds", str(asked.seeds)]
@@ -195,3 +196,44 @@ def command_line(name: str, asked: CompareSettings, out: Path, *further: str) ->
 def _yaml(value: Any) -> str:
     """As `--set` reads it back: JSON is YAML."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def metric_of(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The metric that the best epochs were chosen by: its `name`, and what the result says of it."""
+    name: str = result["monitor"]
+    return {"name": name} | result["metrics"][_protocol(result)][name]
+
+
+def main_scores(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Label -> mean, spread and values of that metric over the seeds, of those that came to an end."""
+    metric = result["monitor"]
+    return {row["model"]: row["scores"][_protocol(result)][metric] for row in result["models"]}
+
+
+def _protocol(result: Mapping[str, Any]) -> str:
+    task: str = result["task"]
+    return task.replace("-", "_")
+
+
+def done_over_seeds(runs: Sequence[RunDir]) -> dict[str, Any]:
+    """What the runs of one row really multiplied in training, per utterance, means over the seeds.
+
+    Returns {"towers": of faces and sound with attention and sequence encoders, "towers_spread", "text", "total",
+    "share_of_sites"}; the first four are 0 for a model that counts nothing.
+    """
+    done = [done_in_training(run) for run in runs]
+    towers = [sum(one["per_utterance"].get(part, 0.0) for part in ("face", "mel")) for one in done]
+    mean, spread = mean_and_spread(towers)
+    return {
+        "towers": mean,
+        "towers_spread": spread,
+        "text": _mean([one["per_utterance"].get("text", 0.0) for one in done]),
+        "total": _mean([one["per_utterance"]["total"] for one in done]),
+        "share_of_sites": {
+            key: _mean([one["share_of_sites"][key] for one in done]) for key in done[0]["share_of_sites"]
+        },
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

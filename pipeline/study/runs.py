@@ -6,14 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.files import read_json
-from pipeline.facts import DataFacts
 from pipeline.progress import Reporter, duration
 from pipeline.run import RunDir, resumed_run
-from pipeline.settings import ConfigError
+from pipeline.run_data import DataFacts
+from pipeline.settings import ConfigError, ModelSpec
+from pipeline.study.plan import Planned, StudySettings
 from pipeline.train import Prepared, train
 from pipeline.training.loop import TrainingError
+from pipeline.training.settings import TrainSettings
 
 SPLIT = "test"
+# More than this is a mistyped step sooner than a plan.
+MOST_RUNS = 500
 
 
 @dataclass(frozen=True)
@@ -95,16 +99,17 @@ def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
     return Trained(finished, result.failed)
 
 
-def _settings(one: Wanted) -> tuple[Any, dict[str, Any]]:
+def _settings(one: Wanted) -> tuple[TrainSettings, ModelSpec]:
     settings = one.prepared.settings.model_copy(update={"seed": one.seed, "out": one.run.path})
-    return settings, one.prepared.model_settings
+    return settings, one.prepared.model
 
 
 def _is_kept(one: Wanted) -> bool:
     """Whether the run is finished. Refuses one that was started with other settings."""
     if not one.run.settings.is_file():
         return False
-    resumed_run(one.run.path, *_settings(one))
+    settings, model = _settings(one)
+    resumed_run(one.run.path, settings, model.recorded())
     return _is_finished(one.run, one.prepared)
 
 
@@ -114,13 +119,29 @@ def _is_finished(run: RunDir, prepared: Prepared) -> bool:
     scores = run.metrics(settings.data)
     if (settings.epochs, settings.patience) != (before.epochs, before.patience) or not scores.is_file():
         return False
-    facts = DataFacts.of(settings.data, prepared.train_split, prepared.valid_split)
+    facts = DataFacts.from_splits(settings.data, prepared.train_split, prepared.valid_split)
     # Other data than then: training refuses them, and says so.
-    return (
-        run.thresholds.is_file() and SPLIT in read_json(scores)["splits"] and _made_of(facts) == _made_of(run.facts())
-    )
+    return run.thresholds.is_file() and SPLIT in read_json(scores)["splits"] and facts.same_data(run.facts())
 
 
-def _made_of(facts: DataFacts) -> tuple[Any, ...]:
-    features = facts.features
-    return facts.fingerprint, facts.preprocessing, features and (features.name, features.sizes, features.settings)
+def train_rows(out: Path, rows: Mapping[str, tuple[str, Planned]], asked: StudySettings, reporter: Reporter) -> Trained:
+    """Train what is not trained yet. rows: label -> (its folder in `out`, what is trained).
+
+    Raises:
+        ConfigError, DataError: as `pipeline.study.runs.train_all`; too many runs.
+    """
+    check_runs(len(rows) * asked.seeds, f"{len(rows)} rows with --seeds {asked.seeds}")
+    trainings = {label: (folder, planned.prepared) for label, (folder, planned) in rows.items()}
+    return train_all(wanted_runs(out, trainings, asked.seeds), reporter)
+
+
+def check_runs(count: int, asked_by: str) -> None:
+    """Refuse more than `MOST_RUNS` trainings. asked_by: the flags that ask for them.
+
+    Raises:
+        ConfigError: there are more.
+    """
+    if count > MOST_RUNS:
+        raise ConfigError(
+            f"{asked_by}: {count} trainings, and at most {MOST_RUNS} make one table; give fewer values, models or seeds"
+        )

@@ -8,9 +8,9 @@ from data_tools.batch import Batch
 from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
 from models.base import Model
 from models.layers.frontends import FACE_DEVIATION, FACE_MEAN
-from pipeline.settings import DamageSettings
 from pipeline.training.batches import EpochBatches
 from pipeline.training.loop import Batches
+from pipeline.training.settings import DamageSettings
 
 # UCRN's probability of noise (section 4.4).
 NOISE = 0.5

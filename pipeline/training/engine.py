@@ -2,13 +2,12 @@
 
 import logging
 import os
-import shutil
 from typing import Any, Generic, TypeVar
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from lightning.fabric.strategies import DDPStrategy
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -16,7 +15,7 @@ from data_tools.batch import Batch
 from models.base import Model
 from models.output import Output
 from pipeline.settings import ConfigError
-from pipeline.training.memory import keep_freed_memory
+from pipeline.training.device import check_compiler, choose_device
 
 T = TypeVar("T")
 
@@ -35,12 +34,7 @@ def start_fabric(device: str = "auto", precision: str = "32-true", devices: int 
         ConfigError: CUDA is asked for and not there, fewer devices than asked for, or a precision that the device
             doesn't have.
     """
-    cuda = torch.cuda.is_available()
-    if device == "cuda" and not cuda:
-        raise ConfigError("device is 'cuda', but torch sees no CUDA device; use device cpu or auto")
-    accelerator = "cuda" if cuda and device != "cpu" else "cpu"
-    if accelerator == "cpu":
-        keep_freed_memory()
+    accelerator = choose_device(device).type
     if accelerator == "cpu" and precision == "16-mixed":
         raise ConfigError("precision is '16-mixed', which needs CUDA; on a CPU use bf16-mixed or 32-true")
     if accelerator == "cuda" and devices > torch.cuda.device_count():
@@ -83,30 +77,6 @@ def devices_started(devices: int, nodes: int) -> tuple[int, int]:
     return found
 
 
-def check_compiler() -> None:
-    """Raises ConfigError where torch.compile has no C++ compiler to work with."""
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
-        raise ConfigError(
-            f"compile needs a C++ compiler, and {compiler!r} is not there; install g++ (or name another one in the "
-            "environment variable CXX), or leave --compile out"
-        )
-
-
-def resolved_precision(precision: str, device: str) -> str:
-    """`auto` as bf16-mixed where the device multiplies bfloat16 itself, else as 32-true; others as they are.
-
-    At the papers' sizes bfloat16 steps take a third of the time on such a processor; see docs/performance.md.
-    """
-    if precision != "auto":
-        return precision
-    if device != "cpu" and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported()
-    else:
-        native = torch.cpu._is_avx512_bf16_supported()  # torch has no public name for it before 2.12
-    return "bf16-mixed" if native else "32-true"
-
-
 class _Sealed(Generic[T]):
     """Holds a value so that Fabric hands it on as it is.
 
@@ -143,12 +113,14 @@ class Engine:
 
     Attributes:
         model: the network itself, moved to the device.
+        device: where batches are expected.
     """
 
     def __init__(
         self, fabric: Fabric, model: Model, optimizer: Optimizer | None = None, compiled: bool = False
     ) -> None:
         self.fabric = fabric
+        self.device = fabric.device
         self.model = model
         self._optimizer = optimizer
         if compiled:

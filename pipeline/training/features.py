@@ -1,17 +1,16 @@
 """Which extracted features a run reads, on which scale, and the sizes that its model gets from them."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.features import IMPORTED, FeatureScale
 from data_tools.manifest import has_media, read_manifest
 from models.base import ModelSettings
-from pipeline.settings import ConfigError, TrainSettings
+from pipeline.settings import ConfigError, ModelSpec
+from pipeline.training.settings import TrainSettings
 
 _SIZE_SETTINGS = {"t": "text_dim", "a": "audio_dim", "v": "vision_dim"}
 
@@ -30,7 +29,7 @@ class FeatureUse:
     scale: dict[str, dict[str, list[float]]] | None
 
     @classmethod
-    def of(cls, dataset: UtteranceDataset) -> "FeatureUse | None":
+    def from_dataset(cls, dataset: UtteranceDataset) -> "FeatureUse | None":
         """The use that `dataset` makes of features; None where it has faces and sound instead."""
         if dataset.features is None:
             return None
@@ -52,20 +51,20 @@ class FeatureUse:
         dataset.scale = None if self.scale is None else FeatureScale.from_lists(self.scale)
 
 
-def wanted_features(settings: TrainSettings, model_settings: Mapping[str, Any]) -> str | None:
+def wanted_features(settings: TrainSettings, model: ModelSpec) -> str | None:
     """The name of the features that training reads; None for a model that reads faces, sound and words itself.
 
     Raises:
         ConfigError: features are named for such a model.
         DataError: no manifest.
     """
-    config = models.config_of(model_settings["name"], {k: v for k, v in model_settings.items() if k != "name"})
+    config = model.config
     if reads_features(config):
         return settings.features or default_features(settings.data)
     if settings.features is not None:
         other = ", or add --set frontend=features" if hasattr(config, "frontend") else ""
         raise ConfigError(
-            f"features is {settings.features!r}, but {model_settings['name']} reads faces, sound and words itself; "
+            f"features is {settings.features!r}, but {model.name} reads faces, sound and words itself; "
             f"leave features out{other}"
         )
     return None
@@ -81,27 +80,28 @@ def default_features(data: Path) -> str:
     return "default" if has_media(read_manifest(data)) else IMPORTED
 
 
-def with_sizes(model_settings: Mapping[str, Any], dataset: UtteranceDataset) -> dict[str, Any]:
-    """`model_settings` with the sizes of the features of `dataset` in it; the same where it has none.
+def with_sizes(model: ModelSpec, dataset: UtteranceDataset) -> ModelSpec:
+    """`model` with the sizes of the features of `dataset` in its settings; the same where it has none.
 
     Raises:
         ConfigError: a size is given and another one, or the features lack a modality of the model.
     """
-    settings = dict(model_settings)
     if dataset.features is None:
-        return settings
+        return model
     name, sizes = dataset.features.name, dataset.features.sizes
-    config = models.config_of(settings["name"], {k: v for k, v in settings.items() if k != "name"})
-    if lacking := [letter for letter in config.modalities if letter not in sizes]:
+    modalities = model.config.modalities
+    if lacking := [letter for letter in modalities if letter not in sizes]:
         raise ConfigError(
-            f"modalities is {config.modalities!r}, but the features {name!r} have only {''.join(sizes)!r}; "
-            f"add --modalities {''.join(letter for letter in config.modalities if letter not in lacking) or 'LETTERS'}"
+            f"modalities is {modalities!r}, but the features {name!r} have only {''.join(sizes)!r}; "
+            f"add --modalities {''.join(letter for letter in modalities if letter not in lacking) or 'LETTERS'}"
         )
-    for letter in config.modalities:
+    found: dict[str, int] = {}
+    for letter in modalities:
         setting, size = _SIZE_SETTINGS[letter], sizes[letter]
-        if settings.setdefault(setting, size) != size:
+        if model.given.get(setting, size) != size:
             raise ConfigError(
-                f"{setting} is {settings[setting]}, but the features {name!r} of {dataset.data_dir} have {size} values "
-                f"a step; leave {setting} out, it follows from the data"
+                f"{setting} is {model.given[setting]}, but the features {name!r} of {dataset.data_dir} have {size} "
+                f"values a step; leave {setting} out, it follows from the data"
             )
-    return settings
+        found[setting] = size
+    return model.with_settings(**found)

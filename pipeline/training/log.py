@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from data_tools.errors import DataError
 from data_tools.files import write_text
 from pipeline.run import RunDir
+from pipeline.settings import ConfigError
 from pipeline.training.loop import Pass
 
 
@@ -98,3 +99,26 @@ class TrainLog:
                 if value is not None and name != "epoch":
                     self.writer.add_scalar(name, value, epoch)
             self.writer.flush()
+
+
+def done_in_training(run: RunDir) -> dict[str, Any]:
+    """What the forward passes of the last epoch's training multiplied, per utterance of the run's own data.
+
+    Returns {"folder", "epoch", "per_utterance": mean multiply-adds by part and "total", "share_of_sites": means over
+    the epoch's batches, e.g. "face.share.1"}. Parts are those that the model has; none for a model that counts none.
+
+    Raises:
+        ConfigError: no epoch is finished.
+        DataError: the log is damaged.
+    """
+    rows = TrainLog.read(run.log)
+    if not rows:
+        raise ConfigError(f"{run.log} has no finished epoch; go on with `pipeline train --resume` on it")
+    last = rows[-1]
+    done = {part: float(last[f"{part}.macs"]) for part in ("face", "mel", "text") if last.get(f"{part}.macs")}
+    return {
+        "folder": str(run.path),
+        "epoch": int(last["epoch"]),
+        "per_utterance": {**done, "total": sum(done.values())},
+        "share_of_sites": {key: float(value) for key, value in last.items() if ".share." in key},
+    }

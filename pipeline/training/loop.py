@@ -5,17 +5,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_tools.batch import Batch
 from data_tools.errors import DataError
 from models.output import Output
 from pipeline.progress import Reporter
-from pipeline.training.engine import Engine
 from pipeline.training.losses import Loss
 from pipeline.training.memory import peak_bytes, start_peak
 from pipeline.training.processes import Ranks
@@ -33,6 +32,29 @@ class Batches(Sized, Protocol):
     """Anything with a length that gives batches: a DataLoader, a list."""
 
     def __iter__(self) -> Iterator[Batch]: ...
+
+
+class Forward(Protocol):
+    """A model on its device: `forward(batch) -> Output`."""
+
+    device: torch.device
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself."""
+
+    def __call__(self, batch: Batch) -> Output:
+        """The model's output for a batch on the device."""
+
+
+class Trainer(Forward, Protocol):
+    """A `Forward` that can take a training step, as `pipeline.training.engine.Engine`."""
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss`."""
+
+    def step(self, clip_norm: float) -> None:
+        """Clip the gradients, update the parameters, clear the gradients."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +100,7 @@ class Pass:
 
 
 def run_epoch(
-    engine: Engine,
+    engine: Forward,
     batches: Batches,
     objective: Callable[[Output, Batch], Loss],
     reporter: Reporter,
@@ -86,7 +108,7 @@ def run_epoch(
     update: Update | None = None,
     share: Share | None = None,
 ) -> Pass:
-    """Every batch once: forward and loss, and with `update` the training step too.
+    """One pass: every batch once, forward and loss, and with `update` the training step of a `Trainer` too.
 
     Batches that share a step weigh by their utterances, so that `accumulate` batches of 4 give the gradient of one
     of 8 (batch norm apart). The same holds for the shares of several processes: `share` says what `batches` has of
@@ -96,10 +118,11 @@ def run_epoch(
         TrainingError: a loss is not finite; names `label` and the utterances of the first such batch.
     """
     started = time.perf_counter()
-    start_peak(engine.fabric.device)
+    start_peak(engine.device)
     tally = _Tally(label)
     waiting = _Waiting()
     steps = 0
+    trainer = cast(Trainer, engine)
     source = waiting.timed(reporter.track(batches, len(batches), label, "batches"))
     ranks, sizes = (share.ranks, iter(share.sizes)) if share else (Ranks(), None)
     engine.model.train(update is not None)
@@ -108,18 +131,18 @@ def run_epoch(
             whole = [len(batch) if sizes is None else next(sizes) for batch in group]
             for on_host, size in zip(group, whole, strict=True):
                 counted = ranks.counted(size)
-                batch = on_host.to(engine.fabric.device)
+                batch = on_host.to(engine.device)
                 output = engine(batch)
                 loss = objective(output, batch)
                 if update:
                     # What is averaged over processes is to be their sum.
-                    engine.backward(loss.total * (counted * ranks.world / sum(whole)))
+                    trainer.backward(loss.total * (counted * ranks.world / sum(whole)))
                 if counted:
                     tally.add(batch, output, loss)
             if update:
-                engine.step(update.clip_norm)
+                trainer.step(update.clip_norm)
                 steps += 1
-    found = tally.finish(started, waiting.seconds, steps, peak_bytes(engine.fabric.device))
+    found = tally.finish(started, waiting.seconds, steps, peak_bytes(engine.device))
     return _joined(found, share) if share else found
 
 

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 from torch.optim import Adam, Optimizer
 
-from pipeline.settings import ConfigError, TrainSettings
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 
 
 def parameter_groups(

@@ -1,18 +1,19 @@
-"""How several processes share one training: who has which utterances, and how what each found becomes one."""
+"""Several processes that share one training: who has which utterances, and who speaks."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import torch.distributed as dist
-from lightning.fabric import Fabric
 
 from data_tools.errors import DataError
 from models.errors import ModelError
 from pipeline.settings import ConfigError
 from pipeline.training.state import seed_everything
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from lightning_fabric import Fabric
 
 T = TypeVar("T")
 
@@ -25,7 +26,7 @@ class Ranks:
     world: int = 1
 
     @classmethod
-    def of(cls, fabric: Fabric) -> "Ranks":
+    def from_fabric(cls, fabric: "Fabric") -> "Ranks":
         """Those of a started fabric."""
         return cls(fabric.global_rank, fabric.world_size)
 
@@ -68,12 +69,7 @@ class Ranks:
             seed_everything(int(np.random.SeedSequence([seed, epoch, self.rank]).generate_state(1)[0]))
 
 
-def is_first_process() -> bool:
-    """Whether this process is the one of its training that prints the result."""
-    return not dist.is_initialized() or dist.get_rank() == 0
-
-
-def agreed(fabric: Fabric, function: Callable[[], T]) -> T:
+def from_first_process(fabric: "Fabric", function: Callable[[], T]) -> T:
     """What `function` gives in the first process, in all of them; where it fails there, all fail with its error."""
     if fabric.world_size == 1:
         return function()

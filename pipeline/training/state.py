@@ -11,7 +11,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,7 +23,9 @@ from torch.optim import Optimizer
 
 from data_tools.files import atomic_path
 from models.errors import ModelError
-from pipeline.training.engine import Engine
+
+if TYPE_CHECKING:  # importing it takes seconds
+    from pipeline.training.engine import Engine
 
 STATE_VERSION = 1
 FROZEN_FILE = "frozen.safetensors"
@@ -60,7 +62,7 @@ class Progress:
         return replace(self, epoch=epoch, waited=self.waited + 1)
 
 
-def save_state(path: Path, engine: Engine, progress: Progress) -> None:
+def save_state(path: Path, engine: "Engine", progress: Progress) -> None:
     """Write everything that the next epoch depends on: weights, optimizer, scaling, random numbers, progress.
 
     Frozen parameters go into FROZEN_FILE beside `path`, after the first epoch and never again in this folder; the
@@ -127,7 +129,7 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return separate
 
 
-def load_state(path: Path, engine: Engine) -> Progress:
+def load_state(path: Path, engine: "Engine") -> Progress:
     """Put the state at `path` into `engine` and the random number generators; returns the progress.
 
     Raises:

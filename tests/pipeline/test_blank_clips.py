@@ -8,9 +8,8 @@ import skimage.data
 from data_tools.dataset import UtteranceDataset
 from data_tools.manifest import Clip, read_manifest, read_rejects, write_manifest
 from data_tools.media import write_video, write_wav
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import PreprocessSettings
 
 QUIET = Reporter(quiet=True)
 PORTRAIT = cv2.resize(skimage.data.astronaut()[:240, 100:460], (180, 120))

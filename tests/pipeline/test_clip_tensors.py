@@ -12,8 +12,7 @@ import torch
 from data_tools.errors import DataError
 from data_tools.faces import FaceDetector
 from data_tools.media import write_video, write_wav
-from pipeline.clip_tensors import extract_each, extract_features
-from pipeline.settings import FaceSettings, MelSettings
+from pipeline.clip_tensors import FaceSettings, MelSettings, extract_each, extract_features
 
 FACES, MEL = FaceSettings(sample_every_ms=100, min_face_px=30, batch_frames=4), MelSettings()
 

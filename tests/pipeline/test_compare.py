@@ -16,16 +16,15 @@ from data_tools.batch import WAVEFORM
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from pipeline import cli
-from pipeline.compare import compare
+from pipeline.compare import CompareSettings, compare, plan
 from pipeline.counting.model import multiply_adds
-from pipeline.facts import STANDIN_NOTICE
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.report.comparison import as_markdown, sheet
 from pipeline.report.tables import write_sheet
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError, configs_dir
 from pipeline.study import runs as runs_module
-from pipeline.study.plan import CompareSettings, plan
 from pipeline.study.result import _steps
 from pipeline.training.loop import TrainingError
 
@@ -254,10 +253,10 @@ def test_a_folder_of_other_settings_or_other_data_is_refused(tmp_path, corpus, c
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, corpus, monkeypatch):
     really = runs_module.train
 
-    def train(settings, model_settings, reporter, resume):
-        if model_settings["name"] == "fe2e" and settings.seed == 1:
+    def train(settings, model, reporter, resume):
+        if model.name == "fe2e" and settings.seed == 1:
             raise TrainingError("the loss is nan in step 3")
-        return really(settings, model_settings, reporter, resume=resume)
+        return really(settings, model, reporter, resume=resume)
 
     monkeypatch.setattr(runs_module, "train", train)
     result = compare(asked(corpus, tmp_path / "out", seeds=2, epochs=1), Listener())
@@ -319,9 +318,9 @@ def test_what_cannot_be_compared_is_refused(toy_corpus, names, values, error, me
 def test_a_setting_reaches_the_models_that_have_it(toy_corpus):
     found = planned(toy_corpus, "fe2e", "mesm", top_p=0.25, width=8, epochs=3)
     fe2e, mesm = (model.prepared for model in found.planned)
-    assert (fe2e.model_settings["width"], mesm.model_settings["width"]) == (8, 8)
-    assert "top_p" not in fe2e.model_settings
-    assert mesm.model_settings["top_p"] == 0.25
+    assert (fe2e.model.given["width"], mesm.model.given["width"]) == (8, 8)
+    assert "top_p" not in fe2e.model.given
+    assert mesm.model.given["top_p"] == 0.25
     assert fe2e.settings.epochs == mesm.settings.epochs == 3
 
 
@@ -330,13 +329,13 @@ def test_stand_ins_have_a_budget_and_real_data_the_models_own(tmp_path, toy_corp
     (standin,) = planned(toy_corpus, "fe2e").planned
     assert standin.prepared.settings.epochs == budget["train"]["epochs"]
     assert standin.prepared.settings.learning_rate == budget["train"]["learning_rate"]
-    assert standin.prepared.model_settings["width"] == budget["models"]["fe2e"]["width"]
+    assert standin.prepared.model.given["width"] == budget["models"]["fe2e"]["width"]
     (of_towers,) = planned(toy_corpus, "mult", frontend="towers").planned
-    assert of_towers.prepared.model_settings["tower_width"] == budget["model"]["tower_width"]
+    assert of_towers.prepared.model.given["tower_width"] == budget["model"]["tower_width"]
     data = corpus_writer(tmp_path / "real", {"train": 4, "valid": 3, "test": 3}, standin=False)
     (real,) = planned(data, "fe2e").planned
     own = yaml.safe_load((configs_dir() / "models" / "fe2e.yaml").read_text())
-    assert real.prepared.model_settings == own["model"]
+    assert real.prepared.model.recorded() == own["model"]
     assert (real.prepared.settings.epochs, real.prepared.settings.learning_rate) == (40, 5e-5)
     # Names and values of the budget are checked where they are used: each one is of a model that there is.
     for name, values in budget["models"].items():

@@ -1,6 +1,7 @@
 """`pipeline explain`: what is drawn is what the model computes."""
 
 import base64
+import importlib
 import json
 import re
 
@@ -10,20 +11,25 @@ import pytest
 import torch
 
 import models
-import pipeline.explain as module
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.mel import chunks
-from pipeline.cli import app
+from pipeline.cli import main
 from pipeline.explain import explain
-from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.report.chosen import one_of_each
 from pipeline.report.kept_sites import faces_png, highest, mel_png
 from pipeline.run import RunDir
-from pipeline.settings import ConfigError, TrainSettings
-from pipeline.tasks import task_of
+from pipeline.run_data import STANDIN_NOTICE
+from pipeline.settings import ConfigError, ModelSpec
+from pipeline.tasks.resolve import build_task
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
+
+module = importlib.import_module("pipeline.explain")  # `pipeline.explain` is the function
+
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 SIZES = {"text_encoder": "tiny", "width": 4, "layers": 1}
@@ -31,7 +37,7 @@ SIZES = {"text_encoder": "tiny", "width": 4, "layers": 1}
 
 def make_run(folder, data, **model):
     settings = TrainSettings(data=data, out=folder, epochs=1, batch_size=4, device="cpu")
-    train(settings, SIZES | model, QUIET)
+    train(settings, spec(SIZES | model), QUIET)
     return folder
 
 
@@ -102,7 +108,7 @@ def test_without_ids_one_utterance_of_each_emotion_is_shown(run, tmp_path):
 
 
 def test_one_of_each_stays_inside_the_split(run, toy_corpus):
-    task = task_of(RunDir(run).read_settings()[0], RunDir(run).facts())
+    task = build_task(RunDir(run).read_settings()[0], RunDir(run).facts())
     dataset = UtteranceDataset(toy_corpus)
     chosen = one_of_each(dataset, task, "valid")
     assert dataset.table["utterance_id"].iloc[chosen].tolist() == ["valid_00", "valid_01", "valid_02"]
@@ -125,7 +131,7 @@ def test_a_dense_model_is_refused(toy_corpus, tmp_path):
 
 
 def test_the_command_writes_into_the_runs_own_folder(run, capsys):
-    app(["explain", "--run", str(run), "test_04", "--json"], standalone_mode=False)
+    main(["explain", "--run", str(run), "test_04", "--json"])
     answer = json.loads(capsys.readouterr().out)
     assert answer["page"] == str(run / "explain" / "explain.html")
 

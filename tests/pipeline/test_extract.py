@@ -1,4 +1,5 @@
 import csv
+import importlib
 import json
 import os
 import signal
@@ -21,8 +22,7 @@ from data_tools.files import folder_lock, write_json
 from data_tools.manifest import Clip, write_manifest
 from data_tools.media import read_audio, write_wav
 from data_tools.store import DialogueStore, Features, store_path, write_dialogue
-from pipeline.extract import extract
-from pipeline.extraction.recipe import ExtractSettings
+from pipeline.extract import ExtractSettings, extract
 from pipeline.extraction.text_steps import WordVectors, token_states
 from pipeline.progress import Reporter
 from pipeline.settings import ConfigError
@@ -85,7 +85,7 @@ def written(folder, name="default"):
 def letters_done(monkeypatch):
     """Letters of every utterance whose features are computed from now on."""
     done = []
-    import pipeline.extract as module
+    module = importlib.import_module("pipeline.extract")
 
     def spy(source, recipe, text, letters):
         done.append("".join(letters))

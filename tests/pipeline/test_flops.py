@@ -7,7 +7,7 @@ import pytest
 import models
 from models import ModelError
 from pipeline.counting import paper
-from pipeline.counting.model import flops, flops_of_run, format_flops
+from pipeline.counting.model import count_model, count_run, format_model
 from pipeline.settings import ConfigError
 
 TINY_TEXT = {"text_encoder": "tiny"}
@@ -28,12 +28,12 @@ def _stages(height, width):
 
 @pytest.fixture(scope="module")
 def dense():
-    return flops("fe2e", TINY_TEXT)
+    return count_model("fe2e", TINY_TEXT)
 
 
 @pytest.fixture(scope="module")
 def sparse():
-    return flops("mesm", {**TINY_TEXT, "top_p": 0.5, "backend": "torch"})
+    return count_model("mesm", {**TINY_TEXT, "top_p": 0.5, "backend": "torch"})
 
 
 def test_a_face_and_a_chunk_of_the_dense_model(dense):
@@ -86,7 +86,7 @@ def test_parameters_are_counted_by_part(dense):
 
 def test_the_sparse_model_does_less_the_smaller_p_is(dense, sparse):
     totals = [
-        flops("mesm", {**TINY_TEXT, "top_p": p, "backend": "torch"}, faces=2, chunks=2)["utterance"]["total"]
+        count_model("mesm", {**TINY_TEXT, "top_p": p, "backend": "torch"}, faces=2, chunks=2)["utterance"]["total"]
         for p in (0.1, 0.4, 0.8)
     ]
     assert totals == sorted(totals)
@@ -98,11 +98,11 @@ def test_the_sparse_model_does_less_the_smaller_p_is(dense, sparse):
 
 
 def test_the_same_seed_counts_the_same(sparse):
-    assert flops("mesm", {**TINY_TEXT, "top_p": 0.5, "backend": "torch"}) == sparse
+    assert count_model("mesm", {**TINY_TEXT, "top_p": 0.5, "backend": "torch"}) == sparse
 
 
 def test_the_text_says_what_was_counted_and_what_the_paper_says(dense, sparse):
-    text = format_flops(dense)
+    text = format_model(dense)
     assert "9 faces, 12 chunks and 20 tokens" in text
     assert f"{dense['parameters']:,}" in text
     assert "482.98M" in text
@@ -110,7 +110,7 @@ def test_the_text_says_what_was_counted_and_what_the_paper_says(dense, sparse):
     for value in (paper.FE2E, *paper.MESM.values()):
         assert f"{value / 1e9:.2f}G" in text
     assert "do not agree" in text
-    assert "backend 'torch' on seeded random input with untrained attention" in format_flops(sparse)
+    assert "backend 'torch' on seeded random input with untrained attention" in format_model(sparse)
     json.dumps(sparse, allow_nan=False)
 
 
@@ -121,10 +121,10 @@ def test_convolutions_are_compared_with_those_of_the_dense_model(dense, sparse):
         "macs": pytest.approx(macs),
         "of_fe2e": pytest.approx(macs / dense["convolutions"]["macs"]),
     }
-    everything = flops("mesm", {**TINY_TEXT, "top_p": 1, "width": 8}, faces=1, chunks=1)
+    everything = count_model("mesm", {**TINY_TEXT, "top_p": 1, "width": 8}, faces=1, chunks=1)
     assert everything["convolutions"]["of_fe2e"] == 1
     share = sparse["convolutions"]["of_fe2e"]
-    assert f"{share:.2f} of FE2E's on this input (the paper's totals: 0.60 at top_p 0.7, 0.50 at" in format_flops(
+    assert f"{share:.2f} of FE2E's on this input (the paper's totals: 0.60 at top_p 0.7, 0.50 at" in format_model(
         sparse
     )
 
@@ -132,23 +132,23 @@ def test_convolutions_are_compared_with_those_of_the_dense_model(dense, sparse):
 def test_what_a_run_counted_stands_beside(tmp_path):
     model = models.build("mesm", **TINY_TEXT, width=8, layers=1, top_p=0.3).eval()
     with pytest.raises(ConfigError, match="no run at"):
-        flops_of_run(tmp_path)
+        count_run(tmp_path)
     (tmp_path / "settings.yaml").write_text("train: {}")
     with pytest.raises(ConfigError, match="no finished epoch"):
-        flops_of_run(tmp_path)
+        count_run(tmp_path)
     columns = "epoch,train_loss,face.macs,mel.macs,text.macs,face.macs.stem,face.share.1,mel.share.1\n"
     rows = "0,0.5,7e9,7e9,7e9,7e9,1.0,1.0\n1,0.4,2e9,3.5e9,1e9,1.5e9,0.25,0.5\n"
     (tmp_path / "log.csv").write_text(columns + rows)
     models.save(model, tmp_path)
-    summary = flops_of_run(tmp_path)
+    summary = count_run(tmp_path)
     assert summary["run"] == {
         "folder": str(tmp_path),
         "epoch": 1,
         "per_utterance": {"face": 2e9, "mel": 3.5e9, "text": 1e9, "total": 6.5e9},
         "share_of_sites": {"face.share.1": 0.25, "mel.share.1": 0.5},
     }
-    assert {key: value for key, value in summary.items() if key != "run"} == flops("mesm", {}, trained=model)
-    text = format_flops(summary)
+    assert {key: value for key, value in summary.items() if key != "run"} == count_model("mesm", {}, trained=model)
+    text = format_model(summary)
     assert "with trained attention" in text
     assert "training pass of epoch 1" in text
     assert "6.500G   face 2.000G, mel 3.500G, text 1.000G" in text
@@ -157,12 +157,12 @@ def test_what_a_run_counted_stands_beside(tmp_path):
 
 
 def test_absent_modalities_and_empty_inputs_are_left_out():
-    assert "text" not in flops("fe2e", {"modalities": "v"})["utterance"]
-    summary = flops("mesm", TINY_TEXT, faces=0, chunks=1, tokens=2)
+    assert "text" not in count_model("fe2e", {"modalities": "v"})["utterance"]
+    summary = count_model("mesm", TINY_TEXT, faces=0, chunks=1, tokens=2)
     assert summary["per_face"] == {}
-    assert format_flops(summary)
+    assert format_model(summary)
 
 
 def test_bad_settings_are_named():
     with pytest.raises(ModelError, match="top_p is 2"):
-        flops("mesm", {"top_p": 2})
+        count_model("mesm", {"top_p": 2})

@@ -1,13 +1,13 @@
 """Multiply-adds of fusion models against figures counted by hand."""
 
-from pipeline.counting.model import flops, format_flops
+from pipeline.counting.model import count_model, format_model
 from pipeline.counting.noise import STEPS
 
 SIZES = {"text_dim": 300, "audio_dim": 5, "vision_dim": 20, "outputs": 1}
 
 
 def test_mult_on_unaligned_features_costs_what_a_hand_count_says():
-    found = flops("mult", SIZES)
+    found = count_model("mult", SIZES)
     text, audio, vision = steps = (STEPS["t"], STEPS["a"], STEPS["v"])
     every = sum(steps)
     # Of a layer: query and output, key and value, feed-forward (4 times as wide), scores and their weighted sum.
@@ -19,25 +19,25 @@ def test_mult_on_unaligned_features_costs_what_a_hand_count_says():
     assert found["utterance"]["total"] == pairs + own + ends
     assert found["parameters"] == sum(found["parameters_by_part"].values()) == 1_071_211
     assert found["fusion_parameters"] == found["parameters_by_part"]["fusion"]
-    assert "parameters 1,071,211" in format_flops(found)
+    assert "parameters 1,071,211" in format_model(found)
 
 
 def test_with_towers_it_counts_what_fe2es_towers_cost():
     small = {"text_encoder": "tiny", "modalities": "av"}
-    mult = flops("mult", small | {"frontend": "towers"}, faces=2, chunks=3)
-    fe2e = flops("fe2e", small, faces=2, chunks=3)
+    mult = count_model("mult", small | {"frontend": "towers"}, faces=2, chunks=3)
+    fe2e = count_model("fe2e", small, faces=2, chunks=3)
     towers = 2 * fe2e["per_face"]["total"] + 3 * fe2e["per_chunk"]["total"]
     assert mult["utterance"]["frontend"] == towers
 
 
 def test_emt_counts_its_lstms():
-    found = flops("emt", {"size": 16, "heads": 2, "audio_dim": 7, "vision_dim": 9})
+    found = count_model("emt", {"size": 16, "heads": 2, "audio_dim": 7, "vision_dim": 9})
     lstms = sum(STEPS[letter] * 4 * 16 * (dim + 16) for letter, dim in (("a", 7), ("v", 9)))
     assert found["utterance"]["encoders"] == lstms
 
 
 def test_lf_trans_counts_its_encoder_layers():
-    found = flops("lf-trans", SIZES | {"size": 8, "heads": 2, "layers": 3})
+    found = count_model("lf-trans", SIZES | {"size": 8, "heads": 2, "layers": 3})
     lengths = [1 + STEPS[letter] for letter in "tav"]
     encoders = 3 * (12 * 8 * 8 * sum(lengths) + 2 * 8 * sum(length**2 for length in lengths))
     assert found["utterance"]["encoders"] == encoders
@@ -46,6 +46,6 @@ def test_lf_trans_counts_its_encoder_layers():
 
 
 def test_lf_lstm_counts_both_directions():
-    found = flops("lf-lstm", SIZES | {"size": 16})
+    found = count_model("lf-lstm", SIZES | {"size": 16})
     lstms = sum(STEPS[letter] * 2 * 4 * 16 * (dim + 16) for letter, dim in (("t", 300), ("a", 5), ("v", 20)))
     assert found["utterance"]["encoders"] == lstms

@@ -10,11 +10,10 @@ from data_tools.errors import DataError
 from data_tools.features import DialogueFeatures, features_path
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.mmsa_features import without_padding
-from pipeline.cli import app
+from pipeline.cli import main
 from pipeline.import_features import import_features
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import PreprocessSettings
 from pipeline.stats import format_stats, stats
 
 QUIET = Reporter(quiet=True)
@@ -64,7 +63,7 @@ def imported(tmp_path_factory):
 def test_without_a_folder_the_command_names_one_after_the_file(tmp_path, monkeypatch, capsys, flags, folder):
     monkeypatch.chdir(tmp_path)
     file = write(tmp_path, content(), name="unaligned_50.pkl")
-    app(["import-features", str(file), *flags, "--json"], standalone_mode=False)
+    main(["import-features", str(file), *flags, "--json"])
     assert json.loads(capsys.readouterr().out)["kept"] == len(read_manifest(tmp_path / folder)) == 12
 
 

@@ -17,10 +17,9 @@ from data_tools.manifest import Clip, Reject, read_manifest, write_manifest, wri
 from data_tools.media import write_video, write_wav
 from data_tools.store import DialogueStore, store_path
 from pipeline.inspect import inspect
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.report.timeline import WAVE_PX, WIDTH_PX, make_timeline
-from pipeline.settings import PreprocessSettings
 
 QUIET = Reporter(quiet=True)
 EMOTIONS = ("ang", "hap")

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pipeline.counting.beside import beside_paper, format_beside
-from pipeline.counting.model import flops
+from pipeline.counting.model import count_model
 
 
 def by_hand(height, width, channels):
@@ -35,7 +35,7 @@ def test_the_table_has_our_counts_beside_the_papers(beside):
         assert row["of_fe2e"] == pytest.approx(row["convolutions"] / dense["convolutions"])
         # New weights attend almost evenly, as the authors' attention does, which never learns.
         assert row["of_fe2e"] == pytest.approx(row["code_of_fe2e"], abs=0.02)
-    again = flops("mesm", {"top_p": 0.5, "backend": "torch"})
+    again = count_model("mesm", {"top_p": 0.5, "backend": "torch"})
     assert sparse[1]["utterance"] == again["utterance"]
     json.dumps(beside, allow_nan=False)
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 import models
-from pipeline.cli import app
-from pipeline.counting.model import flops, format_flops
+from pipeline.cli import main
+from pipeline.counting.model import count_model, format_model
 from pipeline.counting.published import EXPLAINED_FROM_PERCENT, FIGURES
 
 FIVE = "--set text_dim=300 --set audio_dim=5 --set vision_dim=20 --set outputs=1"
@@ -58,7 +58,7 @@ def printed(capsys):
     """Arguments of `pipeline flops` as one text -> what it prints as JSON."""
 
     def run(line):
-        app(["flops", *line.split(), "--json"], standalone_mode=False)
+        main(["flops", *line.split(), "--json"])
         return json.loads(capsys.readouterr().out)
 
     return run
@@ -125,7 +125,7 @@ def test_every_figure_names_settings_that_its_model_has():
 
 
 def test_a_person_reads_the_figure_its_deviation_and_the_reason():
-    text = format_flops(flops("ucrn", {"modalities": "tav"}))
+    text = format_model(count_model("ucrn", {"modalities": "tav"}))
     assert "published fusion parameters 422,401 (Table 7), ours -0.03 %\n" in text
     assert text.endswith("ours +3.60 %: projections and head included; fusion_parameters leaves them out")
-    assert "one layer of one side 16,796,672" in format_flops(flops("cmt", {}))
+    assert "one layer of one side 16,796,672" in format_model(count_model("cmt", {}))

@@ -9,15 +9,16 @@ import torch
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json
-from pipeline.facts import STANDIN_NOTICE, DataFacts, dataset_name
 from pipeline.run import RunDir, default_path, new_run, resumed_run
-from pipeline.settings import ConfigError, TrainSettings
+from pipeline.run_data import STANDIN_NOTICE, DataFacts, dataset_name
+from pipeline.settings import ConfigError
+from pipeline.training.settings import TrainSettings
 
 MODEL = {"name": "mesm", "top_p": 0.5}
 
 
 def facts_of(data):
-    return DataFacts.of(data, UtteranceDataset(data, "train"), UtteranceDataset(data, "valid"))
+    return DataFacts.from_splits(data, UtteranceDataset(data, "train"), UtteranceDataset(data, "valid"))
 
 
 @pytest.fixture

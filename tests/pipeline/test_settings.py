@@ -3,17 +3,11 @@ from pathlib import Path
 import pytest
 
 from data_tools.corpora import CORPORA
-from pipeline.settings import (
-    ConfigError,
-    EvaluateSettings,
-    PreprocessSettings,
-    ReorganizeSettings,
-    TrainSettings,
-    config_names,
-    load_config,
-    local_path,
-    parse_assignments,
-)
+from pipeline.evaluate import EvaluateSettings
+from pipeline.preprocess import PreprocessSettings
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import ConfigError, config_names, load_config, local_path, parse_assignments
+from pipeline.training.settings import TrainSettings
 
 
 @pytest.mark.parametrize("name", config_names("datasets"))

@@ -11,9 +11,8 @@ from data_tools.standin.cast import iemocap_performer
 from data_tools.standin.faces import Face, Puppet
 from data_tools.standin.portraits import make_portrait
 from data_tools.store import DialogueStore, store_path
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.settings import PreprocessSettings
 
 QUIET = Reporter(quiet=True)
 FPS, SECONDS = 10, 5

@@ -16,8 +16,8 @@ from benchmarks.data.page import as_markdown
 from data_tools.errors import DataError
 from data_tools.media import write_video
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.settings import ReorganizeSettings, load_config
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
 
 QUIET = Reporter(quiet=True)
 

@@ -16,12 +16,12 @@ from benchmarks.selection.sites import kept_sites
 from benchmarks.selection.study import SelectionSettings, selection
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.store import DialogueStore, store_path, write_dialogue
-from pipeline.evaluate import load_unseen
-from pipeline.facts import STANDIN_NOTICE
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
 from pipeline.training.batches import ordered_loader
+from pipeline.training.data import load_unseen
 from pipeline.training.losses import MultiLabelBCE
 from pipeline.training.state import seed_everything
 

@@ -19,10 +19,12 @@ from data_tools.clips import make_clips
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.standin import write_standin
 from pipeline.jobs import ray_cluster as ray_workers
-from pipeline.jobs.jobs import Died, run_tasks
+from pipeline.jobs.local import Died
+from pipeline.jobs.run import run_jobs
+from pipeline.preprocess import PreprocessSettings
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.settings import ConfigError, PreprocessSettings, ReorganizeSettings, load_config
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import ConfigError, load_config
 
 QUIET = Reporter(quiet=True)
 KILLS = "Ses02F_impro01"
@@ -128,7 +130,7 @@ DIE = "__import__('os').kill(__import__('os').getpid(), 9)"
 
 
 def run(executor, tasks, function=eval, workers=None, **options):
-    return list(run_tasks(function, tasks, workers, __name__, executor, **options))
+    return list(run_jobs(function, tasks, workers, __name__, executor, **options))
 
 
 def test_every_task_once_but_the_deadly_ones_twice(executor, tmp_path):
@@ -149,7 +151,7 @@ def test_an_exception_is_raised_here_as_it_is(executor):
 
 def test_no_more_than_workers_run_at_once(executor, tmp_path):
     made = [tmp_path / str(n) for n in range(4)]
-    results = run_tasks(Path.touch, made, 1, __name__, executor)
+    results = run_jobs(Path.touch, made, 1, __name__, executor)
     for n in range(4):
         next(results)
         assert [path.exists() for path in made] == [True] * (n + 1) + [False] * (3 - n)
@@ -241,10 +243,10 @@ import signal, sys, time
 # A shell's background job ignores Ctrl-C, and what it starts would too.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from pathlib import Path
-from pipeline.jobs.jobs import run_tasks
+from pipeline.jobs.run import run_jobs
 said = Path(sys.argv[2])
 works = f"(open({str(said)!r}, 'w').write(str(__import__('os').getpid())), __import__('time').sleep(600))"
-for _ in run_tasks(eval, ["1", works], None, "", sys.argv[1]):
+for _ in run_jobs(eval, ["1", works], None, "", sys.argv[1]):
     while not said.exists() or not said.read_text():
         time.sleep(0.01)
     print("at work", flush=True)

@@ -19,8 +19,8 @@ from pipeline.metrics.classes import (
     unweighted_accuracy,
     weighted_f1,
 )
+from pipeline.metrics.metric import NOBODY, mean_defined
 from pipeline.metrics.single_label import SINGLE_LABEL, single_label_report
-from pipeline.metrics.values import NOBODY, mean_defined
 
 TRUTH, ANSWER = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 3, 0])
 
@@ -90,7 +90,7 @@ def test_the_report_against_scikit_learn_and_by_hand():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         report = single_label_report(["a", "b", "c", "d"], TRUTH, ANSWER, train_majority=1)
-    assert list(report) == list(SINGLE_LABEL)
+    assert list(report) == [metric.name for metric in SINGLE_LABEL]
     assert report["accuracy"]["value"] == sklearn.accuracy_score(TRUTH, ANSWER) == 3 / 6
     assert report["unweighted_accuracy"]["value"] == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
     assert report["weighted_f1"]["value"] == pytest.approx((3 * 4 / 6 + 2 * 2 / 4) / 6)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
 from pipeline.metrics.emotions import binary_metrics, is_single_label, multi_label_report, roc_auc, two_way_f1
-from pipeline.metrics.values import EVERYBODY, NOBODY
+from pipeline.metrics.metric import EVERYBODY, NOBODY
 
 
 def test_hand_counted():

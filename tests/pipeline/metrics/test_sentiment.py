@@ -71,17 +71,17 @@ def cmu_sdk_round(value):
 
 def test_rounding_rules_at_the_ties():
     ties = np.array([-2.5, -1.5, -0.5, 0.0, 0.5, 1.5, 2.5], np.float32)
-    assert (SEVEN.of(ties) - 3).tolist() == [-2, -2, 0, 0, 0, 2, 2]
-    assert (SEVEN_AWAY.of(ties) - 3).tolist() == [-3, -2, -1, 0, 1, 2, 3]
-    assert (FIVE.of(ties) - 2).tolist() == [-2, -2, 0, 0, 0, 2, 2]
+    assert (SEVEN.classify(ties) - 3).tolist() == [-2, -2, 0, 0, 0, 2, 2]
+    assert (SEVEN_AWAY.classify(ties) - 3).tolist() == [-3, -2, -1, 0, 1, 2, 3]
+    assert (FIVE.classify(ties) - 2).tolist() == [-2, -2, 0, 0, 0, 2, 2]
     far = np.array([-9.0, -3.0, 3.0, 9.0], np.float32)
-    assert (SEVEN.of(far) - 3).tolist() == (SEVEN_AWAY.of(far) - 3).tolist() == [-3, -3, 3, 3]
-    assert (FIVE.of(far) - 2).tolist() == [-2, -2, 2, 2]
+    assert (SEVEN.classify(far) - 3).tolist() == (SEVEN_AWAY.classify(far) - 3).tolist() == [-3, -3, 3, 3]
+    assert (FIVE.classify(far) - 2).tolist() == [-2, -2, 2, 2]
 
 
 @given(st.floats(-4, 4, width=32))
 def test_away_from_zero_is_the_rule_of_the_sdk(value):
-    assert SEVEN_AWAY.of(np.array([value], np.float32)).item() - 3 == cmu_sdk_round(value)
+    assert SEVEN_AWAY.classify(np.array([value], np.float32)).item() - 3 == cmu_sdk_round(value)
 
 
 def test_the_rounding_rule_changes_the_score():
@@ -107,7 +107,7 @@ def mmsa_class(value, edges):
 )
 def test_classes_of_sims_are_half_open_intervals(classing, edges):
     values = [*edges[1:-1], *np.linspace(-1, 1, 11), -3.0, 3.0, *np.random.default_rng(0).uniform(-1, 1, 50)]
-    found = classing.of(np.array(values, np.float32)).tolist()
+    found = classing.classify(np.array(values, np.float32)).tolist()
     assert found == [mmsa_class(value, edges) for value in values]
     assert max(found) < classing.classes
 

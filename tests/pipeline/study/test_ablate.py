@@ -1,14 +1,16 @@
 import json
+import sys
+from dataclasses import replace
 from itertools import chain, combinations
 
 import pytest
 
 import models
-from pipeline.ablate import SUBSETS, _ablation, _rows, ablate, sheet
-from pipeline.cli import app
-from pipeline.facts import STANDIN_NOTICE
+from pipeline import cli
+from pipeline.ablate import SUBSETS, AblateSettings, _ablation, _rows, ablate, sheet
+from pipeline.cli import load_command, main
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
-from pipeline.study.plan import CompareSettings
 from pipeline.study.runs import Trained
 
 PARTS = {"t": "text", "a": "mel", "v": "face"}
@@ -17,7 +19,7 @@ PARTS = {"t": "text", "a": "mel", "v": "face"}
 @pytest.fixture(scope="module")
 def ask(toy_corpus, tiny):
     def build(out, names=("fe2e",), **values):
-        return CompareSettings(data=toy_corpus, models=names, out=out, values=tiny | values)
+        return AblateSettings(data=toy_corpus, models=names, out=out, values=tiny | values)
 
     return build
 
@@ -49,8 +51,8 @@ def test_every_model_has_a_training_of_each_subset(ask, listener):
         f"{name}, {subset}": f"{name}/{subset}" for name in ("mesm", "fe2e") for subset in SUBSETS
     }
     for label, (_, planned) in rows.items():
-        assert planned.prepared.model_settings["modalities"] == label.split(", ")[1]
-        assert planned.prepared.model_settings.get("top_p") == (0.3 if planned.name == "mesm" else None)
+        assert planned.prepared.model.given["modalities"] == label.split(", ")[1]
+        assert planned.prepared.model.given.get("top_p") == (0.3 if planned.name == "mesm" else None)
 
 
 def test_each_run_has_its_subset_and_its_score_is_in_the_table(ablated):
@@ -103,7 +105,7 @@ def made(scores, lower=False):
 )
 def test_it_names_the_best_subset(scores, lower, finding, monkeypatch):
     ended = Trained({f"m, {subset}": [] for subset in scores}, [])
-    monkeypatch.setattr("pipeline.ablate.done_over_seeds", lambda runs: {"total": 0.0})
+    monkeypatch.setattr(sys.modules["pipeline.ablate"], "done_over_seeds", lambda runs: {"total": 0.0})
     found = _ablation(made(scores, lower), ended, ["m"])
     assert found["findings"][0] == finding
     absent = [subset["modalities"] for subset in found["subsets"] if not subset["scores"]]
@@ -125,10 +127,13 @@ def test_what_cannot_be_ablated_is_refused(tmp_path, ask, listener, names, value
 
 
 def test_the_command_hands_the_frontend_to_every_training(ask, listener, toy_corpus, monkeypatch, capsys):
-    asked = []
-    monkeypatch.setattr("pipeline.ablate.ablate", lambda *given: asked.append(given[0]) or {"failed": {}})
+    given = []
+    command = replace(
+        load_command("ablate"), function=lambda asked: given.append(asked) or {"failed": {}}, for_people=None
+    )
+    monkeypatch.setattr(cli, "load_command", lambda name: command)
     flags = ["ablate", "--data", str(toy_corpus), "--models", "lf-lstm", "--frontend", "towers", "--device", "cpu"]
-    app([*flags, "--set", "text_encoder=tiny", "--json"], standalone_mode=False)
+    main([*flags, "--set", "text_encoder=tiny", "--json"])
     assert json.loads(capsys.readouterr().out) == {"failed": {}}
-    for _, planned in _rows(asked[0], listener()).values():
-        assert planned.prepared.model_settings["frontend"] == "towers"
+    for _, planned in _rows(given[0], listener()).values():
+        assert planned.prepared.model.given["frontend"] == "towers"

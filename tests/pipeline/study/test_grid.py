@@ -3,7 +3,8 @@ from fractions import Fraction
 import pytest
 
 from pipeline.settings import ConfigError
-from pipeline.study.grid import MOST_RUNS, check_runs, parse_grid
+from pipeline.study.runs import MOST_RUNS, check_runs
+from pipeline.sweep import parse_grid
 
 
 def test_a_grid_has_exact_values():

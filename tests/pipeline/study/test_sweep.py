@@ -8,9 +8,9 @@ import pytest
 
 import models
 from pipeline import cli
-from pipeline.counting.model import flops_of_run
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.counting.model import count_run
 from pipeline.report.sweep_figure import sweep_png
+from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
 from pipeline.study import runs as runs_module
 from pipeline.sweep import SweepSettings, _findings, sheet, sweep
@@ -67,7 +67,7 @@ def test_scores_and_multiply_adds_are_those_of_the_runs(swept):
         assert point["done"]["towers"] == pytest.approx(np.mean(towers))
         assert point["done"]["towers_spread"] == pytest.approx(np.std(towers))
         assert point["done"]["text"] == pytest.approx(np.mean([float(log["text.macs"]) for log in logs]))
-        totals = [flops_of_run(folder)["run"]["per_utterance"]["total"] for folder in folders]
+        totals = [count_run(folder)["run"]["per_utterance"]["total"] for folder in folders]
         assert point["done"]["total"] == pytest.approx(np.mean(totals))
         means[point["top_p"]] = np.mean(towers)
         assert point["of_fe2e"] == pytest.approx(np.mean(towers) / means[None])
@@ -137,10 +137,10 @@ def test_an_interrupted_sweep_goes_on_and_keeps_what_is_finished(tmp_path, ask, 
 def test_a_value_whose_runs_fail_is_named_and_the_others_are_drawn(tmp_path, ask, listener, monkeypatch):
     really = runs_module.train
 
-    def train(settings, model_settings, reporter, resume):
-        if model_settings.get("top_p") == 0.5:
+    def train(settings, model, reporter, resume):
+        if model.given.get("top_p") == 0.5:
             raise TrainingError("the loss is nan in step 3")
-        return really(settings, model_settings, reporter, resume=resume)
+        return really(settings, model, reporter, resume=resume)
 
     monkeypatch.setattr(runs_module, "train", train)
     result = sweep(ask(tmp_path / "out", names=("mesm",)), listener())

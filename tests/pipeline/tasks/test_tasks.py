@@ -13,14 +13,19 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import write_json
 from data_tools.media import write_video, write_wav
-from pipeline.evaluate import evaluate, format_split
-from pipeline.facts import DataFacts
+from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.predict import format_predictions, predict
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, EvaluateSettings, ReorganizeSettings, TrainSettings, load_config
-from pipeline.tasks import TASKS, named, settled, task_of, with_label
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.run_data import DataFacts
+from pipeline.settings import ConfigError, ModelSpec, load_config
+from pipeline.tasks.resolve import TASKS, build_task, resolve_settings, resolve_task, with_label
 from pipeline.train import prepare, train
 from pipeline.training.loop import Pass
+from pipeline.training.scoring import format_split
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 EMOTIONS = ["ang", "hap", "sad"]
@@ -72,7 +77,7 @@ def runs(corpora, tmp_path_factory):
     def run_of(task, model):
         if (task, model["name"]) not in made:
             out, listener = tmp_path_factory.mktemp("runs") / "run", Listener()
-            summary = train(settings_for(corpora[task], out, task=task), model, listener)
+            summary = train(settings_for(corpora[task], out, task=task), spec(model), listener)
             made[task, model["name"]] = out, summary, listener.lines
         return made[task, model["name"]]
 
@@ -142,24 +147,27 @@ def test_a_split_without_any_label_of_the_task_says_so(corpora, toy_corpus, tmp_
     with pytest.raises(
         DataError, match=r"none of the 8 utterances in 'train' .*task 'sentiment' \(no sentiment\).*--set"
     ):
-        train(settings_for(toy_corpus, tmp_path / "run", task="sentiment"), FE2E, QUIET)
+        train(settings_for(toy_corpus, tmp_path / "run", task="sentiment"), spec(FE2E), QUIET)
     with pytest.raises(ConfigError, match="task is 'multi-label', but the data set has no emotions.*task=sentiment"):
-        train(settings_for(corpora["sentiment"], tmp_path / "run", task="multi-label"), FE2E, QUIET)
+        train(settings_for(corpora["sentiment"], tmp_path / "run", task="multi-label"), spec(FE2E), QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_the_task_follows_from_the_data_unless_it_is_named():
-    assert (named("auto", EMOTIONS), named("auto", [])) == ("multi-label", "sentiment")
-    assert (named("single-label", EMOTIONS), named("sentiment", EMOTIONS)) == ("single-label", "sentiment")
+    assert (resolve_task("auto", EMOTIONS), resolve_task("auto", [])) == ("multi-label", "sentiment")
+    assert (resolve_task("single-label", EMOTIONS), resolve_task("sentiment", EMOTIONS)) == (
+        "single-label",
+        "sentiment",
+    )
     with pytest.raises(ConfigError, match="has only ang; use --set task=multi-label"):
-        named("single-label", ["ang"])
+        resolve_task("single-label", ["ang"])
 
 
 def test_a_data_folder_can_state_its_task():
-    assert named("auto", EMOTIONS, "single-label") == "single-label"
-    assert named("multi-label", EMOTIONS, "single-label") == "multi-label"  # whoever names one gets it
-    assert named("auto", [], "single-label") == "sentiment"  # MELD with --set emotions=[]
-    assert named("auto", EMOTIONS, "no task") == named("auto", EMOTIONS, None) == "multi-label"
+    assert resolve_task("auto", EMOTIONS, "single-label") == "single-label"
+    assert resolve_task("multi-label", EMOTIONS, "single-label") == "multi-label"  # whoever names one gets it
+    assert resolve_task("auto", [], "single-label") == "sentiment"  # MELD with --set emotions=[]
+    assert resolve_task("auto", EMOTIONS, "no task") == resolve_task("auto", EMOTIONS, None) == "multi-label"
 
 
 @pytest.mark.parametrize("name", ["iemocap-4", "iemocap-5", "meld"])
@@ -167,8 +175,8 @@ def test_corpora_of_one_emotion_an_utterance_are_trained_as_such(corpus_writer, 
     data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3})
     task = ReorganizeSettings.checked(load_config("datasets", name), name).task
     write_json(data / "dataset.json", {"dataset": "toy", "task": task})
-    assert prepare(settings_for(data, tmp_path / "run"), FE2E).settings.task == "single-label"
-    assert prepare(settings_for(data, tmp_path / "run", task="multi-label"), FE2E).settings.task == "multi-label"
+    assert prepare(settings_for(data, tmp_path / "run"), spec(FE2E)).settings.task == "single-label"
+    assert prepare(settings_for(data, tmp_path / "run", task="multi-label"), spec(FE2E)).settings.task == "multi-label"
 
 
 @pytest.mark.parametrize(
@@ -188,13 +196,13 @@ def test_corpora_of_one_emotion_an_utterance_are_trained_as_such(corpus_writer, 
 )
 def test_what_does_not_belong_to_the_task_is_refused(corpora, tmp_path, task, changes, said):
     with pytest.raises(ConfigError, match=said):
-        train(settings_for(corpora[task], tmp_path / "run", task=task, **changes), FE2E, QUIET)
+        train(settings_for(corpora[task], tmp_path / "run", task=task, **changes), spec(FE2E), QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_outputs_that_contradict_the_task_are_refused(corpora, tmp_path):
     with pytest.raises(ConfigError, match=r"outputs is 3, but the sentiment of .*numbers is one number; leave"):
-        train(settings_for(corpora["sentiment"], tmp_path / "run"), {**FE2E, "outputs": 3}, QUIET)
+        train(settings_for(corpora["sentiment"], tmp_path / "run"), spec({**FE2E, "outputs": 3}), QUIET)
 
 
 def test_the_range_follows_from_the_labels_unless_it_is_stated(corpus_writer, tmp_path):
@@ -202,9 +210,9 @@ def test_the_range_follows_from_the_labels_unless_it_is_stated(corpus_writer, tm
         tmp_path / "data", {"train": 4, "valid": 3}, emotions=(), sentiment=lambda split, i: [-1.0, 0.2, 0.6, 0.0][i]
     )
     splits = [UtteranceDataset(data, split) for split in ("train", "valid")]
-    assert settled(TrainSettings(), "sentiment", splits).sentiment_range == 1
-    assert settled(TrainSettings(sentiment_range=3), "sentiment", splits).sentiment_range == 3
-    summary = train(settings_for(data, tmp_path / "run", monitor="acc3_sims"), FE2E, QUIET)
+    assert resolve_settings(TrainSettings(), "sentiment", splits).sentiment_range == 1
+    assert resolve_settings(TrainSettings(sentiment_range=3), "sentiment", splits).sentiment_range == 3
+    summary = train(settings_for(data, tmp_path / "run", monitor="acc3_sims"), spec(FE2E), QUIET)
     assert {"acc2_sims", "acc3_sims", "acc5_sims", "f1_sims", "mae", "corr", "loss"} == set(
         summary["splits"]["valid"]["metrics"]["sentiment"]
     )
@@ -216,8 +224,8 @@ def test_a_monitor_that_valid_cannot_tell_is_refused(corpus_writer, tmp_path):
     )
     for monitor in ("corr", "acc2_non0", "f1_non0"):
         with pytest.raises(ConfigError, match=f"monitor is '{monitor}', which is undefined on valid"):
-            train(settings_for(data, tmp_path / "run", monitor=monitor), FE2E, QUIET)
-    assert train(settings_for(data, tmp_path / "run", monitor="acc2_has0"), FE2E, QUIET)["epochs"] == 1
+            train(settings_for(data, tmp_path / "run", monitor=monitor), spec(FE2E), QUIET)
+    assert train(settings_for(data, tmp_path / "run", monitor="acc2_has0"), spec(FE2E), QUIET)["epochs"] == 1
 
 
 def passed(logits, sentiment):
@@ -232,8 +240,8 @@ def test_one_score_for_all_is_the_worst_correlation(corpora):
     train_split, valid = (
         with_label(UtteranceDataset(corpora["sentiment"], s), "sentiment") for s in ("train", "valid")
     )
-    settings = settled(settings_for(corpora["sentiment"], monitor="corr"), "sentiment", [train_split, valid])
-    task = task_of(settings, DataFacts.of(corpora["sentiment"], train_split, valid))
+    settings = resolve_settings(settings_for(corpora["sentiment"], monitor="corr"), "sentiment", [train_split, valid])
+    task = build_task(settings, DataFacts.from_splits(corpora["sentiment"], train_split, valid))
     truth = torch.tensor([-1.0, 0.0, 2.0])
     values = task.values(passed([0.3, 0.3, 0.3], truth), {})
     assert (values["corr"], task.monitored(values)) == (None, -1.0)
@@ -284,7 +292,11 @@ def test_sentiment_metrics_follow_from_the_predictions(runs):
 
 def test_balanced_classes_and_squared_errors_train_too(corpora, tmp_path):
     for task, loss in (("single-label", "balanced_cross_entropy"), ("sentiment", "mse")):
-        summary = train(settings_for(corpora[task], tmp_path / task, task=task, loss=loss, monitor="loss"), FE2E, QUIET)
+        summary = train(
+            settings_for(corpora[task], tmp_path / task, task=task, loss=loss, monitor="loss"),
+            spec(FE2E),
+            QUIET,
+        )
         entry = summary["splits"]["valid"]["metrics"][task.replace("-", "_")]["loss"]
         assert entry["value"] == pytest.approx(summary["valid_score"], rel=1e-5)
 
@@ -292,38 +304,42 @@ def test_balanced_classes_and_squared_errors_train_too(corpora, tmp_path):
 @pytest.mark.parametrize("task", ["single-label", "sentiment"])
 def test_overfits_the_labels_of_the_task(corpora, tmp_path, task):
     settings = settings_for(corpora[task], tmp_path / "run", task=task, epochs=40, patience=40, batch_size=8)
-    train(settings.model_copy(update={"text_learning_rate_scale": 1.0}), {**FE2E, "dropout": 0.0}, QUIET)
+    train(
+        settings.model_copy(update={"text_learning_rate_scale": 1.0}),
+        spec({**FE2E, "dropout": 0.0}),
+        QUIET,
+    )
     losses = [float(row["train_loss"]) for row in csv.DictReader((tmp_path / "run" / "log.csv").open())]
     assert losses[-1] < 0.3 * losses[0]
 
 
 def test_resuming_goes_on_with_the_same_task(corpora, tmp_path):
     data, out = corpora["sentiment"], tmp_path / "run"
-    whole = train(settings_for(data, tmp_path / "whole", epochs=2, patience=9), FE2E, QUIET)
-    train(settings_for(data, out, epochs=1), FE2E, QUIET)
-    summary = train(settings_for(data, out, epochs=2, patience=9), FE2E, QUIET, resume=True)
+    whole = train(settings_for(data, tmp_path / "whole", epochs=2, patience=9), spec(FE2E), QUIET)
+    train(settings_for(data, out, epochs=1), spec(FE2E), QUIET)
+    summary = train(settings_for(data, out, epochs=2, patience=9), spec(FE2E), QUIET, resume=True)
     assert {s: r["metrics"] for s, r in summary["splits"].items()} == {
         s: r["metrics"] for s, r in whole["splits"].items()
     }
     with pytest.raises(ConfigError, match=r"train\.loss: was 'l1', now 'mse'"):
-        train(settings_for(data, out, epochs=2, loss="mse"), FE2E, QUIET, resume=True)
+        train(settings_for(data, out, epochs=2, loss="mse"), spec(FE2E), QUIET, resume=True)
 
 
 def test_other_sentiments_are_other_data(corpus_writer, tmp_path):
     sizes = {"train": 4, "valid": 3}
     data = corpus_writer(tmp_path / "data", sizes, emotions=(), sentiment=lambda split, i: i - 1.5)
-    train(settings_for(data, tmp_path / "run"), FE2E, QUIET)
+    train(settings_for(data, tmp_path / "run"), spec(FE2E), QUIET)
     corpus_writer(data, sizes, emotions=(), sentiment=lambda split, i: 1.5 - i)
     with pytest.raises(DataError, match="other utterances, labels"):
-        train(settings_for(data, tmp_path / "run"), FE2E, QUIET, resume=True)
+        train(settings_for(data, tmp_path / "run"), spec(FE2E), QUIET, resume=True)
 
 
 def test_a_data_set_with_emotions_and_sentiment_serves_both(corpus_writer, tmp_path):
     data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3}, sentiment=lambda split, i: i - 1.0)
-    summary = train(settings_for(data, tmp_path / "emotions"), FE2E, QUIET)
+    summary = train(settings_for(data, tmp_path / "emotions"), spec(FE2E), QUIET)
     assert (summary["task"], list(summary["splits"]["valid"]["metrics"])) == (
         "multi-label",
         ["multi_label", "single_label"],
     )
-    summary = train(settings_for(data, tmp_path / "sentiment", task="sentiment"), FE2E, QUIET)
+    summary = train(settings_for(data, tmp_path / "sentiment", task="sentiment"), spec(FE2E), QUIET)
     assert list(summary["splits"]["valid"]["metrics"]) == ["sentiment"]

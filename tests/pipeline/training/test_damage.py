@@ -14,11 +14,14 @@ from data_tools.damage import drop_steps
 from data_tools.dataset import UtteranceDataset
 from models.output import Output
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, DamageSettings, TrainSettings
+from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
 from pipeline.training.batches import EpochBatches, train_loader
 from pipeline.training.damage import Damaged, blank_of, damaged_for_training
 from pipeline.training.losses import Objective
+from pipeline.training.settings import DamageSettings, TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 DLFR = {
@@ -165,9 +168,9 @@ def test_a_run_on_damaged_input_logs_its_losses_and_resumes_to_the_same_weights(
             precision="32-true", damage=RANDOM, loss_weights={"reconstruction": 1.0, "attraction": 0.5},
         )  # fmt: skip
 
-    train(settings("whole", 3), DLFR, QUIET)
-    train(settings("broken", 1), DLFR, QUIET)
-    train(settings("broken", 3), DLFR, QUIET, resume=True)
+    train(settings("whole", 3), spec(DLFR), QUIET)
+    train(settings("broken", 1), spec(DLFR), QUIET)
+    train(settings("broken", 3), spec(DLFR), QUIET, resume=True)
     whole, broken = (load_file(tmp_path / out / "model.safetensors") for out in ("whole", "broken"))
     assert all(torch.equal(value, broken[name]) for name, value in whole.items())
     log = pd.read_csv(tmp_path / "whole" / "log.csv")
@@ -176,4 +179,4 @@ def test_a_run_on_damaged_input_logs_its_losses_and_resumes_to_the_same_weights(
     assert (log["valid_reconstruction"] == 0).all()  # valid is not damaged
     with pytest.raises(ConfigError, match="damage: was"):
         other = settings("broken", 4).model_copy(update={"damage": DamageSettings(**RANDOM, seed=1)})
-        train(other, DLFR, QUIET, resume=True)
+        train(other, spec(DLFR), QUIET, resume=True)

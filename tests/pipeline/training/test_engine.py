@@ -8,7 +8,8 @@ import models
 from data_tools.batch import Batch, Packed
 from models.output import Output
 from pipeline.settings import ConfigError
-from pipeline.training.engine import Engine, resolved_precision, start_fabric
+from pipeline.training.device import resolve_precision
+from pipeline.training.engine import Engine, start_fabric
 
 
 def test_cuda_that_is_not_there_is_an_error(monkeypatch):
@@ -30,8 +31,8 @@ def test_auto_takes_what_is_there():
 @pytest.mark.parametrize(("native", "expected"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_auto_precision_is_what_the_processor_can(monkeypatch, native, expected):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native)
-    assert resolved_precision("auto", "cpu") == expected
-    assert resolved_precision("32-true", "cpu") == "32-true"
+    assert resolve_precision("auto", "cpu") == expected
+    assert resolve_precision("32-true", "cpu") == "32-true"
     assert start_fabric("cpu", expected).device.type == "cpu"
 
 

@@ -8,14 +8,17 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.features import FeatureFacts, features_path, read_facts, untimed, write_facts, write_features
 from data_tools.manifest import read_manifest
-from pipeline.evaluate import evaluate
+from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.extraction.fresh import FreshFeatures
 from pipeline.predict import predict
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
-from pipeline.settings import ConfigError, EvaluateSettings, TrainSettings
+from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
 from pipeline.training.features import FeatureUse
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 SIZES = {"t": 5, "a": 4, "v": 3}
@@ -54,7 +57,7 @@ def settings_for(data, out, **changes):
 
 def test_a_run_on_features_keeps_their_name_sizes_and_scale(corpus, tmp_path):
     run = tmp_path / "run"
-    summary = train(settings_for(corpus, run), MULT, QUIET)
+    summary = train(settings_for(corpus, run), spec(MULT), QUIET)
     written = yaml.safe_load((run / "settings.yaml").read_text())
     assert written["train"]["features"] == "default"
     assert {name: written["model"][name] for name in ("text_dim", "audio_dim", "vision_dim")} == {
@@ -72,30 +75,30 @@ def test_a_run_on_features_keeps_their_name_sizes_and_scale(corpus, tmp_path):
 
 
 def test_a_resumed_run_goes_on_with_the_same_features(corpus, tmp_path):
-    whole = train(settings_for(corpus, tmp_path / "whole", epochs=3), MULT, QUIET)
-    train(settings_for(corpus, tmp_path / "run", epochs=1), MULT, QUIET)
-    resumed = train(settings_for(corpus, tmp_path / "run", epochs=3), MULT, QUIET, resume=True)
+    whole = train(settings_for(corpus, tmp_path / "whole", epochs=3), spec(MULT), QUIET)
+    train(settings_for(corpus, tmp_path / "run", epochs=1), spec(MULT), QUIET)
+    resumed = train(settings_for(corpus, tmp_path / "run", epochs=3), spec(MULT), QUIET, resume=True)
     assert resumed["valid_score"] == whole["valid_score"]
     assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     write_toy_features(corpus, settings={"hop": 2})
     with pytest.raises(DataError, match="other features"):
-        train(settings_for(corpus, tmp_path / "run", epochs=4), MULT, QUIET, resume=True)
+        train(settings_for(corpus, tmp_path / "run", epochs=4), spec(MULT), QUIET, resume=True)
 
 
 def test_the_scale_decides_and_can_be_left_out(corpus, tmp_path):
-    train(settings_for(corpus, tmp_path / "plain", standardise=False, epochs=1), MULT, QUIET)
+    train(settings_for(corpus, tmp_path / "plain", standardise=False, epochs=1), spec(MULT), QUIET)
     assert RunDir(tmp_path / "plain").facts().features.scale is None
 
 
 def test_towers_need_no_features(toy_corpus, tmp_path):
     towers = {**MULT, "frontend": "towers", "text_encoder": "tiny", "tower_width": 4}
-    train(settings_for(toy_corpus, tmp_path / "run", epochs=1), towers, QUIET)
+    train(settings_for(toy_corpus, tmp_path / "run", epochs=1), spec(towers), QUIET)
     assert RunDir(tmp_path / "run").facts().features is None
 
 
 def test_without_features_the_error_names_the_command(toy_corpus, tmp_path):
     with pytest.raises(DataError, match=r"no extracted features 'default'.*pipeline extract --data .*toy --features"):
-        train(settings_for(toy_corpus, tmp_path / "run"), MULT, QUIET)
+        train(settings_for(toy_corpus, tmp_path / "run"), spec(MULT), QUIET)
     assert not (tmp_path / "run").exists()
 
 
@@ -111,18 +114,22 @@ def test_without_features_the_error_names_the_command(toy_corpus, tmp_path):
 def test_what_does_not_go_together_is_refused(corpus, tmp_path, model, train_values, problem):
     write_toy_features(corpus, "sound", {"a": 4})
     with pytest.raises(ConfigError, match=problem):
-        train(settings_for(corpus, tmp_path / "run", **train_values), model, QUIET)
+        train(settings_for(corpus, tmp_path / "run", **train_values), spec(model), QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_features_of_one_modality_train_a_model_of_it(corpus, tmp_path):
     write_toy_features(corpus, "sound", {"a": 4})
-    train(settings_for(corpus, tmp_path / "run", features="sound", epochs=1), {**MULT, "modalities": "a"}, QUIET)
+    train(
+        settings_for(corpus, tmp_path / "run", features="sound", epochs=1),
+        spec({**MULT, "modalities": "a"}),
+        QUIET,
+    )
     assert models.load(tmp_path / "run").config.audio_dim == 4
 
 
 def test_evaluation_refuses_features_that_were_extracted_in_another_way(corpus, tmp_path):
-    train(settings_for(corpus, tmp_path / "run", epochs=1), MULT, QUIET)
+    train(settings_for(corpus, tmp_path / "run", epochs=1), spec(MULT), QUIET)
     write_toy_features(corpus, settings={"hop": 2})
     with pytest.raises(DataError, match="were made with {'hop': 2}, those of the run with {'hop': 1}"):
         evaluate(EvaluateSettings(run=tmp_path / "run", device="cpu"), QUIET)
@@ -139,7 +146,7 @@ def test_evaluation_refuses_features_that_were_extracted_in_another_way(corpus, 
 )
 def test_predict_refuses_features_that_no_file_gives(corpus, tmp_path, settings, problem):
     write_toy_features(corpus, settings=settings)
-    train(settings_for(corpus, tmp_path / "run", epochs=1), MULT, QUIET)
+    train(settings_for(corpus, tmp_path / "run", epochs=1), spec(MULT), QUIET)
     with pytest.raises(ConfigError, match=problem):
         predict(tmp_path / "run", [tmp_path / "film.mp4"], None, "cpu", QUIET)
 

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.settings import ConfigError, TrainSettings
+from pipeline.settings import ConfigError
 from pipeline.training.optim import build_optimizer, learning_rates, parameter_groups
+from pipeline.training.settings import TrainSettings
 
 
 class TwoParts(nn.Module):

@@ -14,10 +14,13 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 from pipeline.progress import Reporter
-from pipeline.settings import ConfigError, TrainSettings
+from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
 from pipeline.training.engine import devices_started
 from pipeline.training.processes import Ranks
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 # Without batch norm, and without dropout (see below), nothing is left by which two processes could differ from one.
 TEXT = {"name": "fe2e", "text_encoder": "tiny", "modalities": "t"}
@@ -26,9 +29,10 @@ VALUES = {"epochs": 3, "batch_size": 4, "accumulate": 2, "learning_rate": 1e-2, 
 TOGETHER = """
 import models
 from torch import nn
-from pipeline.settings import TrainSettings
+from pipeline.settings import ModelSpec
+from pipeline.training.settings import TrainSettings
 from pipeline.progress import Reporter
-from pipeline.training.processes import is_first_process
+from pipeline.command import is_first_process
 from pipeline.train import train
 
 class Writing(Reporter):
@@ -51,7 +55,7 @@ models.build = build
 settings = TrainSettings(**{settings!r})
 for epochs in (2, 3):  # the second one goes on with the first
     update = {{"epochs": epochs}}
-    train(settings.model_copy(update=update), {model!r}, Writing(), resume=epochs == 3)
+    train(settings.model_copy(update=update), ModelSpec.from_dict({model!r}), Writing(), resume=epochs == 3)
 print("result" if is_first_process() else "silence", flush=True)
 """
 
@@ -144,7 +148,7 @@ def test_each_process_has_random_numbers_of_its_own_and_the_first_keeps_its_stre
 def test_more_processes_than_utterances_are_refused(tmp_path, toy_corpus):
     settings = TrainSettings(data=toy_corpus, out=tmp_path / "run", batch_size=2, devices=3, device="cpu")
     with pytest.raises(ConfigError, match=r"3 processes share every batch, but batch_size is 2.*at most 2"):
-        train(settings, TEXT, Reporter(quiet=True))
+        train(settings, spec(TEXT), Reporter(quiet=True))
     assert not (tmp_path / "run").exists()
 
 

@@ -1,6 +1,7 @@
-"""What all metrics share: types, means over what is defined, and how one value stands in metrics.json."""
+"""The record of a metric, and its entry in metrics.json."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,27 @@ Classes = NDArray[np.integer]
 
 NOBODY = "no utterance of this split has it"
 EVERYBODY = "every utterance of this split has it"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """All that the program knows of one metric; each task has a tuple of them.
+
+    name: in metrics.json, in log.csv and for the setting `monitor`. definition: for a person.
+    function: from truth and answers, as the task's module says, to a value an emotion, of which the mean counts, or to
+        one value; None where the split cannot tell.
+    baseline: the answer that the metric's baseline is the value of, in words.
+    report_title: heading of its column on the report's page; empty for none. by_emotion: it has a table by emotion on
+        the page of a comparison.
+    """
+
+    name: str
+    definition: str
+    function: Callable[..., Any]
+    baseline: str
+    lower_is_better: bool = False
+    report_title: str = ""
+    by_emotion: bool = False
 
 
 def mean_defined(values: Sequence[float | None]) -> float | None:
@@ -34,10 +56,9 @@ def entry(
 
 
 def mean_entry(
+    metric: Metric,
     values: Sequence[float | None],
     baselines: Sequence[float | None],
-    definition: str,
-    baseline_definition: str,
     emotions: Sequence[str],
     positives: Sequence[int],
     utterances: int,
@@ -52,7 +73,7 @@ def mean_entry(
         per_emotion[emotion] = {"value": value, "baseline": baseline, "positives": count}
         if value is None:
             per_emotion[emotion]["reason"] = EVERYBODY if count else NOBODY
-    found = entry(mean_defined(values), mean_defined(baselines), definition, baseline_definition, utterances)
+    found = entry(mean_defined(values), mean_defined(baselines), metric.definition, metric.baseline, utterances)
     found["per_emotion"] = per_emotion
     undefined = [emotion for emotion, value in zip(emotions, values, strict=True) if value is None]
     if undefined:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.jobs.jobs import Died, run_tasks
+from pipeline.jobs.local import Died
+from pipeline.jobs.run import run_jobs
 
 
 def double(number):
@@ -22,7 +23,7 @@ def crash_on_three(number):
 
 def start_a_pool_and_say_its_workers():
     """Run in a process of its own that is then killed."""
-    for _, worker in run_tasks(own_id, list(range(2)), 2, preload=__name__):
+    for _, worker in run_jobs(own_id, list(range(2)), 2, preload=__name__):
         print(worker, flush=True)
 
 
@@ -38,12 +39,12 @@ def fail(number):
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_every_task_once(workers):
-    results = dict(run_tasks(double, list(range(7)), workers, preload=__name__))
+    results = dict(run_jobs(double, list(range(7)), workers, preload=__name__))
     assert results == {n: 2 * n for n in range(7)}
 
 
 def test_a_killed_worker_costs_its_own_task_only():
-    results = dict(run_tasks(crash_on_three, list(range(7)), 2, preload=__name__))
+    results = dict(run_jobs(crash_on_three, list(range(7)), 2, preload=__name__))
     assert results.pop(3) == Died(3)
     assert results == {n: 2 * n for n in range(7) if n != 3}
 
@@ -51,7 +52,7 @@ def test_a_killed_worker_costs_its_own_task_only():
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_exception_reaches_the_caller(workers):
     with pytest.raises(ValueError, match="task"):
-        list(run_tasks(fail, [1, 2], workers, preload=__name__))
+        list(run_jobs(fail, [1, 2], workers, preload=__name__))
 
 
 def test_workers_end_with_a_killed_parent():

@@ -1,4 +1,4 @@
-"""What a run must remember of the data it learned from, and what a data folder says of itself."""
+"""Facts about the training data that a run stores, the one definition of "the same data", and notices."""
 
 import hashlib
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ STANDIN_NOTICE = "stand-in data: scores say nothing about people"
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a run must remember of the data it learned from; data.json in the run folder.
+    """Facts about the training data that a run stores: label order, class weights, fingerprint; data.json there.
 
     folder: the data folder, as it was given. emotions: in label order.
     train_utterances, train_positives: how many utterances the train split has, and how many with each emotion.
@@ -47,7 +47,7 @@ class DataFacts:
     features: FeatureUse | None = None
 
     @classmethod
-    def of(cls, data: Path, train: UtteranceDataset, valid: UtteranceDataset) -> "DataFacts":
+    def from_splits(cls, data: Path, train: UtteranceDataset, valid: UtteranceDataset) -> "DataFacts":
         """The facts of a data folder whose splits are loaded."""
         emotions = list(train.emotions)
         labels = train.table[[LABEL_PREFIX + name for name in emotions]]
@@ -63,7 +63,7 @@ class DataFacts:
             fingerprint=_fingerprint(train.table, valid.table),
             dataset=read_json_if_any(data / "dataset.json"),
             preprocessing=preprocessing_of(data),
-            features=FeatureUse.of(train),
+            features=FeatureUse.from_dataset(train),
             sentiment=train_constants(sentiment) if len(sentiment) else {},
             left_out={"train": train.left_out, "valid": valid.left_out},
         )
@@ -81,14 +81,27 @@ class DataFacts:
             problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
             raise DataError(f"{path} is damaged ({problems}); restore it or train again") from None
 
+    def same_data(self, other: "DataFacts") -> bool:
+        """True for the same utterances, labels and preprocessing, and features made in the same way.
+
+        A scale is compared where both have one: it is fitted only when a training starts.
+        """
+        own, theirs = self.features, other.features
+        if (self.fingerprint, self.preprocessing) != (other.fingerprint, other.preprocessing):
+            return False
+        if own is None or theirs is None:
+            return own is theirs
+        same_recipe = (own.name, own.sizes, own.settings) == (theirs.name, theirs.sizes, theirs.settings)
+        return same_recipe and (own.scale is None or theirs.scale is None or own.scale == theirs.scale)
+
     @property
     def notice(self) -> str | None:
-        """What must stand beside every score on this data; None where nothing must."""
+        """Notice that stands beside every score on this data; None where none is needed."""
         return notice_of(self.dataset)
 
 
 def notice_of(dataset: Mapping[str, Any]) -> str | None:
-    """What must stand beside every score on the data set whose dataset.json this is; None where nothing must."""
+    """Notice that stands beside every score on the data set of this dataset.json; None where none is needed."""
     return STANDIN_NOTICE if dataset.get("standin") else None
 
 

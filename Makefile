@@ -56,10 +56,10 @@ docker: ## build the GPU image
 	docker build --tag emotion-pipeline .
 
 lock: ## write the lock files again (needs uv); pins that must be overridden stand in pyproject.toml
-	uv pip compile pyproject.toml --extra dev $(LOCK_FLAGS) -o requirements.lock
+	uv pip compile pyproject.toml --extra dev --extra docs $(LOCK_FLAGS) -o requirements.lock
 	@# A file that is there is kept to as far as it fits: so both locks agree on every shared pin.
 	cp requirements.lock requirements-cuda.lock
-	uv pip compile pyproject.toml --extra dev --extra cuda $(LOCK_FLAGS) -o requirements-cuda.lock
+	uv pip compile pyproject.toml --extra dev --extra docs --extra cuda $(LOCK_FLAGS) -o requirements-cuda.lock
 	@# Only what the extra adds, so that no pin is written down twice.
 	awk 'FNR == NR { if (/^[a-z]/) seen[$$1] = 1; next } /^[a-z]/ { keep = !($$1 in seen) } keep' \
 	  requirements.lock requirements-cuda.lock > requirements-cuda.tmp && mv requirements-cuda.tmp requirements-cuda.lock

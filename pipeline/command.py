@@ -163,7 +163,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     else:
         kind = _typed_as(field.annotation)
         option = f"--{name.replace('_', '-')}"
-        marker = typer.Option(f"{option}/--no-{name}" if name == "compile" else option, **about)
+        marker = typer.Option(f"{option}/--no-{name}" if kind is bool else option, **about)
     return _keyword(name, kind if required else kind | None, marker, ... if required else None)
 
 

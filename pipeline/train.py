@@ -68,7 +68,7 @@ def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume:
     _check_fit(task, model, valid_split)
     run = from_first_process(fabric, lambda: open_run(model.name, settings, model.recorded(), resume))
     seed_everything(settings.seed)
-    network = models.build(model.name, **model.given | {"outputs": task.outputs})
+    network = models.build(**model.recorded() | {"outputs": task.outputs})
     if settings.init is not None and not run.state.is_file():
         models.start_from(network, settings.init)
     optimizer = build_optimizer(network, network.text_parameters(), settings)

@@ -1,4 +1,5 @@
 import json
+import re
 import sys
 
 import pytest
@@ -34,6 +35,57 @@ def test_the_commands_are_those_of_the_readme(run):
     tables = ["compare", "sweep", "ablate"]
     others = ["import-features"]
     assert COMMANDS == sorted([*stages, *looks, *tables, *others])
+
+
+# A flag that people have typed into their scripts stays. A new one is added here.
+FLAGS = {
+    "standin": "dataset out utterances seed noise workers",
+    "check": "dataset root out split seed samples set",
+    "reorganize": "dataset root out split seed workers executor set",
+    "preprocess": "data workers executor device set",
+    "extract": "data features recipe workers executor set",
+    "import-features": "out",
+    "train": "model config top-p data out modalities frontend device devices nodes precision compile no-compile seed "
+    "resume no-resume set",
+    "pretrain": "stage model config data out device seed resume no-resume set",
+    "evaluate": "run split data device",
+    "robustness": "run protocol rates seeds split data device",
+    "compare": "models data seeds out modalities frontend device set",
+    "sweep": "data top-p models seeds out modalities device set",
+    "ablate": "data models seeds out frontend device set",
+    "predict": "run transcript device",
+    "stats": "data",
+    "inspect": "data out count seed",
+    "explain": "run split data out",
+    "flops": "model config top-p modalities frontend run set",
+    "demo": "out workers",
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_flags_of_a_command_stay(run, command):
+    _, out, _ = run(command, "--help")
+    listed = re.findall(r"^  --([a-z-]+)(?: / --([a-z-]+))?", out, re.MULTILINE)
+    assert {name for names in listed for name in names if name} == {*FLAGS[command].split(), "json", "help"}
+
+
+@pytest.mark.parametrize("command", ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection"])
+def test_a_command_that_moved_says_where(run, command):
+    status, _, err = run(command, "--help")
+    assert status == 2
+    assert f"python -m benchmarks {command}" in err
+
+
+def test_an_unknown_command_is_answered_with_the_nearest(run):
+    status, _, err = run("trian")
+    assert status == 2
+    assert "did you mean train?" in err
+
+
+def test_the_list_of_commands_is_printed_without_any(run):
+    status, out, _ = run()
+    assert (status, out) == (0, run("--help")[1])
+    assert all(f"  {command} " in out for command in COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

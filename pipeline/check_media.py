@@ -17,7 +17,7 @@ from pipeline.published import PublishedMedia
 def sample_media(
     root: Path, utterances: Sequence[Utterance], samples: int, seed: int, published: PublishedMedia
 ) -> list[dict[str, Any]]:
-    """What `samples` source videos of `utterances`, drawn with `seed`, are like: plain values, by name of the video.
+    """Properties of `samples` source videos of `utterances`, drawn with `seed`: plain values, by name of the video.
 
     `problems` of a video are why stage 1 would reject all or some of its utterances; `notes` are what else differs
     from the published release. Times are those of the headers: stage 1 decodes, and may find less.

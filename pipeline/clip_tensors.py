@@ -35,13 +35,13 @@ class MelSettings(Settings):
     n_fft: int = Field(1024, ge=400, le=16_384, description="the paper's 400 leaves 4 of 128 filters empty")
 
 
-# Picture and sound of a clip; None for an absent one, which gives 0 faces or 0 rows.
+# Video and audio of a clip; None for an absent one, which gives 0 faces or 0 rows.
 ClipFiles = tuple[Path | None, Path | None]
 
 
 @dataclass(frozen=True)
 class _End:
-    """What follows the last frame of a clip: the times of its frames, and its sound or why it cannot be read."""
+    """End of a clip, after its last frame: the times of its frames, and its audio or why it cannot be read."""
 
     times_s: list[float]
     logmel: torch.Tensor | DataError
@@ -52,7 +52,7 @@ def extract_features(
 ) -> Features:
     """The tensors of one clip; stage 2 and `predict` see the same.
 
-    video, audio: files to take the picture and the sound from; None for an absent one.
+    video, audio: files to take the picture and the audio from; None for an absent one.
 
     Raises:
         DataError: a file that is there cannot be decoded.

@@ -294,7 +294,7 @@ def _extract_dialogue(job: _Job) -> _Done:
 
 
 def _before(path: Path) -> DialogueFeatures | None:
-    """What an earlier run left there; None where that is nothing that can be read."""
+    """Features that an earlier run left there; None where nothing can be read."""
     try:
         return DialogueFeatures(path)
     except DataError:

@@ -219,7 +219,7 @@ def check_owner(out: Path, dataset: str, root: Path) -> None:
 
 
 def _no_face_shares(out: Path) -> dict[str, float]:
-    """What stage 2 has put into the manifest, by utterance id; there is no manifest where a clip was just redone."""
+    """Shares that stage 2 has put into the manifest, by utterance id; none where a clip was just redone."""
     if not (out / UTTERANCES_FILE).is_file():
         return {}
     try:
@@ -240,7 +240,7 @@ def _dialogues(root: Path, out: Path, utterances: Sequence[Utterance], settings:
 
 
 def _size(job: Dialogue) -> float:
-    """How far the videos have to be decoded, in seconds where the release says so."""
+    """Seconds up to which the videos have to be decoded, where the release says so."""
     ends = [u.end_s if math.isfinite(u.end_s) else u.stated_s or 0.0 for u in job.utterances]
     return max(ends)
 

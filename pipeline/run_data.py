@@ -31,7 +31,7 @@ class DataFacts:
     sentiment: what baselines answer, of `metrics.sentiment.train_constants`; empty where train has no sentiment.
     left_out: split -> utterances without the label of the task, which count nowhere else.
     dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
-    features: the extracted ones that the run reads; None where it reads faces and sound.
+    features: the extracted ones that the run reads; None where it reads faces and chunks.
     """
 
     folder: str

@@ -127,7 +127,7 @@ _NOTHING = {"utterances": 0, "mean_words": None, "mean_seconds": None}
 
 
 def _published_table(known: PublishedSplit, merged: Mapping[str, str]) -> dict[str, dict[str, float | None]]:
-    """What is published of each row of `_paper_table`; None where nothing is.
+    """Published figures of each row of `_paper_table`; None where there are none.
 
     merged: labels that count as others here: of those others the paper's figures are no figures.
     """

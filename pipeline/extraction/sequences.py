@@ -20,7 +20,7 @@ from pipeline.extraction.text_steps import TextSteps
 
 @dataclass(frozen=True)
 class Source:
-    """What an utterance's features are made from.
+    """Inputs that an utterance's features are made from.
 
     audio: a file with its sound; None for none. stored: its tensors of stage 2, faces every `sample_every_ms`.
     words: with their times, where one step a word is asked for and they are known.

@@ -86,7 +86,7 @@ class TokenStates:
         return Steps((sums / counts).numpy(), intervals(words))
 
     def _marks(self) -> tuple[Tensor, Tensor]:
-        """What the tokenizer puts before and behind a text: the tokens of an empty one, the last of them behind."""
+        """Tokens that the tokenizer puts before and behind a text: those of an empty text, the last of them behind."""
         marks = self.encoder.tokenizer([""])[0][0]
         return marks[:-1], marks[-1:]
 

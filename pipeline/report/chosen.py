@@ -1,4 +1,4 @@
-"""Which utterances a page shows, and what stands beside them: the truth and a model's answer, in words."""
+"""Utterances that a page shows, and beside them the truth and a model's answer in words."""
 
 import difflib
 from collections.abc import Sequence

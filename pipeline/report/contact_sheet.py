@@ -103,7 +103,7 @@ def make_sheet(
 
 
 def _features(data: Path, row: pd.Series) -> tuple[Features | None, list[str]]:
-    """What stage 2 made of the utterance, and a note where it made nothing."""
+    """Tensors that stage 2 made of the utterance, and a note where it made none."""
     path = store_path(data, row["dialogue_id"])
     command = f"pipeline preprocess --data {data}"
     if not path.is_file():

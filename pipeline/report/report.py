@@ -81,7 +81,7 @@ def _summary(data: Path, runs: Sequence[Run]) -> str:
 
 
 def _single_label(runs: Sequence[Run]) -> str:
-    """How often the highest-scoring emotion is the true one, where every utterance of the split has exactly one."""
+    """Share of utterances whose highest-scoring emotion is the true one, where each of the split has exactly one."""
     if runs[0].summary["task"] != "multi-label":
         return ""
     found = {run.name: run.summary["splits"][SPLIT]["metrics"].get("single_label") for run in runs}

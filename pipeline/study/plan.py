@@ -135,7 +135,7 @@ def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
 
 
 def standin_budget(data: Path) -> dict[str, Any]:
-    """What configs/compare.yaml lays over each model's own config where the data set is a stand-in; else nothing."""
+    """Values of configs/compare.yaml, laid over each model's own config where the data set is a stand-in; else none."""
     if notice_of(read_json_if_any(data / "dataset.json")) is None:
         return {}
     values: dict[str, Any] = read_yaml(configs_dir() / "compare.yaml")["standin"]

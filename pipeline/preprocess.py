@@ -207,7 +207,7 @@ def _detector(device: str, min_face_px: int) -> FaceDetector:
 
 def _fingerprint(task: _Task) -> str:
     """Of the clips' bytes and the settings, not of times on disk: copied data is not done again."""
-    settings = _what_matters(task.settings) | {"keep_blank": task.settings.keep_blank}
+    settings = _what_matters(task.settings) | {"keep_blank": task.settings.keep_blank, "detector": FaceDetector.VERSION}
     digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for utterance_id, *files in task.clips:
         digest.update(f"\0{utterance_id}\0".encode())

@@ -50,7 +50,7 @@ bench-data: install ## measure the data stages beside plain ways and write docs/
 	$(RUN)pipeline bench-data --out docs/benchmarks
 
 gpu-test: $(GPU_NEEDS) ## check and time all that needs a GPU; PYTHON=python3 uses that one as it is, without .venv
-	$(GPU_PYTHON) -m pipeline.bench.gpu --out docs/benchmarks
+	$(GPU_PYTHON) -m benchmarks.gpu --out docs/benchmarks
 
 docker: ## build the GPU image
 	docker build --tag emotion-pipeline .

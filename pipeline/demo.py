@@ -1,4 +1,4 @@
-"""Stages 1 to 4 on a stand-in corpus, FE2E and MESM side by side, and one page that shows it."""
+"""`pipeline demo`: stages 1 to 4 on a stand-in corpus, FE2E and MESM side by side, and one page that shows it."""
 
 import itertools
 import time
@@ -6,22 +6,34 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.standin import write_standin
-from pipeline.config import (
-    PreprocessSettings,
-    ReorganizeSettings,
-    TrainSettings,
+from pipeline.command import Command, fields_of
+from pipeline.preprocess import PreprocessSettings, preprocess
+from pipeline.progress import Reporter
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.report.report import Run, write_report
+from pipeline.run import RunDir
+from pipeline.settings import (
+    WORKERS_HELP,
+    LocalPath,
+    ModelSpec,
+    Settings,
+    Workers,
     configs_dir,
+    flag,
     load_config,
     read_yaml,
 )
-from pipeline.preprocess import preprocess
-from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.report.runs import Run, write_report
-from pipeline.rundir import RunDir
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
 
 RELEASE = "IEMOCAP_full_release"
+
+
+class DemoSettings(Settings):
+    """Settings of `pipeline demo`."""
+
+    out: LocalPath = flag(Path("demo"), help="The folder for the release, the data, the runs and report.html.")
+    workers: Workers = flag(None, help=WORKERS_HELP)
 
 
 def demo(out: Path, reporter: Reporter, workers: int | None = None) -> dict[str, Any]:
@@ -62,11 +74,14 @@ def _train(
 ) -> Run:
     """The run of one model: made, gone on with, or found finished."""
     settings = TrainSettings.checked(values | {"data": data, "out": folder}, "configs/demo.yaml")
-    model_settings = load_config("models", name)["model"] | model
-    summary = train(settings, model_settings, reporter, resume=RunDir(folder).settings.is_file())
+    spec = ModelSpec.from_dict(load_config("models", name)["model"] | model)
+    summary = train(settings, spec, reporter, resume=RunDir(folder).settings.is_file())
     return Run(name, folder, summary)
 
 
 def _differences(started: dict[str, float]) -> dict[str, float]:
     names = list(started)
     return {name: started[after] - started[name] for name, after in itertools.pairwise(names)}
+
+
+COMMAND = Command(demo, (DemoSettings,), example="pipeline demo --out demo", read=fields_of(DemoSettings))

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import ConfigError, TrainSettings, load_config, local_path, parse_assignments
+from pipeline.settings import ConfigError, load_config, local_path, parse_assignments
+from pipeline.training.settings import TrainSettings
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; by default one for each core, of all machines.")]

@@ -1,4 +1,4 @@
-"""Stage 5: any media file + run directory -> emotion scores, and what was absent in the file."""
+"""`pipeline predict`: any media file and a run -> emotion scores, and what was absent in the file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -16,16 +16,24 @@ from data_tools.media import probe
 from data_tools.store import Features
 from data_tools.transcript import spoken_words
 from data_tools.waveform import waveform
-from pipeline.config import ConfigError, FaceSettings, MelSettings
-from pipeline.engine import start_fabric
-from pipeline.evaluate import task_of_run
+from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
+from pipeline.command import Command, fields_of
 from pipeline.extraction.fresh import FreshFeatures
 from pipeline.extraction.sequences import Source
-from pipeline.features import extract_features
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir
+from pipeline.run import RunDir
+from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag
+from pipeline.training.device import choose_device
+from pipeline.training.scoring import task_of_run
 
-DEVICES = ("auto", "cpu", "cuda")
+
+class PredictSettings(Settings):
+    """Settings of `pipeline predict`."""
+
+    run: LocalPath = flag(help=RUN_HELP)
+    files: tuple[Path, ...] = flag(positional=True, help="Video or audio files that ffmpeg reads.")
+    transcript: str | None = flag(None, help="The words said: a text, or a .srt or .txt file.")
+    device: Device = flag("auto", help="auto, cpu or cuda.")
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,7 @@ class Prediction:
 
 
 def predict(
-    run: Path, files: Sequence[Path], transcript: str | None, device: str, reporter: Reporter
+    run: Path, files: Sequence[Path], transcript: str | None, device: Device, reporter: Reporter
 ) -> dict[str, Any]:
     """Scores of each file, taken whole as one utterance, with the preprocessing and thresholds of the run.
 
@@ -59,9 +67,7 @@ def predict(
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
-    if device not in DEVICES:
-        raise ConfigError(f"device is {device!r}; known: {', '.join(DEVICES)}")
-    place = start_fabric(device).device.type
+    place = choose_device(device).type
     run_dir = RunDir.existing(run)
     thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
     fresh = None if use is None else FreshFeatures(use)
@@ -165,5 +171,15 @@ def format_predictions(result: dict[str, Any]) -> str:
 
 
 def failed(result: dict[str, Any]) -> bool:
-    """Whether any file got no answer."""
+    """True where a file got no answer."""
     return any(answer["error"] for answer in result["files"])
+
+
+COMMAND = Command(
+    predict,
+    (PredictSettings,),
+    example='pipeline predict --run runs/first film.mp4 --transcript "I am so glad you came."',
+    read=fields_of(PredictSettings),
+    for_people=format_predictions,
+    failed=failed,
+)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 
 from data_tools.blank import blank
 from data_tools.errors import DataError
@@ -32,17 +33,43 @@ from data_tools.store import (
     read_fingerprint,
     store_path,
 )
-from pipeline.by_dialogue import follow
-from pipeline.config import LOCAL, ConfigError, PreprocessSettings, available_cores
-from pipeline.features import extract_each
+from pipeline.clip_tensors import FaceSettings, MelSettings, extract_each
+from pipeline.command import Command
+from pipeline.jobs.dialogues import follow
+from pipeline.jobs.local import Died, available_cores
+from pipeline.jobs.run import run_jobs
 from pipeline.progress import Reporter
-from pipeline.workers import Died, run_tasks
+from pipeline.settings import (
+    DATA_HELP,
+    DEFAULT_DATA,
+    EXECUTOR_HELP,
+    LOCAL,
+    WORKERS_HELP,
+    ConfigError,
+    Executor,
+    LocalPath,
+    Settings,
+    Workers,
+    flag,
+)
 
 STAGE = "preprocess"
 
 
+class PreprocessSettings(Settings):
+    """Settings of stage 2."""
+
+    data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
+    workers: Workers = flag(None, help=WORKERS_HELP)
+    executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    device: Literal["cpu", "cuda"] = flag("cpu", help="cpu or cuda.")
+    faces: FaceSettings = FaceSettings()
+    mel: MelSettings = MelSettings()
+    keep_blank: bool = Field(False, description="keep clips of one flat colour, and clips without any sound")
+
+
 @dataclass(frozen=True)
-class _Task:
+class _Job:
     """One dialogue; `clips` holds (utterance id, clip, wav) with paths relative to the data folder."""
 
     dialogue_id: str
@@ -77,8 +104,8 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         raise DataError(f"{settings.data} has no clips, only imported features: there is nothing to preprocess")
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute()})
-    tasks = [
-        _Task(
+    jobs = [
+        _Job(
             str(dialogue_id), tuple(rows[["utterance_id", "clip", "wav"]].itertuples(index=False, name=None)), settings
         )
         for dialogue_id, rows in table.groupby("dialogue_id")
@@ -92,9 +119,9 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         fingerprints: dict[str, str] = {}
         no_face_shares: dict[str, float] = {}
         # Starts nothing yet: a cluster that does not answer leaves the store as it was.
-        results = run_tasks(
+        results = run_jobs(
             _preprocess_dialogue,
-            tasks,
+            jobs,
             workers,
             preload=__name__,
             executor=settings.executor,
@@ -102,13 +129,13 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             on_gpu=on_gpu,
         )
         sweep(settings.data)
-        for task, result in follow(results, tasks, table, store_file, "preprocess", reporter):
+        for job, result in follow(results, jobs, table, store_file, "preprocess", reporter):
             if isinstance(result, Died):
                 detail = "the worker died twice on this dialogue (out of memory?)"
-                rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in task.clips]
+                rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in job.clips]
                 continue
             rejects += result.rejects
-            fingerprints[task.dialogue_id] = result.fingerprint
+            fingerprints[job.dialogue_id] = result.fingerprint
             totals["dialogues_kept"] += result.reused
             totals["dialogues_done"] += not result.reused
             no_face_shares |= result.no_face_shares
@@ -152,14 +179,14 @@ def _what_matters(settings: PreprocessSettings) -> dict[str, Any]:
     return {"faces": settings.faces.model_dump(exclude={"batch_frames"}), "mel": settings.mel.model_dump()}
 
 
-def _preprocess_dialogue(task: _Task) -> _Done:
-    path = store_path(task.settings.data, task.dialogue_id)
-    fingerprint = _fingerprint(task)
+def _preprocess_dialogue(job: _Job) -> _Done:
+    path = store_path(job.settings.data, job.dialogue_id)
+    fingerprint = _fingerprint(job)
     reused = read_fingerprint(path) == fingerprint
     if not reused:
-        _write_dialogue(task, path, fingerprint)
+        _write_dialogue(job, path, fingerprint)
     store = DialogueStore(path)
-    clips = {utterance_id: clip for utterance_id, clip, _ in task.clips}
+    clips = {utterance_id: clip for utterance_id, clip, _ in job.clips}
     rejects = [Reject(name, clips[name], STAGE, reason, detail) for name, (reason, detail) in store.rejected.items()]
     found = {name: store.face_scores(name) > 0 for name in store.utterance_ids}
     faces, faces_found = sum(map(len, found.values())), sum(int(flags.sum()) for flags in found.values())
@@ -167,15 +194,15 @@ def _preprocess_dialogue(task: _Task) -> _Done:
     return _Done(fingerprint, reused, len(found), faces, faces_found, shares, rejects)
 
 
-def _write_dialogue(task: _Task, path: Path, fingerprint: str) -> None:
-    settings = task.settings
+def _write_dialogue(job: _Job, path: Path, fingerprint: str) -> None:
+    settings = job.settings
     detector = _detector(settings.device, settings.faces.min_face_px)
-    files = [(settings.data / clip, settings.data / wav) for _, clip, wav in task.clips]
+    files = [(settings.data / clip, settings.data / wav) for _, clip, wav in job.clips]
     # Beside a GPU all cores decode; on a CPU every process decodes for itself.
     decoders = settings.workers or available_cores() if settings.device == "cuda" else 1
     results = extract_each(files, detector, settings.faces, settings.mel, decoders)
     with dialogue_writer(path, fingerprint) as writer:
-        for (utterance_id, *_), (clip, wav), result in zip(task.clips, files, results, strict=True):
+        for (utterance_id, *_), (clip, wav), result in zip(job.clips, files, results, strict=True):
             judged = _judged(result, clip, wav, settings)
             if isinstance(judged, Features):
                 writer.add(utterance_id, judged)
@@ -205,13 +232,21 @@ def _detector(device: str, min_face_px: int) -> FaceDetector:
     return FaceDetector(device, min_face_px)
 
 
-def _fingerprint(task: _Task) -> str:
+def _fingerprint(job: _Job) -> str:
     """Of the clips' bytes and the settings, not of times on disk: copied data is not done again."""
-    settings = _what_matters(task.settings) | {"keep_blank": task.settings.keep_blank, "detector": FaceDetector.VERSION}
+    settings = _what_matters(job.settings) | {"keep_blank": job.settings.keep_blank, "detector": FaceDetector.VERSION}
     digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
-    for utterance_id, *files in task.clips:
+    for utterance_id, *files in job.clips:
         digest.update(f"\0{utterance_id}\0".encode())
         for name in files:
-            path = task.settings.data / name
+            path = job.settings.data / name
             digest.update(path.read_bytes() if path.is_file() else b"missing")
     return digest.hexdigest()
+
+
+COMMAND = Command(
+    preprocess,
+    (PreprocessSettings,),
+    example="pipeline preprocess --data data/iemocap --workers 2",
+    takes_set=True,
+)

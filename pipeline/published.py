@@ -3,19 +3,15 @@
 from collections.abc import Mapping
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from pipeline.settings import Settings, config_names, load_config
 
 Name = Literal["train", "valid", "test"]
 Count = int | dict[str, int]
 
 
-class _Facts(BaseModel):
-    """Base of what follows: read-only, and an unknown key is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class PublishedFiles(_Facts):
+class PublishedFiles(Settings):
     """One kind of file of a whole copy. paths: patterns below the root, of which the first with a file counts.
 
     `{session}` in a pattern stands for each session; then `count` has a number for each of them.
@@ -25,7 +21,7 @@ class PublishedFiles(_Facts):
     count: Count
 
 
-class PublishedMedia(_Facts):
+class PublishedMedia(Settings):
     """What every source file is like. picture_px: width and height. fps: to half a frame."""
 
     picture_px: tuple[int, int] | None = None
@@ -34,7 +30,7 @@ class PublishedMedia(_Facts):
     channels: int | None = None
 
 
-class PublishedLabel(_Facts):
+class PublishedLabel(Settings):
     """One row of a paper's table: utterances with this label in each split, and means over all three."""
 
     train: int
@@ -44,7 +40,7 @@ class PublishedLabel(_Facts):
     seconds: float | None = None
 
 
-class PublishedSplit(_Facts):
+class PublishedSplit(Settings):
     """A split that papers report on.
 
     ids: numbers of ids in the authors' lists, by which one's own lists are recognised. release: it is the split that
@@ -54,12 +50,12 @@ class PublishedSplit(_Facts):
     name: str
     ids: dict[Name, int] | None = None
     release: bool = False
-    utterances: dict[Name, int] = {}
-    labels: dict[str, PublishedLabel] = {}
-    sentiment: dict[Name, tuple[int, int, int]] = {}
+    utterances: dict[Name, int] = Field({})
+    labels: dict[str, PublishedLabel] = Field({})
+    sentiment: dict[Name, tuple[int, int, int]] = Field({})
 
 
-class Published(_Facts):
+class Published(Settings):
     """The published facts of one corpus.
 
     utterances: those with a label, of the release or of each session. session_folder: where a session's files lie,
@@ -69,8 +65,8 @@ class Published(_Facts):
 
     utterances: Count | None = None
     session_folder: str | None = None
-    labels: dict[str, int] = {}
-    files: dict[str, PublishedFiles] = {}
+    labels: dict[str, int] = Field({})
+    files: dict[str, PublishedFiles] = Field({})
     media: PublishedMedia = PublishedMedia()
     no_person: tuple[str, ...] = ()
     missing_rates: tuple[float, ...] = ()
@@ -97,3 +93,11 @@ class Published(_Facts):
 def total(count: Count) -> int:
     """The number of a whole copy."""
     return count if isinstance(count, int) else sum(count.values())
+
+
+def published_facts(dataset: str, own: Published | None = None) -> Published:
+    """`own`, else what configs/datasets/<dataset>.yaml says is published of that corpus; maybe nothing."""
+    if own is None and dataset in config_names("datasets"):
+        values = load_config("datasets", dataset).get("published")
+        return Published() if values is None else Published.checked(values, f"{dataset}.yaml")
+    return own or Published()

@@ -2,10 +2,13 @@
 
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import Field
 
 from data_tools.clips import make_clips
 from data_tools.corpora import Release, read_release
@@ -25,13 +28,67 @@ from data_tools.manifest import (
     write_rejects,
 )
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
-from data_tools.splits import SplitResult, assign_splits
-from pipeline.account import check_share, is_broken, lines_of, summarise
-from pipeline.config import ReorganizeSettings, published_facts
+from data_tools.splits import SPLITS, Split, SplitResult, assign_splits, shared_between
+from pipeline.command import Command
+from pipeline.jobs.account import check_share, is_broken, label_counts, lines_of, video_notes
+from pipeline.jobs.local import Died
+from pipeline.jobs.run import run_jobs
 from pipeline.progress import Reporter, Work
-from pipeline.workers import Died, run_tasks
+from pipeline.published import Published, published_facts, total
+from pipeline.settings import (
+    EXECUTOR_HELP,
+    LOCAL,
+    WORKERS_HELP,
+    Executor,
+    LocalPath,
+    Settings,
+    Workers,
+    config_names,
+    flag,
+    load_config,
+)
 
 DATASET_FILE = "dataset.json"
+
+
+class ReorganizeSettings(Settings):
+    """Settings of stage 1. One file in configs/datasets/ holds these for one corpus."""
+
+    dataset: str = flag(help=f"A file in configs/datasets ({', '.join(config_names('datasets'))}), or a path to one.")
+    root: LocalPath = flag(
+        in_file=True, help="The raw release, by default raw/...; found a few levels up or down from here."
+    )
+    out: LocalPath = flag(in_file=True, help="The data folder to write, by default data/<dataset>.")
+    emotions: tuple[str, ...] = Field(description="label order; none where only sentiment is wanted")
+    task: Literal["multi-label", "single-label", "sentiment"] | None = Field(
+        None, description="what training takes for task `auto`; None: multi-label where there are emotions"
+    )
+    reader: dict[str, Any] = Field({}, description="options of this corpus' reader alone")
+    split: str = flag(
+        "random",
+        pattern=r"^(random|random:utterance|release|session:\w+|speaker:.+|lists:.+)$",
+        help="random, random:utterance, release, session:K, speaker:ID or lists:PATH.",
+    )
+    seed: int = flag(0, ge=0, help="Of a split that is drawn.")
+    workers: Workers = flag(None, help=WORKERS_HELP)
+    executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    max_reject_share: float = Field(0.2, ge=0, le=1, description="a larger share of broken utterances is a failure")
+    min_duration_s: float = Field(0.1, gt=0)
+    max_duration_s: float = Field(600.0, gt=0)
+    crf: int = Field(18, ge=0, le=51, description="x264 quality of the clips; 0 is lossless")
+    published: Published | None = Field(None, description="facts of the corpus; None: those of its own config file")
+
+    @classmethod
+    def read(cls, flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> "ReorganizeSettings":
+        """Settings of the data set that `flags` name, with `--set` and the flags laid over its file.
+
+        Raises:
+            ConfigError: no such file, or as `checked`.
+        """
+        dataset = flags["dataset"]
+        values = load_config("datasets", dataset) | dict(assignments)
+        values |= {name: value for name, value in flags.items() if name != "dataset"}
+        return cls.checked(values, f"--dataset {dataset} and flags")
 
 
 def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, Any]:
@@ -56,14 +113,15 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     reporter.say(f"reading {release.root}")
     split = split_of(release, settings)
     wanted = [utterance for utterance in release.utterances if utterance.utterance_id in split.by_id]
-    check_share(len(wanted), release.rejects + split.rejects, settings, f"nothing in {settings.out} was touched")
+    untouched = f"nothing in {settings.out} was touched"
+    check_share(len(wanted), release.rejects + split.rejects, settings.root, settings.max_reject_share, untouched)
     with folder_lock(out):
         check_owner(out, settings.dataset, release.root)
         sweep(out)
         results = _cut_all(_dialogues(release.root, out, wanted, settings), settings, reporter)
         clips = _rows(wanted, results, split, _no_face_shares(out))
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
-        summary = summarise(settings, release, split, results, clips, rejects)
+        summary = _summary(settings, release, split, results, clips, rejects)
         kept = {clip.utterance_id for clip in clips}
         later = [r for r in read_rejects(out) if r.stage != STAGE and r.utterance_id in kept]
         write_rejects(out, rejects + later)
@@ -75,11 +133,53 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             clear_others(out, {utterance.dialogue_id for utterance in wanted}, spared=broken)
         else:
             (out / UTTERANCES_FILE).unlink(missing_ok=True)
-    for line in lines_of(summary, settings):
+    published = total(published_facts(settings.dataset, settings.published).utterances or 0)
+    for line in lines_of(summary, published):
         reporter.say(line)
     written = "what could be made is written, and rejects.parquet there names each file and cause"
-    check_share(len(clips), rejects, settings, f"{settings.out}: {written}")
+    check_share(len(clips), rejects, settings.root, settings.max_reject_share, f"{settings.out}: {written}")
     return summary
+
+
+def _summary(
+    settings: ReorganizeSettings,
+    release: Release,
+    split: SplitResult,
+    results: Mapping[str, DialogueResult],
+    clips: Sequence[Clip],
+    rejects: Sequence[Reject],
+) -> dict[str, Any]:
+    """Contents of dataset.json. No time and no path of this machine: the same release gives the same bytes anywhere."""
+    reasons = Counter(reject.reason for reject in rejects if reject.utterance_id is not None)
+    files = Counter(reject.reason for reject in rejects if reject.utterance_id is None)
+    kept, rejected = len(clips), sum(reasons.values())
+    by_id: dict[str, Split] = {clip.utterance_id: split.by_id[clip.utterance_id] for clip in clips}
+    kind, _, folder = settings.split.partition(":")
+    return {
+        "dataset": settings.dataset,
+        "source": printable(release.root.name),
+        "standin": release.is_standin,
+        "emotions": list(settings.emotions),
+        **({"task": settings.task} if settings.task else {}),
+        "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
+        "listed_ids": split.listed,
+        "merged_labels": settings.reader.get("merge", {}),
+        "settings": settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
+        "versions": {name: version(name) for name in ("emotion-pipeline", "av", "numpy", "soundfile")},
+        "found": kept + rejected,
+        "labelled": kept + rejected - reasons["unlabelled"],
+        "kept": kept,
+        "rejected": rejected,
+        "broken": sum(is_broken(reject) for reject in rejects),
+        "reasons": dict(sorted(reasons.items())),
+        "unused_files_and_lines": dict(sorted(files.items())),
+        "splits": {name: label_counts([c for c in clips if c.split == name], settings.emotions) for name in SPLITS},
+        "shared": {
+            "speakers": shared_between({clip.utterance_id: clip.speaker for clip in clips}, by_id),
+            "dialogues": shared_between({clip.utterance_id: clip.dialogue_id for clip in clips}, by_id),
+        },
+        "notes": [*release.notes, *split.notes, *video_notes(results)],
+    }
 
 
 def split_of(release: Release, settings: ReorganizeSettings) -> SplitResult:
@@ -130,18 +230,18 @@ def _no_face_shares(out: Path) -> dict[str, float]:
 
 
 def _dialogues(root: Path, out: Path, utterances: Sequence[Utterance], settings: ReorganizeSettings) -> list[Dialogue]:
-    """One task a dialogue, the ones with most to cut first, so that no long one is left for the end."""
+    """One job a dialogue, the ones with most to cut first, so that no long one is left for the end."""
     grouped: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         grouped[utterance.dialogue_id].append(utterance)
     how = ClipSettings(settings.crf, settings.min_duration_s, settings.max_duration_s)
-    tasks = [Dialogue(root, out, tuple(members), how) for members in grouped.values()]
-    return sorted(tasks, key=lambda task: (-_size(task), task.utterances[0].dialogue_id))
+    jobs = [Dialogue(root, out, tuple(members), how) for members in grouped.values()]
+    return sorted(jobs, key=lambda job: (-_size(job), job.utterances[0].dialogue_id))
 
 
-def _size(task: Dialogue) -> float:
+def _size(job: Dialogue) -> float:
     """How far the videos have to be decoded, in seconds where the release says so."""
-    ends = [u.end_s if math.isfinite(u.end_s) else u.stated_s or 0.0 for u in task.utterances]
+    ends = [u.end_s if math.isfinite(u.end_s) else u.stated_s or 0.0 for u in job.utterances]
     return max(ends)
 
 
@@ -174,7 +274,7 @@ def _cut_all(
     if results:
         reporter.say(f"{len(results)} of {len(dialogues)} dialogues are done already and are kept")
     # Starts nothing yet: a cluster that does not answer leaves the folder as it was.
-    finished = run_tasks(
+    finished = run_jobs(
         make_clips,
         todo,
         settings.workers,
@@ -231,3 +331,12 @@ def _rows(
         for u in utterances
         if u.utterance_id in made
     ]
+
+
+COMMAND = Command(
+    reorganize,
+    (ReorganizeSettings,),
+    example="pipeline reorganize --dataset iemocap --root raw/IEMOCAP_full_release --split session:5",
+    read=lambda flags, assignments: {"settings": ReorganizeSettings.read(flags, assignments)},
+    takes_set=True,
+)

@@ -1,4 +1,4 @@
-"""A finished run on missing and noisy input: run directory + protocol -> robustness.json and a table.
+"""`pipeline robustness`: a finished run on missing and noisy input -> robustness.json and a table.
 
 What is damaged, and how, is in data_tools/damage.py: the same for every model. The thresholds stay those that were
 chosen on undamaged valid.
@@ -7,21 +7,36 @@ chosen on undamaged valid.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
 
 from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
-from pipeline.config import ConfigError, RobustnessSettings, published_facts
-from pipeline.damaging import NOISE, Damage, blank_of
-from pipeline.evaluate import BestModel, load_fitting, task_of_run
-from pipeline.facts import dataset_name, notice_of
+from pipeline.command import Command
 from pipeline.metrics.areas import DEFINITIONS, FIRST_RATE, named_auilcs
 from pipeline.metrics.seeds import SPREAD, mean_and_spread
 from pipeline.progress import Reporter
+from pipeline.published import published_facts
 from pipeline.report.figures import missing_png
-from pipeline.rundir import RunDir
+from pipeline.run import RunDir
+from pipeline.run_data import dataset_name, notice_of
+from pipeline.settings import (
+    OTHER_DATA_HELP,
+    RUN_HELP,
+    SPLIT_HELP,
+    ConfigError,
+    Device,
+    LocalPath,
+    Settings,
+    flag,
+    split_commas,
+)
+from pipeline.training.damage import NOISE, Damage, blank_of
+from pipeline.training.data import load_fitting
+from pipeline.training.scoring import BestModel, task_of_run
 
 Scores = dict[str, float | None]
 
@@ -35,6 +50,27 @@ PROTOCOLS = {
 # Of the missing steps, where the data set's own config states no others.
 RATES = tuple(i / 10 for i in range(1, 11))
 DROP = "(undamaged - damaged) / |undamaged|, as UCRN; below 0 where a larger value is a worse one, such as a loss"
+
+
+class RobustnessSettings(Settings):
+    """Settings of `pipeline robustness`: what is damaged, and how much."""
+
+    run: LocalPath = flag(help=RUN_HELP)
+    protocol: Literal["random", "modalities", "bernoulli"] = flag(
+        "random", help="random: steps missing; modalities: whole ones absent; bernoulli: noise."
+    )
+    rates: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...] | None, BeforeValidator(split_commas)] = flag(
+        None,
+        help="Missing rates, or probabilities of noise, with commas. By default for random 0.1, 0.2 ... 1.0, or what "
+        "the data set's own config states (sims: to 0.5), for bernoulli 0.5; modalities has none.",
+    )
+    seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(split_commas)] = flag(
+        (111, 1111, 11111), min_length=1, help="Each damages the same data in another way; with commas."
+    )
+    split: str = flag("test", help=SPLIT_HELP)
+    data: LocalPath | None = flag(None, help=OTHER_DATA_HELP)
+    batch_size: int | None = Field(None, ge=1, description="None: as in training")
+    device: Device = flag("auto", help="auto, cpu or cuda.")
 
 
 def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, Any]:
@@ -64,7 +100,7 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
 
         undamaged = scored("undamaged")
         conditions = []
-        model = best.engine.model
+        model = best.scorer.model
         name = dataset_name(dataset.data_dir)
         for condition in _conditions(settings, name, model.config.modalities, blank_of(model)):
             by_seed = {
@@ -228,3 +264,10 @@ def _number(value: float | None) -> str:
 
 def _percent(value: float | None) -> str:
     return "undefined" if value is None else f"{value:+.1%}"
+
+
+COMMAND = Command(
+    robustness,
+    (RobustnessSettings,),
+    example="pipeline robustness --run runs/first --protocol random --rates 0.1,0.2,0.3,0.4,0.5",
+)

@@ -1,4 +1,4 @@
-"""What is in a data folder: utterances, words and seconds for each label and split, beside the papers' tables."""
+"""`pipeline stats`: utterances, words and seconds for each label and split, beside the papers' tables."""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +10,16 @@ import pandas as pd
 from data_tools.files import read_json_if_any
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, emotions_of, read_manifest
 from data_tools.splits import SPLITS
-from pipeline.config import published_facts
-from pipeline.published import PublishedSplit
+from pipeline.command import Command, fields_of
+from pipeline.published import PublishedSplit, published_facts
+from pipeline.settings import DATA_HELP, DEFAULT_DATA, LocalPath, Settings, flag
+
+
+class StatsSettings(Settings):
+    """Settings of `pipeline stats`."""
+
+    data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
+
 
 # IEMOCAP writes sounds into the text: [LAUGHTER], [BREATHING], [garbage]. They are not words.
 _NOISE_TAG = re.compile(r"\[[A-Za-z]+\]")
@@ -20,7 +28,7 @@ _SENTIMENTS = ("negative", "zero", "positive")
 _COLUMNS = ("words", "seconds", *SPLITS)
 
 
-def stats(data_dir: Path) -> dict[str, Any]:
+def stats(data: Path) -> dict[str, Any]:
     """Counts over all clips of a manifest, for each split, and for each label in each split.
 
     A word is what stands between spaces, noise tags aside; seconds are those of the intervals. An utterance with two
@@ -30,11 +38,11 @@ def stats(data_dir: Path) -> dict[str, Any]:
     the others counts. `published` is None, or the name of the published split that this one is and its `table`.
 
     Raises:
-        DataError: no manifest in `data_dir`, or a damaged dataset.json.
+        DataError: no manifest in `data`, or a damaged dataset.json.
     """
-    table = read_manifest(data_dir)
+    table = read_manifest(data)
     emotions = emotions_of(table)
-    dataset = read_json_if_any(data_dir / "dataset.json")
+    dataset = read_json_if_any(data / "dataset.json")
     table["words"] = [len(_NOISE_TAG.sub(" ", text).split()) for text in table["text"]]
     table["seconds"] = table["end_s"] - table["start_s"]
     parts = {name: table[table["split"] == name] for name in SPLITS} | {"all": table}
@@ -168,3 +176,12 @@ def _number(column: str, value: float | None) -> str:
     if value is None:
         return f"{'-':>8}"
     return f"{value:8.2f}" if column in ("words", "seconds") else f"{value:8.0f}"
+
+
+COMMAND = Command(
+    stats,
+    (StatsSettings,),
+    example="pipeline stats --data data/iemocap",
+    read=fields_of(StatsSettings),
+    for_people=format_stats,
+)

@@ -1,51 +1,100 @@
-"""The imports point one way, files stay small, and one package alone opens videos."""
+"""The imports point one way and have no circle, files stay small, and one package alone opens videos."""
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-PACKAGES = {
+ALLOWED = {
     "data_tools": {"data_tools"},
     "models": {"models", "data_tools.batch"},
     "pipeline": {"pipeline", "models", "data_tools"},
+    "benchmarks": {"benchmarks", "pipeline", "models", "data_tools"},
 }
-FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 
 
-def imported(path):
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+FILES = {module_name(path): path for package in ALLOWED for path in sorted((ROOT / package).rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in FILES.items()}
+
+
+def imported(name):
+    """Every module or name that the module imports, wherever in its file, but for type checking alone."""
+    hidden = {
+        inner
+        for node in ast.walk(TREES[name])
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(TREES[name]):
+        if node in hidden:
+            continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} imports relatively; name the package"
+            assert node.level == 0, f"{name} imports relatively; name the package"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_one_way(path):
-    allowed = PACKAGES[path.relative_to(ROOT).parts[0]]
-    for name in imported(path):
-        if name.split(".")[0] in PACKAGES:
-            assert any(name == root or name.startswith(root + ".") for root in allowed), f"{path} imports {name}"
+def own_module(name):
+    """The file of this project that `name` lies in, if any."""
+    while name and name not in FILES:
+        name = name.rpartition(".")[0]
+    return name
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_stay_small(path):
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+def import_graph():
+    """Module -> modules of this project that its import executes: those that it names, and their packages."""
+    graph = {}
+    for name in FILES:
+        needed = set()
+        for target in filter(None, map(own_module, imported(name))):
+            parts = target.split(".")
+            needed |= {".".join(parts[:depth]) for depth in range(1, len(parts) + 1)} & FILES.keys()
+        # A module's own packages are being imported already when it begins.
+        packages = {name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)}
+        graph[name] = needed - {name} - packages
+    return graph
+
+
+def test_imports_point_one_way():
+    wrong = [
+        f"{name} imports {target}"
+        for name in FILES
+        for target in imported(name)
+        if target.split(".")[0] in ALLOWED
+        and not any(target == root or target.startswith(f"{root}.") for root in ALLOWED[name.split(".")[0]])
+    ]
+    assert wrong == []
+
+
+def test_no_circle_of_imports():
+    try:
+        list(TopologicalSorter(import_graph()).static_order())
+    except CycleError as error:
+        raise AssertionError(f"a circle of imports: {' -> '.join(error.args[1])}") from None
+
+
+def test_files_stay_small():
+    lengths = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in FILES.items()}
+    assert {name: length for name, length in lengths.items() if length > 400} == {}
 
 
 def test_only_media_opens_videos_and_only_processes_and_the_compiler_start_other_programs():
-    data_tools = ROOT / "data_tools"
-    starters = {data_tools / "processes.py", ROOT / "models" / "layers" / "native" / "build.py"}
-    for path in FILES:
-        names = {name.split(".")[0] for name in imported(path)}
-        if data_tools / "media" not in path.parents:
-            assert not names & {"av", "ffmpeg", "imageio_ffmpeg"}, path
-            assert "subprocess" not in names or path in starters, path
+    starters = {"data_tools.processes", "models.native.build", "models.layers.native.build", "data_tools.media.ffmpeg"}
+    for name in FILES:
+        packages = {target.split(".")[0] for target in imported(name)}
+        if name.startswith("benchmarks") or name.startswith("data_tools.media"):
+            continue
+        assert not packages & {"av", "ffmpeg", "imageio_ffmpeg"}, name
+        assert "subprocess" not in packages or name in starters, name
 
 
 def test_pickle_is_not_used():
-    for path in FILES:
-        assert not {name.split(".")[0] for name in imported(path)} & {"pickle", "dill", "joblib", "cloudpickle"}, path
+    for name in FILES:
+        packages = {target.split(".")[0] for target in imported(name)}
+        assert not packages & {"pickle", "dill", "joblib", "cloudpickle"}, name

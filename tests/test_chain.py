@@ -13,28 +13,23 @@ from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import write_video, write_wav
 from data_tools.standin import write_standin
 from data_tools.store import DialogueStore, store_path
-from pipeline.config import (
-    ConfigError,
-    EvaluateSettings,
-    PreprocessSettings,
-    ReorganizeSettings,
-    TrainSettings,
-    load_config,
-)
-from pipeline.evaluate import evaluate
-from pipeline.extraction.extract import extract
+from pipeline.counting.model import count_run
+from pipeline.evaluate import EvaluateSettings, evaluate
+from pipeline.extract import ExtractSettings, extract
 from pipeline.extraction.fresh import FreshFeatures
-from pipeline.extraction.recipe import ExtractSettings
 from pipeline.extraction.sequences import Source
-from pipeline.flops.counts import flops_of_run
 from pipeline.predict import failed, format_predictions, predict, read_transcript
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.report.runs import Run, write_report
-from pipeline.rundir import RunDir
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.report.report import Run, write_report
+from pipeline.run import RunDir
+from pipeline.settings import ConfigError, ModelSpec, load_config
 from pipeline.stats import stats
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 SMALL = {"text_encoder": "tiny", "width": 8, "layers": 1}
@@ -63,7 +58,7 @@ class Chain:
         self.runs = []
         for name, own in (("fe2e", {}), ("mesm", {"top_p": 0.5})):
             out = folder / "runs" / name
-            summary = train(TrainSettings(**settings, out=out), {"name": name, **SMALL, **own}, QUIET)
+            summary = train(TrainSettings(**settings, out=out), spec({"name": name, **SMALL, **own}), QUIET)
             self.runs.append(Run(name, out, summary))
 
 
@@ -170,7 +165,7 @@ def test_a_saved_model_is_the_trained_one(chain):
 def test_flops_of_a_run_are_those_of_its_log(chain):
     folder = chain.runs[1].folder
     last = pd.read_csv(folder / "log.csv").iloc[-1]
-    counted = flops_of_run(folder)["run"]["per_utterance"]
+    counted = count_run(folder)["run"]["per_utterance"]
     assert counted["face"] == pytest.approx(last["face.macs"])
     assert counted["mel"] == pytest.approx(last["mel.macs"])
 
@@ -192,7 +187,7 @@ def test_the_page_of_another_task(chain, tmp_path):
     settings = TrainSettings(
         data=chain.data, out=tmp_path / "run", task=task, epochs=1, batch_size=4, precision="32-true"
     )
-    summary = train(settings, {"name": "mesm", "top_p": 0.5, **SMALL}, QUIET)
+    summary = train(settings, spec({"name": "mesm", "top_p": 0.5, **SMALL}), QUIET)
     runs = [Run("mesm", tmp_path / "run", summary)]
     text = write_report(tmp_path / "report.html", chain.data, runs, command="pipeline demo").read_text()
     entries = summary["splits"]["test"]["metrics"][protocol]
@@ -231,7 +226,11 @@ def test_a_model_on_extracted_features_goes_the_whole_way(chain, tmp_path):
     assert made["utterances"] == 24
     assert made["sizes"] == {"t": 32, "a": 33, "v": 142}
     values = {"data": chain.data, "epochs": 1, "batch_size": 4, "monitor": "loss", "precision": "32-true"}
-    summary = train(TrainSettings(**values, out=tmp_path / "mult"), {"name": "mult", "size": 10, "layers": 1}, QUIET)
+    summary = train(
+        TrainSettings(**values, out=tmp_path / "mult"),
+        spec({"name": "mult", "size": 10, "layers": 1}),
+        QUIET,
+    )
     test = evaluate(EvaluateSettings(run=tmp_path / "mult"), QUIET)
     assert test == summary["splits"]["test"]
     # A clip as a file has the same features, but for the sound, which is coded in it.
@@ -247,7 +246,7 @@ def test_a_model_on_extracted_features_goes_the_whole_way(chain, tmp_path):
     assert all(torch.equal(fresh[letter], values) for letter, values in data[0].features.items())
     silent = train(
         TrainSettings(**values, out=tmp_path / "tv"),
-        {"name": "mult", "size": 10, "layers": 1, "modalities": "tv"},
+        spec({"name": "mult", "size": 10, "layers": 1, "modalities": "tv"}),
         QUIET,
     )
     answer = predict(tmp_path / "tv", [clip], text, "cpu", QUIET)["files"][0]

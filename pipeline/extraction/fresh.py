@@ -3,11 +3,11 @@
 from torch import Tensor, from_numpy
 
 from data_tools.features import FeatureScale
-from pipeline.config import ConfigError
 from pipeline.extraction.recipe import Recipe
 from pipeline.extraction.sequences import Source, steps_of
 from pipeline.extraction.text_steps import token_states
-from pipeline.extraction.use import FeatureUse
+from pipeline.settings import ConfigError
+from pipeline.training.features import FeatureUse
 
 
 class FreshFeatures:

@@ -4,7 +4,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Executor, LocalPath, Settings, Workers
+from pipeline.settings import LocalPath, Settings
 
 
 class Recipe(Settings):
@@ -31,16 +31,3 @@ class Recipe(Settings):
         """The settings that decide what comes out, without the places of this machine."""
         values = self.model_dump(mode="json", exclude={"glove", "root"})
         return values | {"word_vectors": self.glove is not None}
-
-
-class ExtractSettings(Recipe):
-    """Everything that `pipeline extract` is told."""
-
-    data: LocalPath
-    features: str = Field("default", description="the name that they get: data/<name>/features/<features>")
-    workers: Workers = None
-    executor: Executor = "local"
-
-    def recipe(self) -> Recipe:
-        """The part that decides what comes out."""
-        return Recipe(**{name: getattr(self, name) for name in Recipe.model_fields})

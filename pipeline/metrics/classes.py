@@ -5,7 +5,7 @@ They serve single-label emotions, and sentiment once its numbers are put into cl
 
 import numpy as np
 
-from pipeline.metrics.values import Classes, mean_defined
+from pipeline.metrics.metric import Classes, mean_defined
 
 
 def accuracy(truth: Classes, predicted: Classes) -> float:

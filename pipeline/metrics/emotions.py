@@ -10,26 +10,13 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from pipeline.metrics.classes import weighted_f1
-from pipeline.metrics.values import Bools, Floats, mean_entry
+from pipeline.metrics.metric import Bools, Floats, Metric, mean_entry
 
-MULTI_LABEL = {
-    "accuracy": "share of utterances on which yes or no for the emotion is right; mean over emotions",
-    "weighted_accuracy": "(TPR + TNR) / 2 of the emotion; mean over emotions",
-    "f1": "2 TP / (2 TP + FP + FN) of the emotion's positives; mean over emotions",
-    "f1_two_way": "F1 of yes and of no, weighted by how often each is true (MulT's F1); mean over emotions",
-    "roc_auc": "chance that a random utterance with the emotion scores above one without; mean over emotions",
-}
-MULTI_LABEL_BASELINE = {
-    "accuracy": "always the answer, yes or no, that is more frequent in train",
-    "weighted_accuracy": "always the same answer: 0.5 whichever it is",
-    "f1": "always yes (always no, the usual majority, has F1 0)",
-    "f1_two_way": "always the answer, yes or no, that is more frequent in train",
-    "roc_auc": "the same score for all",
-}
+_MAJORITY = "always the answer, yes or no, that is more frequent in train"
 
 
 def is_single_label(present: Bools) -> bool:
-    """Whether every utterance has exactly one emotion, so that the single-label metrics mean something."""
+    """True where every utterance has exactly one emotion, so that the single-label metrics mean something."""
     return len(present) > 0 and bool((present.sum(1) == 1).all())
 
 
@@ -75,12 +62,50 @@ def roc_auc(present: Bools, scores: Floats) -> list[float | None]:
     ]
 
 
+# Functions: (present, scores (n, E), predicted) -> a value an emotion.
+MULTI_LABEL = (
+    Metric(
+        "accuracy",
+        "share of utterances on which yes or no for the emotion is right; mean over emotions",
+        lambda present, _, predicted: binary_metrics(present, predicted)["accuracy"],
+        baseline=_MAJORITY,
+        report_title="accuracy",
+        by_emotion=True,
+    ),
+    Metric(
+        "weighted_accuracy",
+        "(TPR + TNR) / 2 of the emotion; mean over emotions",
+        lambda present, _, predicted: binary_metrics(present, predicted)["weighted_accuracy"],
+        baseline="always the same answer: 0.5 whichever it is",
+        report_title="weighted accuracy",
+        by_emotion=True,
+    ),
+    Metric(
+        "f1",
+        "2 TP / (2 TP + FP + FN) of the emotion's positives; mean over emotions",
+        lambda present, _, predicted: binary_metrics(present, predicted)["f1"],
+        baseline="always yes (always no, the usual majority, has F1 0)",
+        report_title="F1",
+        by_emotion=True,
+    ),
+    Metric(
+        "f1_two_way",
+        "F1 of yes and of no, weighted by how often each is true (MulT's F1); mean over emotions",
+        lambda present, _, predicted: two_way_f1(present, predicted),
+        baseline=_MAJORITY,
+    ),
+    Metric(
+        "roc_auc",
+        "chance that a random utterance with the emotion scores above one without; mean over emotions",
+        lambda present, scores, _: roc_auc(present, scores),
+        baseline="the same score for all",
+    ),
+)
+
+
 def multi_label_values(present: Bools, scores: Floats, predicted: Bools) -> dict[str, list[float | None]]:
     """Every multi-label metric by name, of each emotion."""
-    return binary_metrics(present, predicted) | {
-        "f1_two_way": two_way_f1(present, predicted),
-        "roc_auc": roc_auc(present, scores),
-    }
+    return {metric.name: metric.function(present, scores, predicted) for metric in MULTI_LABEL}
 
 
 def multi_label_report(
@@ -95,8 +120,6 @@ def multi_label_report(
     baselines["f1"] = binary_metrics(present, np.ones_like(present))["f1"]
     positives = present.sum(0).tolist()
     return {
-        name: mean_entry(
-            values[name], baselines[name], definition, MULTI_LABEL_BASELINE[name], emotions, positives, len(present)
-        )
-        for name, definition in MULTI_LABEL.items()
+        metric.name: mean_entry(metric, values[metric.name], baselines[metric.name], emotions, positives, len(present))
+        for metric in MULTI_LABEL
     }

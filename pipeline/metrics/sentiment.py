@@ -6,31 +6,32 @@ disagree about classes and rounding under one name, so every variant has a name 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from pipeline.metrics.classes import accuracy, weighted_f1
-from pipeline.metrics.values import Bools, Classes, Floats, entry
+from pipeline.metrics.metric import Bools, Classes, Floats, Metric, entry
 
 
 @dataclass(frozen=True)
 class Classing:
-    """How numbers become classes.
+    """Classes that numbers are put into.
 
-    of: (n,) float -> (n,) int64 classes, numbered from 0. words: the same for a person, with who does it so.
+    classify: (n,) float -> (n,) int64 classes, numbered from 0. words: the same for a person, with who does it so.
     counts: from the truth, (n,) bool, which utterances count; None for all.
     """
 
-    of: Callable[[Floats], Classes]
+    classify: Callable[[Floats], Classes]
     words: str
     classes: int
     counts: Callable[[Floats], Bools] | None = None
 
-    def of_both(self, truth: Floats, predicted: Floats) -> tuple[Classes, Classes]:
+    def classify_both(self, truth: Floats, predicted: Floats) -> tuple[Classes, Classes]:
         """Classes of truth and prediction, of the utterances that count."""
         kept = slice(None) if self.counts is None else self.counts(truth)
-        return self.of(truth[kept]), self.of(predicted[kept])
+        return self.classify(truth[kept]), self.classify(predicted[kept])
 
 
 def half_to_even(values: Floats, limit: int) -> Classes:
@@ -69,27 +70,6 @@ SIMS_FIVE = Classing(
     lambda v: between(v, (-0.7, -0.1, 0.1, 0.7)), "cut at -0.7, -0.1, 0.1 and 0.7 (CH-SIMS in MMSA)", 5
 )
 
-# By the end of the corpus' range.
-ACCURACIES = {
-    3: {
-        "acc2_has0": HAS0,
-        "acc2_non0": NON0,
-        "acc2_positive": POSITIVE,
-        "acc5": FIVE,
-        "acc7": SEVEN,
-        "acc7_away_from_zero": SEVEN_AWAY,
-    },
-    1: {"acc2_sims": SIMS_TWO, "acc3_sims": SIMS_THREE, "acc5_sims": SIMS_FIVE},
-}
-# The F1s, by the accuracy of the same classes.
-F1_BESIDE = {
-    "acc2_has0": "f1_has0",
-    "acc2_non0": "f1_non0",
-    "acc2_positive": "f1_positive",
-    "acc2_sims": "f1_sims",
-}
-MAE = "mean absolute error"
-CORR = "Pearson's correlation of truth and score"
 ALL_ZERO = "every utterance of this split has sentiment 0"
 TOO_FEW = "one utterance has no correlation"
 SAME_TRUTH = "every utterance of this split has the same sentiment"
@@ -119,24 +99,79 @@ def corr(truth: Floats, predicted: Floats) -> float | None:
 
 def class_accuracy(classing: Classing, truth: Floats, predicted: Floats) -> float | None:
     """Share of utterances that count whose number falls into the right class, in [0, 1]; None where none counts."""
-    right, found = classing.of_both(truth, predicted)
+    right, found = classing.classify_both(truth, predicted)
     return accuracy(right, found) if len(right) else None
 
 
 def class_f1(classing: Classing, truth: Floats, predicted: Floats) -> float | None:
     """F1 of the classes weighted by how often each is true, in [0, 1]; None where no utterance counts."""
-    right, found = classing.of_both(truth, predicted)
+    right, found = classing.classify_both(truth, predicted)
     return weighted_f1(right, found, classing.classes) if len(right) else None
+
+
+_MEAN = "always the mean sentiment of train"
+
+
+@dataclass(frozen=True)
+class SentimentMetric(Metric):
+    """A metric of sentiment. Its function: (truth, predicted) -> one value.
+
+    limits: the ends of the scales that it is for. classing: the classes of an accuracy or F1, whose baseline is the
+    class that is most frequent in train.
+    """
+
+    limits: tuple[int, ...] = (1, 3)
+    classing: Classing | None = None
+
+
+def _accuracy(name: str, classing: Classing, limit: int) -> SentimentMetric:
+    return _of_classes(name, "share of utterances in the right class", class_accuracy, classing, limit)
+
+
+def _f1(name: str, classing: Classing, limit: int) -> SentimentMetric:
+    return _of_classes(name, "F1 of each class, weighted by how often it is true", class_f1, classing, limit)
+
+
+def _of_classes(
+    name: str, says: str, function: Callable[[Classing, Floats, Floats], float | None], classing: Classing, limit: int
+) -> SentimentMetric:
+    return SentimentMetric(
+        name,
+        f"{says}; classes: {classing.words}",
+        partial(function, classing),
+        "always the class that is most frequent in train",
+        limits=(limit,),
+        classing=classing,
+    )
+
+
+SENTIMENT = (
+    SentimentMetric("mae", "mean absolute error", mae, _MEAN, lower_is_better=True),
+    SentimentMetric("corr", "Pearson's correlation of truth and score", corr, _MEAN + ", for which it is undefined"),
+    _accuracy("acc2_has0", HAS0, 3),
+    _f1("f1_has0", HAS0, 3),
+    _accuracy("acc2_non0", NON0, 3),
+    _f1("f1_non0", NON0, 3),
+    _accuracy("acc2_positive", POSITIVE, 3),
+    _f1("f1_positive", POSITIVE, 3),
+    _accuracy("acc5", FIVE, 3),
+    _accuracy("acc7", SEVEN, 3),
+    _accuracy("acc7_away_from_zero", SEVEN_AWAY, 3),
+    _accuracy("acc2_sims", SIMS_TWO, 1),
+    _f1("f1_sims", SIMS_TWO, 1),
+    _accuracy("acc3_sims", SIMS_THREE, 1),
+    _accuracy("acc5_sims", SIMS_FIVE, 1),
+)
+
+
+def sentiment_metrics(limit: int) -> list[SentimentMetric]:
+    """The metrics of a corpus whose sentiments are in [-limit, limit], limit 1 or 3."""
+    return [metric for metric in SENTIMENT if limit in metric.limits]
 
 
 def sentiment_values(truth: Floats, predicted: Floats, limit: int) -> dict[str, float | None]:
     """Every metric of sentiment in [-limit, limit] by name, limit 1 or 3."""
-    values = {"mae": mae(truth, predicted), "corr": corr(truth, predicted)}
-    for name, classing in ACCURACIES[limit].items():
-        values[name] = class_accuracy(classing, truth, predicted)
-        if name in F1_BESIDE:
-            values[F1_BESIDE[name]] = class_f1(classing, truth, predicted)
-    return values
+    return {metric.name: metric.function(truth, predicted) for metric in sentiment_metrics(limit)}
 
 
 def train_constants(truth: Floats) -> dict[str, float]:
@@ -146,11 +181,14 @@ def train_constants(truth: Floats) -> dict[str, float]:
     of equally frequent ones the lowest.
     """
     constants = {"mean": float(truth.mean(dtype=np.float64))}
-    for name, classing in (ACCURACIES[1] | ACCURACIES[3]).items():
+    for metric in SENTIMENT:
+        classing = metric.classing
+        if classing is None or metric.name.startswith("f1"):
+            continue
         counted = truth if classing.counts is None else truth[classing.counts(truth)]
         if len(counted):
-            found = classing.of(counted)
-            constants[name] = float(counted[found == np.bincount(found).argmax()][0])
+            found = classing.classify(counted)
+            constants[metric.name] = float(counted[found == np.bincount(found).argmax()][0])
     return constants
 
 
@@ -159,36 +197,16 @@ def sentiment_report(truth: Floats, predicted: Floats, limit: int, constants: di
 
     constants: of `train_constants`.
     """
-    mean = np.full_like(truth, constants["mean"])
-    of_mean = "always the mean sentiment of train"
-    report = {
-        "mae": entry(mae(truth, predicted), mae(truth, mean), MAE, of_mean, len(truth)),
-        "corr": entry(corr(truth, predicted), None, CORR, of_mean + ", for which it is undefined", len(truth)),
-    }
-    if reason := why_no_corr(truth, predicted):
-        report["corr"]["reason"] = reason
-    for name, classing in ACCURACIES[limit].items():
+    by_classing = {metric.classing: constants.get(metric.name) for metric in SENTIMENT if metric.name in constants}
+    report = {}
+    for metric in sentiment_metrics(limit):
         # Where nothing of train counts, its mean is all that is known.
-        constant = np.full_like(truth, constants.get(name, constants["mean"]))
-        report[name] = _entry_of_classes(
-            class_accuracy, "share of utterances in the right class", classing, truth, predicted, constant
-        )
-        if name in F1_BESIDE:
-            says = "F1 of each class, weighted by how often it is true"
-            report[F1_BESIDE[name]] = _entry_of_classes(class_f1, says, classing, truth, predicted, constant)
+        constant = by_classing.get(metric.classing, constants["mean"])
+        baseline = metric.function(truth, np.full_like(truth, constant))
+        counts = metric.classing.counts if metric.classing else None
+        counted = len(truth) if counts is None else int(counts(truth).sum())
+        value = metric.function(truth, predicted)
+        report[metric.name] = entry(value, baseline, metric.definition, metric.baseline, counted)
+        if value is None:
+            report[metric.name]["reason"] = why_no_corr(truth, predicted) if metric.name == "corr" else ALL_ZERO
     return report
-
-
-def _entry_of_classes(
-    metric: Callable[[Classing, Floats, Floats], float | None],
-    says: str,
-    classing: Classing,
-    truth: Floats,
-    predicted: Floats,
-    constant: Floats,
-) -> dict[str, Any]:
-    value, baseline = metric(classing, truth, predicted), metric(classing, truth, constant)
-    counted = len(truth) if classing.counts is None else int(classing.counts(truth).sum())
-    most = "always the class that is most frequent in train"
-    found = entry(value, baseline, f"{says}; classes: {classing.words}", most, counted)
-    return found | ({"reason": ALL_ZERO} if value is None else {})

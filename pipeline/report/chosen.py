@@ -1,12 +1,16 @@
 """Which utterances a page shows, and what stands beside them: the truth and a model's answer, in words."""
 
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+
 import numpy as np
 from torch import Tensor
 
 from data_tools.dataset import Sample, UtteranceDataset
+from data_tools.errors import DataError
 from data_tools.manifest import PRESENT_FROM
-from pipeline.tasks import Task
-from pipeline.tasks.task import present_of
+from pipeline.tasks.task import Task, present_of
 
 
 def one_of_each(dataset: UtteranceDataset, task: Task, split: str) -> list[int]:
@@ -36,3 +40,18 @@ def best_scores(task: Task, logits: Tensor) -> str:
         return f"{scores[0]:+.2f}"
     best = sorted(zip(task.emotions, scores, strict=True), key=lambda found: -found[1])[:3]
     return ", ".join(f"{name} {score:.2f}" for name, score in best)
+
+
+def check_known(ids: Sequence[str], known: Sequence[str], data: Path, which: str) -> None:
+    """Refuse an id that is not in `known`; near ones are named.
+
+    which: what `known` has, in words that end the sentence "no utterance X in the folder".
+
+    Raises:
+        DataError: the first such id.
+    """
+    for name in ids:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is like it"
+            raise DataError(f"no utterance {name!r} in {data}{which}; {hint}")

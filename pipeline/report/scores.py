@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from pipeline.metrics.emotions import MULTI_LABEL
+
 
 @dataclass(frozen=True)
 class Confusion:
@@ -17,7 +19,7 @@ class Confusion:
         return self.counts[row][column] / max(1, sum(self.counts[row]))
 
 
-SHOWN_METRICS = {"accuracy": "accuracy", "f1": "F1", "weighted_accuracy": "weighted accuracy"}
+SHOWN_METRICS = {metric.name: metric.report_title for metric in MULTI_LABEL if metric.report_title}
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM
-from pipeline import thresholds as choosing
-from pipeline.loop import Pass
-from pipeline.losses import MultiLabelBCE
-from pipeline.metrics.emotions import is_single_label, multi_label_report, multi_label_values
+from pipeline.metrics.emotions import MULTI_LABEL, is_single_label, multi_label_report, multi_label_values
+from pipeline.metrics.metric import Bools, Floats, entry, mean_defined
 from pipeline.metrics.single_label import single_label_report
-from pipeline.metrics.values import Bools, Floats, entry, mean_defined
+from pipeline.tasks import thresholds as choosing
 from pipeline.tasks.task import EmotionTask, Values, present_of
+from pipeline.training.loop import Pass
+from pipeline.training.losses import MultiLabelBCE
 
 LOSS = "binary cross-entropy, positives weighted by negatives / positives of train; mean over utterances and emotions"
 LOSS_BASELINE = "every score 0.5"
@@ -24,6 +24,7 @@ LOSS_BASELINE = "every score 0.5"
 class MultiLabel(EmotionTask):
     """See the head of this file. An utterance without any emotion counts: every answer to it is no."""
 
+    metrics = MULTI_LABEL
     losses = ("bce",)
     unlabelled = "no emotions"
     reading = choosing.DEFINITION
@@ -36,7 +37,7 @@ class MultiLabel(EmotionTask):
     @staticmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:  # noqa: ARG004
         """Means over emotions, at the thresholds that the epoch would get on valid."""
-        return ("f1", "accuracy", "weighted_accuracy", "f1_two_way", "roc_auc", "loss")
+        return ("f1", *(metric.name for metric in MULTI_LABEL if metric.name != "f1"), "loss")
 
     def loss(self, device: torch.device) -> MultiLabelBCE:
         """Binary cross-entropy, weighted by train."""

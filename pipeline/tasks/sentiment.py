@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
-from pipeline.loop import Pass
-from pipeline.losses import Distance
-from pipeline.metrics.sentiment import ACCURACIES, F1_BESIDE, sentiment_report, sentiment_values
-from pipeline.metrics.values import Bools, Floats, entry
+from pipeline.metrics.metric import Bools, Floats, entry
+from pipeline.metrics.sentiment import SENTIMENT, sentiment_metrics, sentiment_report, sentiment_values
 from pipeline.tasks.task import Task, Values
+from pipeline.training.loop import Pass
+from pipeline.training.losses import Distance
 
 LOSS = {"l1": "mean absolute error", "mse": "mean squared error"}
 LOSS_BASELINE = "always the mean sentiment of train"
@@ -21,6 +21,7 @@ LOSS_BASELINE = "always the mean sentiment of train"
 class Sentiment(Task):
     """See the head of this file. An utterance without a sentiment is left out."""
 
+    metrics = SENTIMENT
     losses = ("l1", "mse")
     unlabelled = "no sentiment"
     reading = "no thresholds: the score is the sentiment"
@@ -33,8 +34,7 @@ class Sentiment(Task):
     @staticmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:
         """Those of the corpus' range."""
-        accuracies = tuple(ACCURACIES[sentiment_range])
-        return ("mae", "corr", *accuracies, *(F1_BESIDE[name] for name in accuracies if name in F1_BESIDE), "loss")
+        return (*(metric.name for metric in sentiment_metrics(sentiment_range)), "loss")
 
     @property
     def outputs(self) -> int:

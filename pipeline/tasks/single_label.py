@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
-from pipeline.loop import Pass
-from pipeline.losses import CrossEntropy, balanced_weights
+from pipeline.metrics.metric import Bools, Classes, entry
 from pipeline.metrics.single_label import SINGLE_LABEL, single_label_report, single_label_values
-from pipeline.metrics.values import Bools, Classes, entry
 from pipeline.tasks.multi_label import emotion_columns
 from pipeline.tasks.task import EmotionTask, Values, present_of
+from pipeline.training.loop import Pass
+from pipeline.training.losses import CrossEntropy, balanced_weights
 
 BALANCED = "balanced_cross_entropy"
 LOSS = "cross-entropy of the true emotion; mean over utterances"
@@ -24,6 +24,7 @@ LOSS_BASELINE = "the same score for all emotions"
 class SingleLabel(EmotionTask):
     """See the head of this file. An utterance with no emotion of the task, or several, is left out."""
 
+    metrics = SINGLE_LABEL
     losses = ("cross_entropy", BALANCED)
     unlabelled = "not exactly one emotion"
     reading = "no thresholds: the emotion with the highest score is predicted"
@@ -37,7 +38,7 @@ class SingleLabel(EmotionTask):
     @staticmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:  # noqa: ARG004
         """Unweighted accuracy first: the classes of IEMOCAP are of unequal size."""
-        rest = tuple(name for name in SINGLE_LABEL if name != "unweighted_accuracy")
+        rest = tuple(metric.name for metric in SINGLE_LABEL if metric.name != "unweighted_accuracy")
         return ("unweighted_accuracy", *rest, "loss")
 
     def loss(self, device: torch.device) -> CrossEntropy:

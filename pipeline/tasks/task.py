@@ -1,7 +1,7 @@
-"""What a task is: which utterances have its label, the loss, how answers are read, and the scores they get."""
+"""The interface of a task: the utterances that have its label, the loss, the reading of answers and their metrics."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,24 +10,26 @@ from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM
-from pipeline.config import TrainSettings
-from pipeline.facts import DataFacts
-from pipeline.loop import Pass
-from pipeline.losses import TaskLoss
-from pipeline.metrics.values import Bools
+from pipeline.metrics.metric import Bools, Metric
+from pipeline.run_data import DataFacts
+from pipeline.training.loop import Pass
+from pipeline.training.losses import TaskLoss
+from pipeline.training.settings import TrainSettings
 
 Values = dict[str, float | None]
 
 
 class Task(ABC):
-    """One question to a model, built as `TaskClass(settings, facts)` from settings that `pipeline.tasks.settled` made.
+    """One question to a model, built as `TaskClass(settings, facts)` from settings that
+    `pipeline.tasks.resolve.resolve_settings` made.
 
     Attributes:
-        losses: names of the losses to choose from, the default first.
+        metrics: the records of its metrics. losses: names of the losses to choose from, the default first.
         unlabelled: why an utterance is left out, in words.
         reading: how scores become answers, in words, for thresholds.json.
     """
 
+    metrics: ClassVar[Sequence[Metric]]
     losses: ClassVar[tuple[str, ...]]
     unlabelled: ClassVar[str]
     reading: ClassVar[str]
@@ -40,12 +42,12 @@ class Task(ABC):
     @staticmethod
     @abstractmethod
     def labelled(dataset: UtteranceDataset) -> Bools:
-        """(n,) bool: which utterances have the label of the task."""
+        """(n,) bool, the utterances that have the label of the task."""
 
     @staticmethod
     @abstractmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:
-        """What the best epoch can be chosen by, the default first; `loss` is one of them."""
+        """Names that the best epoch can be chosen by, the default first; `loss` is one of them."""
 
     @property
     @abstractmethod
@@ -55,11 +57,11 @@ class Task(ABC):
     @property
     @abstractmethod
     def why_outputs(self) -> str:
-        """Where their number comes from, for an error message."""
+        """Origin of that number, for an error message."""
 
     @abstractmethod
     def loss(self, device: torch.device) -> TaskLoss:
-        """What training makes small."""
+        """Training loss of the task."""
 
     @abstractmethod
     def choose(self, validated: Pass) -> dict[str, float]:
@@ -90,8 +92,8 @@ class Task(ABC):
         """Scores by name, and the predicted emotions, of one utterance's logits (outputs,)."""
 
     def lower_is_better(self, monitor: str) -> bool:
-        """Whether the best epoch is the one with the smallest value."""
-        return monitor in ("loss", "mae")
+        """True where the best epoch is the one with the smallest value."""
+        return monitor == "loss" or any(metric.lower_is_better for metric in self.metrics if metric.name == monitor)
 
     def monitored(self, values: Values) -> float:
         """The value of `settings.monitor`.

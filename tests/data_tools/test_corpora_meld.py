@@ -14,9 +14,9 @@ from data_tools.corpora import read_release
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import probe, write_video, write_wav
-from pipeline.config import ReorganizeSettings, load_config
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
 
 SEVEN = ["neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear"]
 COLUMNS = ["Sr No.", "Utterance", "Speaker", "Emotion", "Sentiment", "Dialogue_ID", "Utterance_ID", "Season",

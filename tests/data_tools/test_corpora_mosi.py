@@ -16,9 +16,9 @@ from data_tools.corpora.mosi import KNOWN_BAD
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import probe, read_audio, write_video, write_wav
-from pipeline.config import ReorganizeSettings, load_config
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
 
 CSV, CSD = "OpinionLevelSentiment.csv", "CMU_MOSI_Opinion_Labels.csd"
 MMSA = ["video_id", "clip_id", "text", "label", "label_T", "label_A", "label_V", "annotation", "mode"]

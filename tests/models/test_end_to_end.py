@@ -232,7 +232,7 @@ def test_unknown_models_settings_and_modalities_are_named():
 
 
 def test_model_settings_and_training_settings_share_only_modalities():
-    from pipeline.config import TrainSettings
+    from pipeline.training.settings import TrainSettings
 
     for config_class, _ in models.REGISTRY.values():
         assert set(config_class.model_fields) & set(TrainSettings.model_fields) <= {"modalities"}

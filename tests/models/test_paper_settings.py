@@ -3,7 +3,8 @@
 import pytest
 
 import models
-from pipeline.config import TrainSettings, config_names, load_config
+from pipeline.settings import config_names, load_config
+from pipeline.training.settings import TrainSettings
 
 # EMT-DLFR's paper, Table 3, a column a data set. The rate of BERT is learning_rate times text_learning_rate_scale.
 EMT_TABLE_3 = {

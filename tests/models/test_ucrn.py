@@ -12,7 +12,7 @@ from data_tools.batch import Packed
 from models import ModelError
 from models.layers.padded import Padded, pad
 from models.ucrn import Refinement, SelfQuality, multimodal_divergence
-from pipeline.flops.counts import flops
+from pipeline.counting.model import count_model
 
 TABLE_7 = {"tav": 422_401, "ta": 211_681}
 FEATURES = {"text_dim": 300, "audio_dim": 5, "vision_dim": 20, "outputs": 1}
@@ -22,7 +22,7 @@ FEATURES = {"text_dim": 300, "audio_dim": 5, "vision_dim": 20, "outputs": 1}
 def test_refinement_has_the_published_size_within_one_percent_without_projections_and_head(
     modalities, of_fusion, in_all
 ):
-    found = flops("ucrn", FEATURES | {"modalities": modalities})
+    found = count_model("ucrn", FEATURES | {"modalities": modalities})
     assert found["fusion_parameters"] == of_fusion
     assert found["parameters"] == in_all
     assert abs(of_fusion / TABLE_7[modalities] - 1) < 0.004

@@ -11,9 +11,12 @@ from data_tools.files import write_json, write_text
 from data_tools.manifest import Clip, write_manifest
 from data_tools.media import write_video, write_wav
 from data_tools.store import Features, store_path, write_dialogue
-from pipeline.config import TrainSettings
 from pipeline.progress import Reporter
+from pipeline.settings import ModelSpec
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 EMOTIONS = ("ang", "hap", "sad")
 
@@ -76,7 +79,7 @@ def trained(tmp_path_factory, toy_corpus):
     run = tmp_path_factory.mktemp("runs") / "run"
     settings = TrainSettings(data=toy_corpus, out=run, epochs=3, batch_size=4, learning_rate=1e-2, device="cpu")
     model = {"name": "mesm", "top_p": 0.5, "text_encoder": "tiny", "width": 4, "layers": 1}
-    return run, train(settings, model, Reporter(quiet=True))
+    return run, train(settings, spec(model), Reporter(quiet=True))
 
 
 @pytest.fixture

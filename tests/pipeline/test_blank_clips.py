@@ -8,8 +8,7 @@ import skimage.data
 from data_tools.dataset import UtteranceDataset
 from data_tools.manifest import Clip, read_manifest, read_rejects, write_manifest
 from data_tools.media import write_video, write_wav
-from pipeline.config import PreprocessSettings
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 
 QUIET = Reporter(quiet=True)

@@ -41,7 +41,8 @@ RUNNER = """
 import faulthandler, json, sys
 from pathlib import Path
 from data_tools.errors import DataError
-from pipeline.config import ConfigError, ReorganizeSettings, load_config
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import ConfigError, load_config
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize
 

@@ -8,17 +8,21 @@ import torch
 from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
 
 import models
-import pipeline.evaluate
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
-from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
-from pipeline.evaluate import BestModel, evaluate, format_split
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.progress import Reporter
-from pipeline.rundir import RunDir
-from pipeline.thresholds import choose
+from pipeline.run import RunDir
+from pipeline.run_data import STANDIN_NOTICE
+from pipeline.settings import ConfigError, ModelSpec
+from pipeline.tasks.thresholds import choose
 from pipeline.train import train
+from pipeline.training import scoring
+from pipeline.training.scoring import BestModel, format_split
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 EMOTIONS = ["ang", "hap", "sad"]
@@ -163,8 +167,8 @@ def test_the_lock_is_held_until_the_results_are_written(run, monkeypatch):
         found.append(real(*args))
         return found[0]
 
-    real = pipeline.evaluate.record
-    monkeypatch.setattr(pipeline.evaluate, "record", busy)
+    real = scoring.record
+    monkeypatch.setattr(scoring, "record", busy)
     assert evaluate(settings_for(run, split="train"), QUIET) == found[0]
     assert list(json.loads((run / "metrics.json").read_text())["splits"]) == ["test", "train", "valid"]
     with folder_lock(run):
@@ -200,7 +204,7 @@ def test_training_refuses_a_test_split_that_changed_meanwhile(corpus_writer, tmp
     monkeypatch.setattr(BestModel, "load", lambda *args: (moved(data, train_01="test"), real(*args))[1])
     settings = TrainSettings(data=data, out=tmp_path / "run", epochs=1, device="cpu")
     with pytest.raises(DataError, match=r"trained on 1 of the 4 .*'test'.*train_01"):
-        train(settings, MODEL, QUIET)
+        train(settings, spec(MODEL), QUIET)
     assert list(json.loads((tmp_path / "run" / "metrics.json").read_text())["splits"]) == ["valid"]
 
 

@@ -18,10 +18,10 @@ import pytest
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest, read_rejects
-from pipeline.config import PreprocessSettings, ReorganizeSettings, load_config
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
 
 # One line in: a job; it runs in a fork of this process, which has imported everything. One line out: how it ended.
 # Before a change in the folder (the audit hooks of CPython tell of each file that is opened to be written, renamed,
@@ -30,7 +30,9 @@ FORKS = """
 import errno, json, os, resource, signal, sys
 from pathlib import Path
 from data_tools.errors import DataError
-from pipeline.config import ConfigError, PreprocessSettings, ReorganizeSettings, load_config
+from pipeline.preprocess import PreprocessSettings
+from pipeline.reorganize import ReorganizeSettings
+from pipeline.settings import ConfigError, load_config
 from pipeline.preprocess import preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import reorganize

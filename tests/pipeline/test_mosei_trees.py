@@ -8,10 +8,10 @@ import pytest
 from data_tools.dataset import UtteranceDataset
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import read_audio, read_frames, write_video, write_wav
-from pipeline.config import PreprocessSettings, ReorganizeSettings, load_config
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
 from pipeline.stats import stats
 
 QUIET = Reporter(quiet=True)

@@ -16,9 +16,9 @@ from data_tools.errors import DataError
 from data_tools.manifest import Clip, Reject, read_rejects, write_manifest, write_rejects
 from data_tools.media import read_audio, write_video, write_wav
 from data_tools.store import DialogueStore, store_path
-from pipeline.config import ConfigError, PreprocessSettings
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
+from pipeline.settings import ConfigError
 
 FPS = 10
 QUIET = Reporter(quiet=True)

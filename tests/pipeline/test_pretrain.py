@@ -13,15 +13,17 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.manifest import read_manifest
 from data_tools.media import write_wav
 from models.layers.padded import Padded
-from pipeline.codewords import cluster
-from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
-from pipeline.evaluate import evaluate
-from pipeline.flops.counts import flops
+from pipeline.counting.model import count_model
+from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.predict import predict
-from pipeline.pretrain import HEADS_FILE, PretrainSettings, pretrain
+from pipeline.pretrain import HEADS_FILE, PretrainSettings, cluster_states, pretrain
 from pipeline.progress import Reporter
+from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
-from pipeline.trainlog import TrainLog
+from pipeline.training.log import TrainLog
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 MODEL = {"name": "cmt", "text_encoder": "tiny", "width": 32, "heads": 2, "feed_forward": 32, "layers": 1}
 SMALL = {"codewords": 8, "code_size": 8}
@@ -46,7 +48,13 @@ def settings(data, out, **values):
 
 
 def stage(name, data, out, resume=False, own=SMALL, model=MODEL, **values):
-    return pretrain(settings(data, out, **values), PretrainSettings(stage=name, **own), model, Reporter(), resume)
+    return pretrain(
+        settings(data, out, **values),
+        PretrainSettings(stage=name, **own),
+        spec(model),
+        Reporter(),
+        resume,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -73,11 +81,11 @@ def test_codewords_are_the_centres_of_clusters_that_are_there():
     batches = [points[:70].view(2, 35, 2), points[70:].view(2, 25, 2)]
     states_of = lambda values: Padded(values, torch.ones(values.shape[:2], dtype=torch.bool))  # noqa: E731
     for most in (120, 40):
-        centres = cluster(states_of, batches, 3, most, seed=0)
+        centres = cluster_states(states_of, batches, 3, most, seed=0)
         assert torch.cdist(middles, centres).amin(1).max() < 0.1
-    assert torch.equal(cluster(states_of, batches, 3, 40, 0), cluster(states_of, batches, 3, 40, 0))
+    assert torch.equal(cluster_states(states_of, batches, 3, 40, 0), cluster_states(states_of, batches, 3, 40, 0))
     with pytest.raises(ConfigError, match="codewords is 121, but the sound of train has 120 states"):
-        cluster(states_of, batches, 121, 500, 0)
+        cluster_states(states_of, batches, 121, 500, 0)
 
 
 def test_the_loss_falls_and_the_run_folder_says_what_was_done(mlm):
@@ -112,7 +120,7 @@ def test_the_three_stages_chain(spoken_corpus, mlm, tmp_path):
 
     tuning = {"loss_weights": {"orthogonality": 10}, "init": tmp_path / "tapt"}
     tuned_once = settings(spoken_corpus, tmp_path / "run", epochs=1, learning_rate=1e-12, **tuning)
-    train(tuned_once, MODEL | {"frontend": "encoders"}, Reporter())
+    train(tuned_once, spec(MODEL | {"frontend": "encoders"}), Reporter())
     tuned, pretrained = models.load(tmp_path / "run"), models.load(tmp_path / "tapt")
     assert tuned.head.out_features == 3
     for name, value in pretrained.fusion.state_dict().items():
@@ -130,7 +138,7 @@ def test_the_three_stages_chain(spoken_corpus, mlm, tmp_path):
 
 def test_a_resumed_stage_has_the_weights_of_one_that_was_not_stopped(spoken_corpus, tmp_path, monkeypatch):
     stage("mlm", spoken_corpus, tmp_path / "whole")
-    from pipeline import pretrain as module
+    from pipeline.training import driver as module
 
     real, calls = module.run_epoch, []
 
@@ -162,9 +170,9 @@ def test_stages_out_of_order_and_other_models_are_refused(spoken_corpus, mlm, tm
         stage("tapt", spoken_corpus, tmp_path / "a", init=tmp_path)
     own = PretrainSettings(stage="mlm")
     with pytest.raises(ConfigError, match="model is 'mult'; pretraining is defined for cmt"):
-        pretrain(settings(spoken_corpus, None), own, {"name": "mult"}, Reporter())
+        pretrain(settings(spoken_corpus, None), own, spec({"name": "mult"}), Reporter())
     with pytest.raises(ConfigError, match="frontend is 'towers'; pretraining needs encoders"):
-        pretrain(settings(spoken_corpus, None), own, MODEL | {"frontend": "towers"}, Reporter())
+        pretrain(settings(spoken_corpus, None), own, spec(MODEL | {"frontend": "towers"}), Reporter())
     with pytest.raises(ConfigError, match="codewords is 500, but the sound of train has"):
         stage("mlm", spoken_corpus, tmp_path / "a", own={})
     assert [path.name for path in (tmp_path / "a").iterdir()] == [".lock"]
@@ -186,9 +194,9 @@ def test_the_command_sorts_settings_to_where_they_belong(spoken_corpus, tmp_path
 
 @pytest.mark.parametrize(("size", "layers"), [("base", 2), ("large", 4)])
 def test_flops_says_16_8_million_a_layer_and_side(size, layers):
-    found = flops("cmt", {"size": size})
+    found = count_model("cmt", {"size": size})
     assert found["fusion_parameters"] == 2 * layers * 16_796_672
-    text, audio = 50, 375  # steps of the input, see pipeline/flops/noise.py
+    text, audio = 50, 375  # steps of the input, see pipeline/counting/noise.py
     width, pairs = 1024, text**2 + audio**2 + 2 * text * audio
     # Of each step: two attentions' query and output, own and the other side's key and value, the network.
     of_steps = (text + audio) * (4 + 4 + 8) * width**2
@@ -196,7 +204,7 @@ def test_flops_says_16_8_million_a_layer_and_side(size, layers):
 
 
 def test_flops_counts_the_encoders_on_sound_and_words():
-    found = flops("cmt", {"frontend": "encoders", "text_encoder": "tiny", "width": 32, "heads": 2})
+    found = count_model("cmt", {"frontend": "encoders", "text_encoder": "tiny", "width": 32, "heads": 2})
     assert {"text", "speech", "fusion", "head"} <= set(found["utterance"])
     assert sum(macs for part, macs in found["utterance"].items() if part != "total") == found["utterance"]["total"]
     assert "4.5 s of sound and 20 tokens" in found["input"]

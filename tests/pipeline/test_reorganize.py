@@ -1,6 +1,7 @@
 """Stage 1 on small releases made here; every frame carries its number, so every clip can be checked exactly."""
 
 import hashlib
+import importlib
 import json
 import signal
 import subprocess
@@ -17,11 +18,13 @@ from data_tools.errors import DataError
 from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.media import probe, read_audio, read_frames, write_video, write_wav
-from pipeline import reorganize as stage
-from pipeline.config import ReorganizeSettings, load_config
+from pipeline.jobs.local import Died
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.workers import Died
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
+
+stage = importlib.import_module("pipeline.reorganize")  # `pipeline.reorganize` is the function
+
 
 NTSC = Fraction(30000, 1001)
 FRAMES = 150
@@ -220,9 +223,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import data_tools.media.clip as clip
-from pipeline.config import ReorganizeSettings, load_config
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
+from pipeline.reorganize import ReorganizeSettings, reorganize
+from pipeline.settings import load_config
 
 finished, finish = [], clip.Clip.finish
 
@@ -432,13 +435,13 @@ def test_the_release_that_is_read_is_named(release, tmp_path):
 
 
 def test_a_dead_worker_costs_its_own_dialogue_and_the_next_run_tries_again(release, done, tmp_path, monkeypatch):
-    real = stage.run_tasks
+    real = stage.run_jobs
 
     def one_dies(function, tasks, workers, **options):
         for task, result in real(function, tasks, workers, **options):
             yield task, Died(task) if task.folder.name == "Ses02M_script01_1" else result
 
-    monkeypatch.setattr(stage, "run_tasks", one_dies)
+    monkeypatch.setattr(stage, "run_jobs", one_dies)
     run(release, tmp_path / "out", max_reject_share=0.5)
     assert reasons(tmp_path / "out")["worker:died"] == 3
     assert len(read_manifest(tmp_path / "out")) == KEPT - 3

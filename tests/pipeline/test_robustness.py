@@ -14,15 +14,18 @@ from data_tools.damage import add_noise, drop_modalities, drop_steps
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, write_json
-from pipeline.cli import app
-from pipeline.config import ConfigError, RobustnessSettings, TrainSettings
-from pipeline.damaging import blank_of
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.cli import main
 from pipeline.progress import Reporter
 from pipeline.report.figures import missing_png
-from pipeline.robustness import format_robustness, robustness
-from pipeline.rundir import RunDir
+from pipeline.robustness import RobustnessSettings, format_robustness, robustness
+from pipeline.run import RunDir
+from pipeline.run_data import STANDIN_NOTICE
+from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
+from pipeline.training.damage import blank_of
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 4, "size": 8, "heads": 2, "layers": 1}
@@ -212,7 +215,7 @@ def test_what_cannot_be_scored_says_why(run, tmp_path):
 ])  # fmt: skip
 def test_other_models_and_fewer_modalities(toy_corpus, tmp_path, model):
     out = tmp_path / "run"
-    train(TrainSettings(data=toy_corpus, out=out, epochs=1, batch_size=8, device="cpu"), model, QUIET)
+    train(TrainSettings(data=toy_corpus, out=out, epochs=1, batch_size=8, device="cpu"), spec(model), QUIET)
     report = robustness(settings_for(out, protocol="modalities"), QUIET)
     letters = model.get("modalities", "tav")
     assert len(report["conditions"]) == 2 ** len(letters) - 1
@@ -221,7 +224,7 @@ def test_other_models_and_fewer_modalities(toy_corpus, tmp_path, model):
 
 def test_the_command_prints_the_report_as_json(run, capsys, monkeypatch):
     arguments = ["robustness", "--run", str(run), "--rates", "0.1,0.5", "--seeds", "1,2", "--device", "cpu", "--json"]
-    app(arguments, standalone_mode=False)
+    main(arguments)
     report = json.loads(capsys.readouterr().out)
     assert report == json.loads((run / "robustness.json").read_text())["splits"]["test"]["random"]
     assert [condition["rate"] for condition in report["conditions"]] == [0.1, 0.5]

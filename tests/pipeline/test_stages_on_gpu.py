@@ -5,17 +5,20 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.cases import Case, Run
+from benchmarks.models import bench_models
 from data_tools.batch import Batch
 from data_tools.manifest import Clip, write_manifest, write_rejects
 from data_tools.media import write_video, write_wav
 from data_tools.store import DialogueStore, store_path
-from pipeline.bench.cases import Case, Run
-from pipeline.bench.models import bench_models
-from pipeline.config import PreprocessSettings, TrainSettings
-from pipeline.flops.noise import random_batch
-from pipeline.preprocess import preprocess
+from pipeline.counting.noise import random_batch
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
+from pipeline.settings import ModelSpec
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 
@@ -53,7 +56,7 @@ def test_preprocess_finds_the_same_faces_as_on_a_cpu(tmp_path):
 def test_training_runs_and_learns_something(name, precision, toy_corpus, tmp_path):
     values = {"data": toy_corpus, "out": tmp_path / "run", "epochs": 2, "device": "cuda", "precision": precision}
     model = {"name": name, "text_encoder": "tiny", "width": 8, "layers": 1}
-    summary = train(TrainSettings.checked(values, "test"), model, QUIET)
+    summary = train(TrainSettings.checked(values, "test"), spec(model), QUIET)
     assert summary["epochs"] == 2
     assert np.isfinite(summary["train_seconds"])
 

@@ -12,11 +12,14 @@ from safetensors.torch import load_file
 
 import models
 from data_tools.errors import DataError
-from pipeline.config import ConfigError, EvaluateSettings, TrainSettings
-from pipeline.evaluate import evaluate
-from pipeline.facts import STANDIN_NOTICE
+from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.progress import Reporter
+from pipeline.run_data import STANDIN_NOTICE
+from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
 
 QUIET = Reporter(quiet=True)
 TINY = {"text_encoder": "tiny", "width": 4, "layers": 1}
@@ -64,14 +67,18 @@ def results(run):
 def finished(tmp_path_factory, toy_corpus):
     """(run folder, summary, lines) of a run of four epochs without interruption."""
     run, listener = tmp_path_factory.mktemp("runs") / "whole", Listener()
-    summary = train(settings_for(toy_corpus, run), MESM, listener)
+    summary = train(settings_for(toy_corpus, run), spec(MESM), listener)
     return run, summary, listener.lines
 
 
 @pytest.mark.parametrize("model", [MESM, FE2E], ids=lambda model: model["name"])
 def test_overfits_eight_utterances(tmp_path, toy_corpus, model):
     settings = settings_for(toy_corpus, tmp_path / "run", epochs=36, patience=36, batch_size=8, learning_rate=1e-2)
-    train(settings.model_copy(update={"text_learning_rate_scale": 1.0}), {**model, "dropout": 0.0}, QUIET)
+    train(
+        settings.model_copy(update={"text_learning_rate_scale": 1.0}),
+        spec({**model, "dropout": 0.0}),
+        QUIET,
+    )
     losses = [float(row["train_loss"]) for row in curve(tmp_path / "run")]
     assert losses[-1] < 0.05 < 0.5 < losses[0]
     report = evaluate(EvaluateSettings(run=tmp_path / "run", split="train", device="cpu"), QUIET)
@@ -133,7 +140,7 @@ def test_every_line_with_a_score_says_that_the_data_is_a_stand_in(finished):
 def test_real_data_carries_no_such_notice(tmp_path, corpus_writer):
     data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3}, standin=False)
     listener = Listener()
-    summary = train(settings_for(data, tmp_path / "run", epochs=1), FE2E, listener)
+    summary = train(settings_for(data, tmp_path / "run", epochs=1), spec(FE2E), listener)
     assert summary["notice"] is None
     assert set(summary["splits"]) == {"valid"}
     assert not any(STANDIN_NOTICE in line for line in listener.lines)
@@ -141,9 +148,9 @@ def test_real_data_carries_no_such_notice(tmp_path, corpus_writer):
 
 def test_same_seed_same_curve_and_another_seed_another(tmp_path, toy_corpus, finished):
     run, _, _ = finished
-    train(settings_for(toy_corpus, tmp_path / "again"), MESM, QUIET)
+    train(settings_for(toy_corpus, tmp_path / "again"), spec(MESM), QUIET)
     assert results(tmp_path / "again") == results(run)
-    train(settings_for(toy_corpus, tmp_path / "other", seed=1), MESM, QUIET)
+    train(settings_for(toy_corpus, tmp_path / "other", seed=1), spec(MESM), QUIET)
     assert curve(tmp_path / "other")[0]["train_loss"] != curve(run)[0]["train_loss"]
 
 
@@ -160,19 +167,19 @@ def test_same_seed_same_curve_and_another_seed_another(tmp_path, toy_corpus, fin
 )
 def test_every_kind_of_model_has_the_same_curve_again_from_the_same_seed(tmp_path, toy_corpus, model):
     for name in ("one", "two"):
-        train(settings_for(toy_corpus, tmp_path / name, epochs=2), model, QUIET)
+        train(settings_for(toy_corpus, tmp_path / name, epochs=2), spec(model), QUIET)
     assert results(tmp_path / "one") == results(tmp_path / "two")
 
 
 def test_loader_workers_change_nothing(tmp_path, toy_corpus, finished):
     run, _, _ = finished
-    train(settings_for(toy_corpus, tmp_path / "run", loader_workers=2), MESM, QUIET)
+    train(settings_for(toy_corpus, tmp_path / "run", loader_workers=2), spec(MESM), QUIET)
     assert results(tmp_path / "run") == results(run)
 
 
 def test_reading_anew_in_each_epoch_changes_nothing(tmp_path, toy_corpus, finished):
     """`finished` was held in memory: that is what `auto` chooses here."""
-    train(settings_for(toy_corpus, tmp_path / "run", keep_on_device=False), MESM, QUIET)
+    train(settings_for(toy_corpus, tmp_path / "run", keep_on_device=False), spec(MESM), QUIET)
     assert results(tmp_path / "run") == results(finished[0])
 
 
@@ -187,9 +194,9 @@ def test_the_summary_says_how_fast_and_how_large(finished):
 @pytest.mark.parametrize("first", [1, 3])
 def test_resume_ends_as_if_nothing_had_happened(tmp_path, toy_corpus, finished, first):
     run = tmp_path / "run"
-    train(settings_for(toy_corpus, run, epochs=first), MESM, QUIET)
+    train(settings_for(toy_corpus, run, epochs=first), spec(MESM), QUIET)
     torch.manual_seed(12345)  # somebody else's use of the generator must not matter
-    summary = train(settings_for(toy_corpus, run), MESM, QUIET, resume=True)
+    summary = train(settings_for(toy_corpus, run), spec(MESM), QUIET, resume=True)
     assert results(run) == results(finished[0])
     assert summary["splits"] == finished[1]["splits"]
     assert [s["from_epoch"] for s in json.loads((run / "environment.json").read_text())["starts"]] == [1, first + 1]
@@ -198,12 +205,13 @@ def test_resume_ends_as_if_nothing_had_happened(tmp_path, toy_corpus, finished, 
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import pipeline.engine
-from pipeline.config import TrainSettings
+import pipeline.training.engine
 from pipeline.progress import Reporter
+from pipeline.settings import ModelSpec
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
 
-steps, real = [0], pipeline.engine.Engine.step
+steps, real = [0], pipeline.training.engine.Engine.step
 
 def step(self, clip_norm):
     steps[0] += 1
@@ -211,8 +219,8 @@ def step(self, clip_norm):
         os.kill(os.getpid(), signal.SIGKILL)
     real(self, clip_norm)
 
-pipeline.engine.Engine.step = step
-train(TrainSettings(**{settings!r}), {model!r}, Reporter(quiet=True))
+pipeline.training.engine.Engine.step = step
+train(TrainSettings(**{settings!r}), ModelSpec.from_dict({model!r}), Reporter(quiet=True))
 """
 
 
@@ -227,18 +235,18 @@ def test_kill_9_in_the_middle_of_an_epoch_costs_that_epoch_and_nothing_else(tmp_
     with pytest.raises(ConfigError, match="not finished"):
         evaluate(EvaluateSettings(run=run, device="cpu"), QUIET)
     with pytest.raises(ConfigError, match="add --resume"):
-        train(settings, MESM, QUIET)
-    train(settings, MESM, QUIET, resume=True)
+        train(settings, spec(MESM), QUIET)
+    train(settings, spec(MESM), QUIET, resume=True)
     assert results(run) == results(finished[0])
 
 
 @pytest.mark.parametrize(
     "broken",
     [
-        "pipeline.trainlog.TrainLog.add",
-        "pipeline.train.save_state",
-        "pipeline.train.models.save",
-        "pipeline.train.record",
+        "pipeline.training.log.TrainLog.add",
+        "pipeline.training.driver.save_state",
+        "models.save",
+        "pipeline.training.scoring._write_metrics",
     ],
 )
 def test_a_death_between_two_writings_is_made_good(tmp_path, toy_corpus, finished, monkeypatch, broken):
@@ -250,22 +258,22 @@ def test_a_death_between_two_writings_is_made_good(tmp_path, toy_corpus, finishe
 
     monkeypatch.setattr(broken, die)
     with pytest.raises(RuntimeError, match="died here"):
-        train(settings_for(toy_corpus, run), MESM, QUIET)
+        train(settings_for(toy_corpus, run), spec(MESM), QUIET)
     monkeypatch.undo()
     (run / f".model.safetensors.{os.getpid()}.tmp").write_bytes(b"half")
-    train(settings_for(toy_corpus, run), MESM, QUIET, resume=True)
+    train(settings_for(toy_corpus, run), spec(MESM), QUIET, resume=True)
     assert results(run) == results(finished[0])
     assert not list(run.rglob("*.tmp*"))
 
 
-@pytest.mark.parametrize("broken", ["pipeline.trainlog.TrainLog.add", "pipeline.train.save_state"])
+@pytest.mark.parametrize("broken", ["pipeline.training.log.TrainLog.add", "pipeline.training.driver.save_state"])
 def test_a_death_before_the_state_of_the_only_epoch_is_made_good(tmp_path, toy_corpus, monkeypatch, broken):
     settings = settings_for(toy_corpus, tmp_path / "run", epochs=1)
     monkeypatch.setattr(broken, lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(settings, FE2E, QUIET)
+        train(settings, spec(FE2E), QUIET)
     monkeypatch.undo()
-    summary = train(settings, FE2E, QUIET, resume=True)
+    summary = train(settings, spec(FE2E), QUIET, resume=True)
     assert [row["epoch"] for row in curve(tmp_path / "run")] == ["1"]
     assert summary["step_seconds"] > 0
 
@@ -273,29 +281,29 @@ def test_a_death_before_the_state_of_the_only_epoch_is_made_good(tmp_path, toy_c
 def test_the_row_of_a_broken_off_epoch_counts_for_nothing(tmp_path, toy_corpus, monkeypatch):
     """Resumed with so few epochs that it is not done again."""
     run = tmp_path / "run"
-    before = train(settings_for(toy_corpus, run, epochs=1), FE2E, QUIET)
-    monkeypatch.setattr("pipeline.train.save_state", lambda *args: 1 / 0)
+    before = train(settings_for(toy_corpus, run, epochs=1), spec(FE2E), QUIET)
+    monkeypatch.setattr("pipeline.training.driver.save_state", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(settings_for(toy_corpus, run, epochs=2), FE2E, QUIET, resume=True)
+        train(settings_for(toy_corpus, run, epochs=2), spec(FE2E), QUIET, resume=True)
     monkeypatch.undo()
-    assert train(settings_for(toy_corpus, run, epochs=1), FE2E, QUIET, resume=True) == before
+    assert train(settings_for(toy_corpus, run, epochs=1), spec(FE2E), QUIET, resume=True) == before
 
 
 def test_resuming_a_finished_run_trains_no_more_and_says_the_same(finished):
     run, summary, _ = finished
     before = results(run)
     settings = TrainSettings(**yaml.safe_load((run / "settings.yaml").read_text())["train"])
-    again = train(settings, MESM, QUIET, resume=True)
+    again = train(settings, spec(MESM), QUIET, resume=True)
     assert again == summary
     assert results(run) == before
 
 
 def test_more_training_takes_back_what_only_a_finished_run_has(tmp_path, toy_corpus, monkeypatch):
     run = tmp_path / "run"
-    train(settings_for(toy_corpus, run, epochs=1), FE2E, QUIET)
-    monkeypatch.setattr("pipeline.train._finish", lambda *args: 1 / 0)
+    train(settings_for(toy_corpus, run, epochs=1), spec(FE2E), QUIET)
+    monkeypatch.setattr("pipeline.training.scoring.BestModel.load", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        train(settings_for(toy_corpus, run, epochs=2), FE2E, QUIET, resume=True)
+        train(settings_for(toy_corpus, run, epochs=2), spec(FE2E), QUIET, resume=True)
     for name in ("thresholds.json", "metrics.json", "predictions.parquet"):
         assert not (run / name).exists()
 
@@ -304,13 +312,13 @@ def test_stops_early_and_keeps_the_best(tmp_path, toy_corpus):
     # A rate of nothing: no epoch is better than the first.
     settings = settings_for(toy_corpus, tmp_path / "run", epochs=20, patience=3, learning_rate=1e-30, monitor="loss")
     batch_norm_free = {**FE2E, "modalities": "t"}
-    summary = train(settings, batch_norm_free, QUIET)
+    summary = train(settings, spec(batch_norm_free), QUIET)
     assert (summary["epochs"], summary["best_epoch"]) == (4, 1)
 
 
 def test_the_best_weights_are_kept_and_not_the_last(tmp_path, toy_corpus, finished):
     run, summary, _ = finished
-    train(settings_for(toy_corpus, tmp_path / "short", epochs=summary["best_epoch"]), MESM, QUIET)
+    train(settings_for(toy_corpus, tmp_path / "short", epochs=summary["best_epoch"]), spec(MESM), QUIET)
     state = load_file(tmp_path / "short" / "last" / "state.safetensors")
     kept = load_file(run / "model.safetensors")
     assert all(torch.equal(state[f"model.{name}"], value) for name, value in kept.items())
@@ -318,7 +326,7 @@ def test_the_best_weights_are_kept_and_not_the_last(tmp_path, toy_corpus, finish
 
 def test_a_frozen_text_encoder_stays_as_it_was(tmp_path, toy_corpus):
     settings = settings_for(toy_corpus, tmp_path / "run", epochs=2, text_learning_rate_scale=0.0)
-    train(settings, FE2E, QUIET)
+    train(settings, spec(FE2E), QUIET)
     torch.manual_seed(settings.seed)
     fresh = models.build(**FE2E, outputs=3)
     trained = load_file(tmp_path / "run" / "last" / "state.safetensors")
@@ -333,7 +341,7 @@ def test_a_frozen_text_encoder_stays_as_it_was(tmp_path, toy_corpus):
 
 
 def test_accumulating_halves_the_steps(tmp_path, toy_corpus):
-    train(settings_for(toy_corpus, tmp_path / "run", epochs=1, accumulate=2), FE2E, QUIET)
+    train(settings_for(toy_corpus, tmp_path / "run", epochs=1, accumulate=2), spec(FE2E), QUIET)
     assert curve(tmp_path / "run")[0]["steps"] == "2"
 
 
@@ -343,7 +351,7 @@ def test_a_class_without_positives_trains(tmp_path, corpus_writer):
         {"train": 4, "valid": 3},
         labels=lambda split, i: {"ang": 0.0, "hap": 1.0, "sad": float(i % 2)},
     )
-    summary = train(settings_for(data, tmp_path / "run", epochs=2), FE2E, QUIET)
+    summary = train(settings_for(data, tmp_path / "run", epochs=2), spec(FE2E), QUIET)
     f1 = summary["splits"]["valid"]["metrics"]["multi_label"]["f1"]
     assert f1["per_emotion"]["ang"]["value"] is None
     assert f1["value"] is not None
@@ -354,9 +362,9 @@ def test_a_monitor_that_valid_cannot_tell_is_an_error(tmp_path, corpus_writer):
     labels = {"train": {"ang": 1.0, "hap": 0.0, "sad": 0.0}, "valid": {"ang": 0.0, "hap": 0.0, "sad": 0.0}}
     data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3}, labels=lambda split, i: labels[split])
     with pytest.raises(ConfigError, match=r"monitor is 'f1', which is undefined on valid.*monitor=loss"):
-        train(settings_for(data, tmp_path / "run"), FE2E, QUIET)
+        train(settings_for(data, tmp_path / "run"), spec(FE2E), QUIET)
     assert not (tmp_path / "run").exists()
-    train(settings_for(data, tmp_path / "by loss", epochs=1, monitor="loss"), FE2E, QUIET)
+    train(settings_for(data, tmp_path / "by loss", epochs=1, monitor="loss"), spec(FE2E), QUIET)
 
 
 @pytest.mark.parametrize(
@@ -371,32 +379,34 @@ def test_which_monitor_valid_can_tell(tmp_path, corpus_writer, monitor, labels, 
     data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3}, labels=lambda split, i: labels)
     settings = settings_for(data, tmp_path / "run", epochs=1, monitor=monitor)
     if defined:
-        assert train(settings, FE2E, QUIET)["monitor"] == monitor
+        assert train(settings, spec(FE2E), QUIET)["monitor"] == monitor
     else:
         with pytest.raises(ConfigError, match=f"monitor is '{monitor}', which is undefined on valid"):
-            train(settings, FE2E, QUIET)
+            train(settings, spec(FE2E), QUIET)
 
 
 def test_as_many_outputs_as_the_data_has_emotions(tmp_path, toy_corpus):
     with pytest.raises(ConfigError, match=r"outputs is 5, but .*toy has 3 emotions \(ang, hap, sad\); leave"):
-        train(settings_for(toy_corpus, tmp_path / "run"), {**FE2E, "outputs": 5}, QUIET)
+        train(settings_for(toy_corpus, tmp_path / "run"), spec({**FE2E, "outputs": 5}), QUIET)
     assert not (tmp_path / "run").exists()
-    assert train(settings_for(toy_corpus, tmp_path / "run", epochs=1), {**FE2E, "outputs": 3}, QUIET)["epochs"] == 1
+    assert (
+        train(settings_for(toy_corpus, tmp_path / "run", epochs=1), spec({**FE2E, "outputs": 3}), QUIET)["epochs"] == 1
+    )
 
 
 def test_missing_data_says_which_command_makes_it(tmp_path, corpus_writer):
     with pytest.raises(DataError, match=r"no manifest.*pipeline reorganize"):
-        train(settings_for(tmp_path / "nothing", tmp_path / "run"), FE2E, QUIET)
+        train(settings_for(tmp_path / "nothing", tmp_path / "run"), spec(FE2E), QUIET)
     data = corpus_writer(tmp_path / "data", {"train": 4, "test": 3})
     with pytest.raises(DataError, match=r"'valid'.*test 3, train 4.*pipeline reorganize --split"):
-        train(settings_for(data, tmp_path / "run"), FE2E, QUIET)
+        train(settings_for(data, tmp_path / "run"), spec(FE2E), QUIET)
     assert not (tmp_path / "run").exists()
 
 
 def test_resume_refuses_changed_labels(tmp_path, corpus_writer):
     sizes = {"train": 4, "valid": 3}
     data = corpus_writer(tmp_path / "data", sizes)
-    train(settings_for(data, tmp_path / "run", epochs=1), FE2E, QUIET)
+    train(settings_for(data, tmp_path / "run", epochs=1), spec(FE2E), QUIET)
     corpus_writer(data, sizes, labels=lambda split, i: {"ang": 1.0, "hap": 0.0, "sad": float(i % 2)})
     with pytest.raises(DataError, match="other utterances, labels or preprocessing"):
-        train(settings_for(data, tmp_path / "run"), FE2E, QUIET, resume=True)
+        train(settings_for(data, tmp_path / "run"), spec(FE2E), QUIET, resume=True)

@@ -11,8 +11,7 @@ from data_tools.standin.cast import iemocap_performer
 from data_tools.standin.faces import Face, Puppet
 from data_tools.standin.portraits import make_portrait
 from data_tools.store import DialogueStore, store_path
-from pipeline.config import PreprocessSettings
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 
 QUIET = Reporter(quiet=True)

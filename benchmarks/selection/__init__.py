@@ -1,0 +1,1 @@
+"""MESM's selection in each of its modes: scores, gradients, sites and cost."""

@@ -1,1 +1,0 @@
-"""How fast the models and the data stages are, side by side."""

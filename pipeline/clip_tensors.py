@@ -1,0 +1,119 @@
+"""From clips to tensors: threads decode ahead while the detector works."""
+
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from data_tools import mel
+from data_tools.errors import DataError
+from data_tools.faces import FaceDetector, crop_each
+from data_tools.media import read_audio, read_frames
+from data_tools.read_ahead import read_ahead
+from data_tools.store import Features
+from pipeline.settings import Settings
+
+
+class FaceSettings(Settings):
+    """Choice and crop of faces; part of the store's fingerprint."""
+
+    sample_every_ms: int = Field(500, gt=0)
+    margin_px: int = Field(2, ge=0, le=24, description="added to the detected box's side, of the crop's 48 pixels")
+    min_face_px: int = Field(40, ge=12, description="faces in IEMOCAP are 60-100 px; 20 finds more and costs double")
+    batch_frames: int = Field(16, ge=1, description="frames in one detector pass")
+
+
+class MelSettings(Settings):
+    """Audio into chunks; part of the store's fingerprint. See data_tools/mel.py for the constants."""
+
+    n_fft: int = Field(1024, ge=400, le=16_384, description="the paper's 400 leaves 4 of 128 filters empty")
+
+
+# Picture and sound of a clip; None for an absent one, which gives 0 faces or 0 rows.
+ClipFiles = tuple[Path | None, Path | None]
+
+
+@dataclass(frozen=True)
+class _End:
+    """What follows the last frame of a clip: the times of its frames, and its sound or why it cannot be read."""
+
+    times_s: list[float]
+    logmel: torch.Tensor | DataError
+
+
+def extract_features(
+    video: Path | None, audio: Path | None, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
+) -> Features:
+    """The tensors of one clip; stage 2 and `predict` see the same.
+
+    video, audio: files to take the picture and the sound from; None for an absent one.
+
+    Raises:
+        DataError: a file that is there cannot be decoded.
+    """
+    (result,) = extract_each([(video, audio)], detector, faces, mel_settings)
+    if isinstance(result, DataError):
+        raise result
+    return result
+
+
+def extract_each(
+    clips: Sequence[ClipFiles],
+    detector: FaceDetector,
+    faces: FaceSettings,
+    mel_settings: MelSettings,
+    decoders: int = 1,
+) -> Iterator[Features | DataError]:
+    """The tensors of each clip in turn; in their place the error, where a file that is there cannot be decoded.
+
+    While the detector works, `decoders` threads decode as many clips, each at most faces.batch_frames frames ahead.
+    The number of them changes no result.
+    """
+    sources = [partial(_read, video, audio, faces, mel_settings) for video, audio in clips]
+    ends: deque[_End] = deque()
+    with closing(read_ahead(sources, decoders, faces.batch_frames)) as items:
+        cuts = crop_each(_frames(items, ends), detector, margin_px=faces.margin_px, batch_frames=faces.batch_frames)
+        for cut in cuts:
+            end = ends.popleft()
+            if isinstance(end.logmel, DataError):
+                yield end.logmel
+                continue
+            yield Features(
+                faces=torch.from_numpy(cut.crops),
+                face_time_s=torch.tensor(end.times_s, dtype=torch.float32),
+                face_score=torch.from_numpy(cut.scores),
+                face_landmarks=torch.from_numpy(cut.landmarks),
+                face_box=torch.from_numpy(cut.boxes),
+                logmel=end.logmel,
+            )
+
+
+def _read(
+    video: Path | None, audio: Path | None, faces: FaceSettings, mel_settings: MelSettings
+) -> Generator[np.ndarray | _End, None, None]:
+    times_s: list[float] = []
+    try:
+        for time_s, frame in read_frames(video, faces.sample_every_ms) if video else ():
+            times_s.append(time_s)
+            yield frame
+        waveform = read_audio(audio, mel.RATE_HZ) if audio else np.zeros(0, np.float32)
+    except DataError as error:
+        yield _End(times_s, error)
+        return
+    yield _End(times_s, mel.log_mel(torch.from_numpy(waveform), mel_settings.n_fft).half())
+
+
+def _frames(items: Iterator[np.ndarray | _End], ends: deque[_End]) -> Iterator[np.ndarray | None]:
+    """The frames, and None after each clip; its end is put into `ends`."""
+    for item in items:
+        if isinstance(item, _End):
+            ends.append(item)
+            yield None
+        else:
+            yield item

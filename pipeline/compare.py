@@ -1,0 +1,56 @@
+"""`pipeline compare`: models trained and scored side by side: one data folder, one split, several seeds -> one table.
+
+Each model and seed has a run folder as `pipeline train` makes it, OUT/<model>/seed-<seed>. Those that are finished are
+kept, one that was interrupted goes on after its last epoch. The table is made from these folders alone.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from data_tools.files import folder_lock
+from pipeline.command import Command
+from pipeline.progress import Reporter
+from pipeline.report.comparison import as_markdown, sheet
+from pipeline.report.tables import write_result
+from pipeline.run_data import dataset_name
+from pipeline.settings import Names, flag
+from pipeline.study.plan import StudySettings, ValueFlags, plan, read_study
+from pipeline.study.result import command_line, result_of
+from pipeline.study.runs import train_all, wanted_runs
+
+
+class CompareSettings(StudySettings):
+    """Settings of `pipeline compare`."""
+
+    models: Names = flag(min_length=1, help="Names of models with commas, or all.")
+
+
+def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
+    """Train what is not trained yet, then write compare.json, compare.md and compare.html; returns compare.json.
+
+    A run whose loss is not finite is named there under `failed`, and the others go on.
+
+    Raises:
+        ConfigError, ModelError, DataError: as `pipeline.study.plan.plan` and `train`; a run in the folder was started
+            with other settings or data; no run came to an end.
+    """
+    out = asked.out or Path("runs") / f"compare-{dataset_name(asked.data)}"
+    found = plan(asked, reporter)
+    rows = {model.name: (model.name, model.prepared) for model in found.planned}
+    with folder_lock(out):
+        trained = train_all(wanted_runs(out, rows, asked.seeds), reporter)
+        result = result_of(asked, trained, command_line("compare", asked, out)) | {"left_out": found.left_out}
+        write_result(out, "compare", result, sheet(result), reporter)
+    return result
+
+
+COMMAND = Command(
+    compare,
+    (CompareSettings, ValueFlags),
+    example="pipeline compare --data data/iemocap --models mesm,fe2e,mult --seeds 3",
+    read=read_study(CompareSettings),
+    takes_set=True,
+    for_people=as_markdown,
+    failed=lambda result: bool(result["failed"]),
+    without=("top_p",),
+)

@@ -1,1 +1,0 @@
-"""Models trained and scored side by side on one split."""

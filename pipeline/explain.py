@@ -1,0 +1,176 @@
+"""`pipeline explain`: which sites a sparse model keeps of the faces and the sound of single utterances."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import models
+from data_tools.dataset import Sample, UtteranceDataset, collate
+from data_tools.files import atomic_path, read_json_if_any
+from models.base import Model
+from pipeline.clip_tensors import FaceSettings
+from pipeline.command import Command, fields_of
+from pipeline.progress import Reporter
+from pipeline.report.chosen import best_scores, check_known, one_of_each, truth
+from pipeline.report.figures import data_uri, spread
+from pipeline.report.kept_sites import faces_png, mel_png
+from pipeline.report.pages import write_page
+from pipeline.run import RunDir
+from pipeline.run_data import notice_of
+from pipeline.settings import OTHER_DATA_HELP, ConfigError, LocalPath, Names, Settings, flag
+from pipeline.tasks.resolve import with_label
+from pipeline.tasks.task import Task
+from pipeline.training.data import check_fits
+from pipeline.training.scoring import task_of_run
+
+PAGE = "explain.html"
+# Of a long utterance this many faces are drawn, evenly spread.
+MAX_FACES = 6
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """One utterance on the page. shares: (part, share of all sites that each attention layer kept). pictures: PNGs."""
+
+    id: str
+    split: str
+    label: str
+    text: str
+    scores: str
+    shares: list[tuple[str, list[str]]]
+    pictures: list[tuple[str, str]]
+
+
+class ExplainSettings(Settings):
+    """Settings of `pipeline explain`."""
+
+    run: LocalPath = flag(help="The run folder of a sparse model, mesm.")
+    ids: Names = flag((), positional=True, help="Utterances; by default one of each emotion.")
+    split: str = flag("test", help="The split that those are taken from when none is named.")
+    data: LocalPath | None = flag(None, help=OTHER_DATA_HELP)
+    out: LocalPath | None = flag(None, help="The folder to write into, by default explain in the run's.")
+
+
+def explain(
+    run: Path, ids: Sequence[str], split: str, data: Path | None, out: Path | None, reporter: Reporter
+) -> dict[str, Any]:
+    """Write a PNG of kept faces and one of kept sound for each utterance, and one page that holds them all.
+
+    The kept sites are those of the best weights in evaluation: Figures 3, 4 and 6 of the MESM paper.
+
+    ids: utterances of the data folder, in any split; where none is given, one of each emotion from `split`.
+    data: another folder than the run was trained on. out: by default the folder `explain` of the run.
+
+    Returns where the page and the pictures are.
+
+    Raises:
+        ConfigError: no such run, it isn't finished, its model keeps no sites, or the data have other emotions.
+        DataError: an unknown id, data that are missing or preprocessed in another way, or nothing can be written.
+    """
+    run_dir = RunDir.existing(run)
+    run_dir.read_thresholds()  # refuses an unfinished run before anything is loaded
+    model = models.load(run_dir.path).eval()
+    if "top_p" not in type(model.config).model_fields:
+        name = run_dir.read_settings()[1]["name"]
+        raise ConfigError(f"{run_dir.path} is a run of {name}, which computes every site; explain needs one of mesm")
+    folder = data or Path(run_dir.facts().folder)
+    task = task_of_run(run_dir)
+    dataset = with_label(UtteranceDataset(folder), task.settings.task)
+    check_fits(run_dir, folder, dataset)
+    known = dataset.table["utterance_id"].tolist()
+    check_known(ids, known, folder, ", among those that were preprocessed and have the label of the task")
+    positions = [known.index(name) for name in dict.fromkeys(ids)] or one_of_each(dataset, task, split)
+    place = out or run_dir.path / "explain"
+    step_s = _sample_every_s(run_dir)
+    shown = [
+        _explain_one(model, task, dataset, position, step_s, place)
+        for position in reporter.track(positions, len(positions), "explain", "utterances")
+    ]
+    page = place / PAGE
+    about = read_json_if_any(folder / "dataset.json")
+    write_page(
+        page,
+        "report/explain.html.j2",
+        title=f"What {run_dir.path.as_posix()} looks at",
+        notice=notice_of(about),
+        settings=model.config.model_dump(),
+        layers=len(shown[0].shares[0][1]) if shown and shown[0].shares else 0,
+        shown=shown,
+        max_faces=MAX_FACES,
+        trained_on=run_dir.learned_from(),
+    )
+    pictures = {one.id: [str(place / name) for name, _ in one.pictures] for one in shown}
+    return {"page": str(page), "pictures": pictures}
+
+
+def format_explanation(result: dict[str, Any]) -> str:
+    """The answer of `explain` as a line for a person."""
+    return f"{len(result['pictures'])} utterances in {result['page']}"
+
+
+def _sample_every_s(run: RunDir) -> float:
+    faces = run.read_preprocessing().get("faces", {})
+    return FaceSettings.checked(faces, str(run.data)).sample_every_ms / 1000
+
+
+def _explain_one(
+    model: Model, task: Task, dataset: UtteranceDataset, position: int, step_s: float, place: Path
+) -> _Shown:
+    sample, row = dataset[position], dataset.table.iloc[position]
+    with torch.inference_mode():
+        output = model(collate([sample], models.tokenizer_for(model)), keep_maps=True)
+    drawn = {"face": _faces(sample, output.kept, step_s), "mel": _sound(sample, output.kept)}
+    pictures = []
+    for part, picture in drawn.items():
+        if picture is not None:
+            name = f"{sample.id}.{part}.png"
+            with atomic_path(place / name) as temporary:
+                temporary.write_bytes(picture)
+            pictures.append((name, data_uri(picture)))
+    return _Shown(
+        id=sample.id,
+        split=row["split"],
+        label=truth(task, sample),
+        text=sample.text,
+        scores=best_scores(task, output.logits[0]),
+        shares=[(part, _shares(_layers(output.kept, part))) for part, picture in drawn.items() if picture is not None],
+        pictures=pictures,
+    )
+
+
+def _shares(layers: Sequence[Tensor]) -> list[str]:
+    return [f"{sites.float().mean().item():.0%}" for sites in layers]
+
+
+def _layers(kept: dict[str, Tensor], part: str) -> list[Tensor]:
+    """The kept sites of a tower after each attention layer; none where there was nothing to look at."""
+    found = [sites for name, sites in sorted(kept.items()) if name.split(".")[0] == part]
+    return found if found and len(found[0]) else []
+
+
+def _faces(sample: Sample, kept: dict[str, Tensor], step_s: float) -> bytes | None:
+    layers = _layers(kept, "face")
+    if not layers:
+        return None
+    chosen = spread(len(sample.faces), MAX_FACES)
+    crops = sample.faces[chosen].permute(0, 2, 3, 1).numpy()
+    return faces_png(crops, [i * step_s for i in chosen], [sites[chosen].numpy() for sites in layers])
+
+
+def _sound(sample: Sample, kept: dict[str, Tensor]) -> bytes | None:
+    layers = _layers(kept, "mel")
+    return mel_png(sample.chunks.numpy(), [sites.numpy() for sites in layers]) if layers else None
+
+
+COMMAND = Command(
+    explain,
+    (ExplainSettings,),
+    example="pipeline explain --run runs/first Ses05F_impro01_F000",
+    read=fields_of(ExplainSettings),
+    for_people=format_explanation,
+    allows_dashes=True,
+)

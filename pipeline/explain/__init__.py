@@ -1,1 +1,0 @@
-"""What a run looks at in single utterances."""

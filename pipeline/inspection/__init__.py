@@ -1,1 +1,0 @@
-"""A contact sheet of utterances, from frames to the model's input."""

@@ -1,0 +1,1 @@
+"""Work in processes or on Ray, with one account of what was kept and rejected."""

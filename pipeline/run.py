@@ -1,0 +1,288 @@
+"""Names and places in runs/<name>/, and what is read back from there."""
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from data_tools.errors import DataError
+from data_tools.files import read_json, write_json, write_text
+from pipeline.run_data import DataFacts, dataset_name
+from pipeline.settings import ConfigError, read_yaml
+from pipeline.training.settings import TrainSettings
+
+# What a resumed run may change: none of them alters an epoch that is done.
+CHANGEABLE = (
+    "data",
+    "out",
+    "epochs",
+    "patience",
+    "device",
+    "devices",
+    "nodes",
+    "compile",
+    "keep_on_device",
+    "loader_workers",
+)
+_PACKAGES = ("emotion-pipeline", "torch", "lightning", "numpy", "safetensors", "transformers", "scikit-learn")
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of one run. The weights, model.safetensors and model.json, are written by `models.save`."""
+
+    path: Path
+
+    @property
+    def settings(self) -> Path:
+        """Settings as used; written first, so it says that this folder is a run."""
+        return self.path / "settings.yaml"
+
+    @property
+    def data(self) -> Path:
+        """`DataFacts`."""
+        return self.path / "data.json"
+
+    @property
+    def splits(self) -> Path:
+        """Split -> ids of the utterances that the run learned from (train) and was chosen by (valid)."""
+        return self.path / "splits.json"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and device, one object for each time the run was started or resumed."""
+        return self.path / "environment.json"
+
+    @property
+    def engines(self) -> Path:
+        """Kind of sparse convolution -> the engine that `backend: auto` took; only where it measured."""
+        return self.path / "engines.json"
+
+    @property
+    def model(self) -> Path:
+        """The best weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def state(self) -> Path:
+        """Everything to go on after the last finished epoch."""
+        return self.path / "last" / "state.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """One row an epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def events(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.path / "events"
+
+    @property
+    def thresholds(self) -> Path:
+        """The threshold of each emotion; written when training is over."""
+        return self.path / "thresholds.json"
+
+    def metrics(self, data: Path) -> Path:
+        """metrics.json, or metrics-<data set>-<6 hex digits>.json for another data folder than the run's own.
+
+        The digits follow from the folder's path: two folders of one data set, say with other splits, stay apart.
+        """
+        return self.path / f"metrics{self._suffix(data)}.json"
+
+    def predictions(self, data: Path) -> Path:
+        """predictions.parquet, named like `metrics`."""
+        return self.path / f"predictions{self._suffix(data)}.parquet"
+
+    def robustness(self, data: Path, kind: str = "json") -> Path:
+        """robustness.json, or the picture of kind `png`, named like `metrics`."""
+        return self.path / f"robustness{self._suffix(data)}.{kind}"
+
+    def _suffix(self, data: Path) -> str:
+        place = data.resolve()
+        if place == Path(self.facts().folder).resolve():
+            return ""
+        return f"-{dataset_name(data)}-{hashlib.sha256(place.as_posix().encode()).hexdigest()[:6]}"
+
+    @classmethod
+    def existing(cls, path: Path) -> "RunDir":
+        """The run folder at `path`.
+
+        Raises:
+            ConfigError: it isn't one.
+        """
+        run = cls(path)
+        if not run.settings.is_file():
+            raise ConfigError(f"no run at {path}: {run.settings} is not there; make one with `pipeline train`")
+        return run
+
+    def facts(self) -> DataFacts:
+        """What the run knows of its data. Raises DataError where data.json is damaged."""
+        return DataFacts.read(self.data)
+
+    def learned_from(self) -> dict[str, set[str]]:
+        """The ids of the utterances of `train` and of `valid` that the run was made with.
+
+        Raises:
+            DataError: they cannot be read.
+        """
+        values = read_json(self.splits)
+        if set(values) != {"train", "valid"}:
+            raise DataError(f"{self.splits} has {sorted(values)}, expected train and valid; restore it or train again")
+        return {split: set(ids) for split, ids in values.items()}
+
+    def read_preprocessing(self) -> dict[str, Any]:
+        """The settings of stage 2 that the run's data was made with: `{"faces": {...}, "mel": {...}}`."""
+        preprocessing = self.facts().preprocessing
+        if not preprocessing:
+            raise DataError(f"{self.data} doesn't say how its data was preprocessed; train again on a data folder")
+        return preprocessing
+
+    def write_thresholds(self, thresholds: Mapping[str, float], chosen_on: str, definition: str) -> None:
+        """Write the threshold of each emotion, with how and on which split it was chosen."""
+        values = {"thresholds": dict(thresholds), "chosen_on": chosen_on, "definition": definition}
+        write_json(self.thresholds, values)
+
+    def read_thresholds(self) -> dict[str, float]:
+        """The threshold of each emotion, in label order; empty for a task without thresholds.
+
+        Raises:
+            ConfigError: the run isn't finished.
+            DataError: thresholds.json is damaged.
+        """
+        if not self.thresholds.is_file():
+            raise ConfigError(f"the run {self.path} is not finished: go on with `pipeline train --resume` on it")
+        found, task = read_json(self.thresholds).get("thresholds"), self.read_settings()[0].task
+        emotions = self.facts().emotions if task in ("auto", "multi-label") else []
+        if not isinstance(found, dict) or not all(isinstance(found.get(name), int | float) for name in emotions):
+            raise DataError(
+                f"{self.thresholds} is damaged: no number for one of {', '.join(emotions)}; "
+                "`pipeline train --resume` on the run writes it again"
+            )
+        return {name: float(found[name]) for name in emotions}
+
+    def read_settings(self) -> tuple[TrainSettings, dict[str, Any]]:
+        """(training settings, model settings) as used, ready for `train(..., resume=True)`.
+
+        Raises:
+            ConfigError: settings.yaml is damaged.
+        """
+        values = read_yaml(self.settings)
+        if not all(isinstance(values.get(part), dict) for part in ("train", "model")):
+            raise ConfigError(f"{self.settings} is damaged: it needs `train` and `model`; restore it or train again")
+        # A run from before there was `batching` goes on as it began.
+        train = {"batching": "random"} | values["train"]
+        return TrainSettings.checked(train, str(self.settings)), values["model"]
+
+    def write_start(
+        self,
+        settings: TrainSettings,
+        model_settings: Mapping[str, Any],
+        facts: DataFacts,
+        train_ids: Sequence[str],
+        valid_ids: Sequence[str],
+    ) -> None:
+        """Write what is known before the first epoch; settings.yaml last."""
+        write_json(self.data, asdict(facts))
+        write_json(self.splits, {"train": list(train_ids), "valid": list(valid_ids)})
+        values = {"train": settings.model_dump(mode="json"), "model": dict(model_settings)}
+        write_text(self.settings, yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+    def note_environment(self, device: torch.device, from_epoch: int) -> None:
+        """Add the versions, the device and the threads of this start to environment.json."""
+        starts = read_json(self.environment).get("starts") if self.environment.is_file() else []
+        if not isinstance(starts, list):
+            raise DataError(f"{self.environment} is damaged: it has no list of starts; delete it")
+        cuda = device.type == "cuda"
+        now = {
+            "from_epoch": from_epoch,
+            "started": datetime.now().astimezone().isoformat(timespec="seconds"),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "device": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+            "device_type": device.type,
+            "cuda": torch.version.cuda if cuda else None,
+            "threads": torch.get_num_threads(),
+            "versions": {name: _version(name) for name in _PACKAGES},
+        }
+        write_json(self.environment, {"starts": [*starts, now]})
+
+    def reopen(self) -> None:
+        """Delete what only a finished run has: more training makes it untrue."""
+        for pattern in ("thresholds.json", "metrics*.json", "predictions*.parquet", "robustness*"):
+            for stale in self.path.glob(pattern):
+                stale.unlink()
+
+    def sweep(self) -> None:
+        """Delete the temporary files that a killed process left behind."""
+        for leftover in self.path.rglob(".*.tmp*"):
+            leftover.unlink(missing_ok=True)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def default_path(model: str, data: Path, now: datetime) -> Path:
+    """runs/<model>-<dataset>-<time>."""
+    return Path("runs") / f"{model}-{dataset_name(data)}-{now:%Y%m%d-%H%M%S}"
+
+
+def _is_used(path: Path) -> bool:
+    """Whether more is in the folder than a start leaves that was killed before it wrote settings.yaml."""
+    names = {found.name for found in path.iterdir()} if path.is_dir() else set()
+    started = {RunDir(path).data.name, RunDir(path).splits.name}
+    return any(not name.startswith(".") and name not in started for name in names)
+
+
+def new_run(path: Path) -> RunDir:
+    """The run folder `path` for a run that starts from nothing.
+
+    Raises:
+        ConfigError: there is something in the folder already.
+    """
+    if path.is_file():
+        raise ConfigError(f"the run folder {path} is a file; choose another --out")
+    if _is_used(path):
+        raise ConfigError(f"the run folder {path} is there already; add --resume to go on with it, or change --out")
+    return RunDir(path)
+
+
+def resumed_run(path: Path | None, settings: TrainSettings, model_settings: Mapping[str, Any]) -> RunDir:
+    """The run folder `path` to go on in; one that was killed before settings.yaml starts from nothing.
+
+    Raises:
+        ConfigError: no folder given, or it isn't a run, or the settings differ from those it was started with in
+            more than what may change (`CHANGEABLE`).
+    """
+    if path is None:
+        raise ConfigError("--resume needs the run folder: add --out runs/NAME")
+    run = RunDir(path)
+    if not run.settings.is_file():
+        if not path.is_dir() or _is_used(path):
+            raise ConfigError(f"nothing to resume: {run.settings} is not there; leave --resume out to start a run")
+        return run
+    before, model_before = run.read_settings()
+    pairs = [("train", before.model_dump(mode="json"), settings.model_dump(mode="json"))]
+    pairs.append(("model", model_before, dict(model_settings)))
+    changed = [
+        f"  {kind}.{key}: was {old.get(key)!r}, now {new.get(key)!r}"
+        for kind, old, new in pairs
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and not (kind == "train" and key in CHANGEABLE)
+    ]
+    if changed:
+        raise ConfigError(
+            "\n".join([f"{path} was started with other settings; give the same, or start anew:", *changed])
+        )
+    return run

@@ -1,0 +1,124 @@
+"""Facts about the training data that a run stores, the one definition of "the same data", and notices."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from data_tools.dataset import UtteranceDataset
+from data_tools.errors import DataError
+from data_tools.files import read_json, read_json_if_any
+from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FILE, STORE_FOLDER
+from pipeline.metrics.sentiment import train_constants
+from pipeline.training.features import FeatureUse
+from pipeline.training.losses import positive_weights
+
+STANDIN_NOTICE = "stand-in data: scores say nothing about people"
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """Facts about the training data that a run stores: label order, class weights, fingerprint; data.json there.
+
+    folder: the data folder, as it was given. emotions: in label order.
+    train_utterances, train_positives: how many utterances the train split has, and how many with each emotion.
+    pos_weight: of the loss, by emotion. fingerprint: of the ids and labels of train and valid.
+    sentiment: what baselines answer, of `metrics.sentiment.train_constants`; empty where train has no sentiment.
+    left_out: split -> utterances without the label of the task, which count nowhere else.
+    dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
+    features: the extracted ones that the run reads; None where it reads faces and sound.
+    """
+
+    folder: str
+    emotions: list[str]
+    train_utterances: int
+    train_positives: dict[str, int]
+    pos_weight: dict[str, float]
+    fingerprint: str
+    dataset: dict[str, Any]
+    preprocessing: dict[str, Any]
+    sentiment: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, int] = field(default_factory=dict)
+    features: FeatureUse | None = None
+
+    @classmethod
+    def from_splits(cls, data: Path, train: UtteranceDataset, valid: UtteranceDataset) -> "DataFacts":
+        """The facts of a data folder whose splits are loaded."""
+        emotions = list(train.emotions)
+        labels = train.table[[LABEL_PREFIX + name for name in emotions]]
+        weights = positive_weights(torch.tensor(labels.to_numpy("float32"))).tolist()
+        positives = (labels >= PRESENT_FROM).sum(axis=0).tolist()
+        sentiment = train.table["sentiment"].dropna().to_numpy("float32")
+        return cls(
+            folder=data.as_posix(),
+            emotions=emotions,
+            train_utterances=len(train),
+            train_positives=dict(zip(emotions, positives, strict=True)),
+            pos_weight=dict(zip(emotions, weights, strict=True)),
+            fingerprint=_fingerprint(train.table, valid.table),
+            dataset=read_json_if_any(data / "dataset.json"),
+            preprocessing=preprocessing_of(data),
+            features=FeatureUse.from_dataset(train),
+            sentiment=train_constants(sentiment) if len(sentiment) else {},
+            left_out={"train": train.left_out, "valid": valid.left_out},
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "DataFacts":
+        """The facts in a run's data.json.
+
+        Raises:
+            DataError: it cannot be read, or lacks something.
+        """
+        try:
+            return TypeAdapter(cls).validate_python(read_json(path))
+        except ValidationError as error:
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+            raise DataError(f"{path} is damaged ({problems}); restore it or train again") from None
+
+    def same_data(self, other: "DataFacts") -> bool:
+        """True for the same utterances, labels and preprocessing, and features made in the same way.
+
+        A scale is compared where both have one: it is fitted only when a training starts.
+        """
+        own, theirs = self.features, other.features
+        if (self.fingerprint, self.preprocessing) != (other.fingerprint, other.preprocessing):
+            return False
+        if own is None or theirs is None:
+            return own is theirs
+        same_recipe = (own.name, own.sizes, own.settings) == (theirs.name, theirs.sizes, theirs.settings)
+        return same_recipe and (own.scale is None or theirs.scale is None or own.scale == theirs.scale)
+
+    @property
+    def notice(self) -> str | None:
+        """Notice that stands beside every score on this data; None where none is needed."""
+        return notice_of(self.dataset)
+
+
+def notice_of(dataset: Mapping[str, Any]) -> str | None:
+    """Notice that stands beside every score on the data set of this dataset.json; None where none is needed."""
+    return STANDIN_NOTICE if dataset.get("standin") else None
+
+
+def dataset_name(data: Path) -> str:
+    """The name of a data set: from its dataset.json, else of its folder."""
+    path = data / "dataset.json"
+    return str(read_json(path).get("dataset", data.name)) if path.is_file() else data.resolve().name
+
+
+def preprocessing_of(data: Path) -> dict[str, Any]:
+    """The settings of stage 2 that made the store of a data folder; empty where it doesn't say."""
+    return dict(read_json_if_any(data / STORE_FOLDER / STORE_FILE).get("settings", {}))
+
+
+def _fingerprint(*tables: pd.DataFrame) -> str:
+    digest = hashlib.sha256()
+    for table in tables:
+        columns = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
+        digest.update(table[["utterance_id", *columns, "sentiment"]].to_csv(index=False).encode())
+    return digest.hexdigest()[:16]

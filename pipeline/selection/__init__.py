@@ -1,1 +1,0 @@
-"""What MESM's selection learns: its modes trained and measured side by side."""

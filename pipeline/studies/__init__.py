@@ -1,1 +1,0 @@
-"""The paper's studies on a data folder: score and cost over top-p, and every subset of modalities."""

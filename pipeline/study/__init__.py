@@ -1,0 +1,1 @@
+"""Many trainings: their plan, runs and results."""

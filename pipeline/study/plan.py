@@ -1,0 +1,188 @@
+"""Plan of a study: each model with its settings, or the reason why it is left out."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+import models
+from data_tools.errors import DataError
+from data_tools.features import read_facts
+from data_tools.files import read_json_if_any
+from pipeline.extract import ExtractSettings, extract
+from pipeline.progress import Reporter
+from pipeline.run_data import notice_of
+from pipeline.settings import (
+    DATA_HELP,
+    DEFAULT_DATA,
+    ConfigError,
+    LocalPath,
+    ModelSettingFlags,
+    ModelSpec,
+    Names,
+    Settings,
+    config_names,
+    configs_dir,
+    did_you_mean,
+    flag,
+    load_config,
+    read_yaml,
+)
+from pipeline.train import Prepared, prepare
+from pipeline.training.data import load_split
+from pipeline.training.features import default_features, reads_features
+from pipeline.training.settings import TrainSettings
+
+ALL = "all"
+# What the comparison itself gives to each run.
+_OWN = ("data", "out")
+
+
+class StudySettings(Settings):
+    """Settings that `compare`, `sweep` and `ablate` share."""
+
+    data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
+    models: Names = flag(min_length=1, help="Names of models with commas.")
+    seeds: int = flag(1, ge=1, help="Runs of each row of the table, each with a seed of its own.")
+    out: LocalPath | None = flag(None, help="The folder of runs and tables, by default runs/<command>-<dataset>.")
+    values: dict[str, Any] = Field({}, description="settings of training, and of every model that knows them")
+
+
+class ValueFlags(ModelSettingFlags):
+    """Flags that become a part of `StudySettings.values`."""
+
+    device: str | None = flag(None, help="auto, cpu or cuda.")
+
+
+def read_study(kind: type[StudySettings]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]:
+    """A `read` for the command of a study with settings `kind`: `--set` and `ValueFlags` become its values."""
+
+    def read(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
+        own = {name: value for name, value in flags.items() if name in kind.model_fields}
+        values = {**assignments, **{name: value for name, value in flags.items() if name not in own}}
+        return {"asked": kind.checked(own | {"values": values}, "flags")}
+
+    return read
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A model that is trained. prepared: with the first seed; the others differ in the seed alone."""
+
+    name: str
+    prepared: Prepared
+
+
+@dataclass(frozen=True)
+class Plan:
+    """left_out: model -> reason."""
+
+    planned: list[Planned]
+    left_out: dict[str, str]
+
+
+def plan(asked: StudySettings, reporter: Reporter) -> Plan:
+    """Settings of every model, checked against the data; features that are missing are extracted.
+
+    A model that is named must fit the data; of `all`, those that don't are left out.
+
+    Raises:
+        ConfigError, ModelError, DataError: as `train`, for a model that is named; no model fits, or a setting that
+            none of them knows; the data has no test split.
+    """
+    everything = ALL in asked.models
+    names = list(models.REGISTRY) if everything else list(dict.fromkeys(asked.models))
+    for name in names:
+        models.config_of(name, {})  # an unknown name, before anything is done
+    _check_values(asked.values, names)
+    standin = standin_budget(asked.data)
+    result = Plan([], {})
+    for name in names:
+        values, model_settings = _settings(name, asked, standin)
+        try:
+            config = models.config_of(name, model_settings)
+            if reads_features(config):
+                _extract_missing(asked.data, values.get("features"), reporter)
+            else:
+                values.pop("features", None)
+            settings = TrainSettings.checked(values, f"configs/models/{name}.yaml, configs/compare.yaml and --set")
+            prepared = prepare(settings, ModelSpec.checked(name, model_settings))
+            load_split(asked.data, "test", prepared.settings.features)
+            result.planned.append(Planned(name, prepared))
+        except (ConfigError, models.ModelError, DataError) as error:
+            if not everything:
+                raise
+            result.left_out[name] = str(error)
+            reporter.say(f"{name} is left out: {error}")
+    if not result.planned:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in result.left_out.items())
+        raise ConfigError(f"no model can be trained on {asked.data} like this:\n{reasons}")
+    return result
+
+
+def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
+    if own := [key for key in _OWN if key in values]:
+        raise ConfigError(f"--set {own[0]}: give it as --{own[0]}, it holds for the whole comparison")
+    known = set(TrainSettings.model_fields).union(*(models.REGISTRY[name][0].model_fields for name in names))
+    if unknown := sorted(set(values) - known):
+        near = did_you_mean(unknown[0], known)
+        raise ConfigError(
+            f"--set {', '.join(unknown)}: a setting neither of training nor of one of these models{near}; known: "
+            + ", ".join(sorted(known - set(_OWN)))
+        )
+
+
+def standin_budget(data: Path) -> dict[str, Any]:
+    """What configs/compare.yaml lays over each model's own config where the data set is a stand-in; else nothing."""
+    if notice_of(read_json_if_any(data / "dataset.json")) is None:
+        return {}
+    values: dict[str, Any] = read_yaml(configs_dir() / "compare.yaml")["standin"]
+    return values
+
+
+def laid_over(name: str, standin: Mapping[str, Any]) -> dict[str, Any]:
+    """The model settings that the stand-in budget gives to a model instead of its config's."""
+    fields = models.REGISTRY[name][0].model_fields
+    shared = {key: value for key, value in standin.get("model", {}).items() if key in fields}
+    return shared | standin.get("models", {}).get(name, {})
+
+
+def _settings(name: str, asked: StudySettings, standin: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(training settings, model settings without the name), the last of config, stand-in budget and `--set` counts."""
+    config = load_config("models", name)
+    fields = models.REGISTRY[name][0].model_fields
+    given = {key: value for key, value in asked.values.items() if key in TrainSettings.model_fields}
+    own = {key: value for key, value in asked.values.items() if key not in given and key in fields}
+    model = {**config["model"], **laid_over(name, standin), **own}
+    model.pop("name")
+    return {**(config.get("train") or {}), **standin.get("train", {}), **given, "data": asked.data}, model
+
+
+def _extract_missing(data: Path, features: str | None, reporter: Reporter) -> None:
+    """Extract the features that are wanted, where a recipe of that name is known and they are not there yet."""
+    name = features or default_features(data)
+    try:
+        read_facts(data, name)
+    except DataError as missing:
+        if name not in config_names("features"):
+            raise
+        reporter.say(f"{missing}: doing that now")
+        values = load_config("features", name) | {"data": data, "features": name}
+        extract(ExtractSettings.checked(values, f"configs/features/{name}.yaml"), reporter)
+
+
+def refuse_own(asked: StudySettings, key: str, instead: str) -> None:
+    """Refuse a setting that the study itself gives to each run. instead: what to do.
+
+    Raises:
+        ConfigError: `--set` has it.
+    """
+    if key in asked.values:
+        raise ConfigError(f"--set {key}: {instead}")
+
+
+def planned_variant(asked: StudySettings, reporter: Reporter, **values: Any) -> list[Planned]:
+    """Every model of the study with `values` laid over its settings, where it has them; as `plan`."""
+    return plan(asked.model_copy(update={"values": {**asked.values, **values}}), reporter).planned

@@ -1,0 +1,1 @@
+"""One training: its loop, batches, losses, optimizer, state and log."""

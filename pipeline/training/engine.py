@@ -1,0 +1,163 @@
+"""Device and precision by Lightning Fabric, and how our frozen records pass through it."""
+
+import logging
+import os
+from typing import Any, Generic, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from data_tools.batch import Batch
+from models.base import Model
+from models.output import Output
+from pipeline.settings import ConfigError
+from pipeline.training.device import check_compiler, choose_device
+
+T = TypeVar("T")
+
+# Lightning logs which precision it uses, to whatever standard error was when it was imported.
+logging.getLogger("lightning").setLevel(logging.WARNING)
+logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+
+
+def start_fabric(device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1) -> Fabric:
+    """Fabric on one device, or on `devices` of each of `nodes` machines; `auto` takes CUDA where torch sees it.
+
+    With more than one device this command is started again for each further one of this machine, unless torchrun or
+    SLURM has started them all; when it returns, all of them have met.
+
+    Raises:
+        ConfigError: CUDA is asked for and not there, fewer devices than asked for, or a precision that the device
+            doesn't have.
+    """
+    accelerator = choose_device(device).type
+    if accelerator == "cpu" and precision == "16-mixed":
+        raise ConfigError("precision is '16-mixed', which needs CUDA; on a CPU use bf16-mixed or 32-true")
+    if accelerator == "cuda" and devices > torch.cuda.device_count():
+        raise ConfigError(f"devices is {devices}, but torch sees {torch.cuda.device_count()} CUDA devices; give fewer")
+    if devices * nodes == 1:
+        return Fabric(accelerator=accelerator, devices=1, precision=precision)  # type: ignore[arg-type]
+    # Unused ones are looked for: some models name parameters that no loss reaches, and a share of a batch without any
+    # face reaches no parameter of the face tower.
+    strategy = DDPStrategy(find_unused_parameters=True)
+    fabric = Fabric(
+        accelerator=accelerator,
+        strategy=strategy,
+        devices=devices,
+        num_nodes=nodes,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def devices_started(devices: int, nodes: int) -> tuple[int, int]:
+    """(devices of a machine, machines): as torchrun or SLURM has started this process, else as given.
+
+    Raises:
+        ConfigError: more than one was asked for, and another number was started.
+    """
+    if TorchElasticEnvironment.detect():
+        here, world, by = int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["WORLD_SIZE"]), "torchrun"
+        found = here, world // here
+    elif SLURMEnvironment.detect():
+        machines, by = int(os.environ["SLURM_NNODES"]), "SLURM"
+        found = int(os.environ["SLURM_NTASKS"]) // machines, machines
+    else:
+        return devices, nodes
+    if (devices, nodes) not in ((1, 1), found):
+        raise ConfigError(
+            f"devices is {devices} and nodes {nodes}, but {by} has started {found[0]} processes on each of {found[1]} "
+            "machines; give the same, or leave both out"
+        )
+    return found
+
+
+class _Sealed(Generic[T]):
+    """Holds a value so that Fabric hands it on as it is.
+
+    Fabric takes dataclasses apart, refuses frozen ones, and turns every floating tensor that it sees into float32.
+    """
+
+    def __init__(self, value: T) -> None:
+        self.value = value
+
+
+class _Opened(nn.Module):
+    """The model as Fabric sees it: a sealed batch in, and out what Fabric is to convert, beside all else sealed."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, sealed: _Sealed[Batch]) -> tuple[dict[str, Any], _Sealed[dict[str, Any]]]:
+        output: Output = self.model(sealed.value)
+        # The counts stay float64: float32 holds whole numbers only up to 2^24.
+        own = {"computed": output.computed, "kept": output.kept}
+        learnt = {"logits": output.logits, "losses": output.losses, "also_scored": output.also_scored}
+        return learnt, _Sealed(own)
+
+
+class Engine:
+    """`engine(batch) -> Output` on the device and in the precision of `fabric`, and the optimizer's step.
+
+    Where several processes train together (DDP), gradients are averaged over them after each backward pass. Batch
+    norm takes the statistics of each process' own share of a batch, and of its running averages those of the first
+    process count: a network with batch norm learns as with batches of that share's size.
+
+    compiled: by torch.compile, for any sizes of batches; the weights keep their names.
+
+    Attributes:
+        model: the network itself, moved to the device.
+        device: where batches are expected.
+    """
+
+    def __init__(
+        self, fabric: Fabric, model: Model, optimizer: Optimizer | None = None, compiled: bool = False
+    ) -> None:
+        self.fabric = fabric
+        self.device = fabric.device
+        self.model = model
+        self._optimizer = optimizer
+        if compiled:
+            check_compiler()
+            model.compile(dynamic=True)
+        if optimizer is None:
+            self._wrapped = fabric.setup(_Opened(model))
+        else:
+            self._wrapped, self._stepper = fabric.setup(_Opened(model), optimizer)
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer as it was given; only an engine that has one can train."""
+        assert self._optimizer is not None
+        return self._optimizer
+
+    def __call__(self, batch: Batch) -> Output:
+        """The model's answer; `batch` is on the device."""
+        converted, own = self._wrapped(_Sealed(batch))
+        return Output(**converted, **own.value)
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of `loss` (scaled as the precision needs it)."""
+        self.fabric.backward(loss, model=self._wrapped)
+
+    def step(self, clip_norm: float) -> None:
+        """Clip the gradients' norm to `clip_norm`, update the parameters, clear the gradients."""
+        # A gradient that isn't finite is not an error here: float16 scaling makes some and skips their step. One that
+        # matters makes the next loss NaN, and that is reported with its batch.
+        self.fabric.clip_gradients(self._wrapped, self._stepper, max_norm=clip_norm, error_if_nonfinite=False)
+        self._stepper.step()
+        self._stepper.zero_grad(set_to_none=True)
+
+    def scaler_state(self) -> dict[str, Any]:
+        """The state of float16's loss scaling as plain values; empty in other precisions."""
+        return self.fabric.strategy.precision.state_dict()
+
+    def load_scaler_state(self, state: dict[str, Any]) -> None:
+        """Take `scaler_state` up again."""
+        self.fabric.strategy.precision.load_state_dict(state)

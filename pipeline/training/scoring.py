@@ -1,0 +1,148 @@
+"""Scores of a run's best weights on a split, and what is written of them into the run folder."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+import models
+from data_tools.batch import Batch
+from data_tools.dataset import UtteranceDataset
+from data_tools.errors import DataError
+from data_tools.files import atomic_path, read_json, read_json_if_any, write_json
+from models.base import Model
+from models.output import Output
+from pipeline.progress import Reporter
+from pipeline.run import RunDir
+from pipeline.run_data import dataset_name, notice_of
+from pipeline.tasks.resolve import build_task
+from pipeline.tasks.task import Task
+from pipeline.training.batches import ordered_loader
+from pipeline.training.damage import Damage, Damaged
+from pipeline.training.device import choose_device
+from pipeline.training.loop import Pass, run_epoch
+from pipeline.training.losses import Objective
+
+
+class Scorer:
+    """A model on one device in float32, without Fabric: scoring needs none of it.
+
+    Attributes:
+        model: the network, moved to the device. device: where batches are expected.
+    """
+
+    def __init__(self, model: Model, device: torch.device) -> None:
+        self.device = device
+        self.model = model.to(device)
+
+    def __call__(self, batch: Batch) -> Output:
+        """The model's output for a batch on the device."""
+        output: Output = self.model(batch)
+        return output
+
+
+@dataclass(frozen=True)
+class BestModel:
+    """The best weights of a run, ready to score in float32."""
+
+    scorer: Scorer
+    objective: Objective
+    batch_size: int
+
+    @classmethod
+    def load(cls, run: RunDir, device: str, batch_size: int | None = None) -> "BestModel":
+        """Read them from the run folder. batch_size: None for that of the training."""
+        scorer = Scorer(models.load(run.path), choose_device(device))
+        size = batch_size or run.read_settings()[0].batch_size
+        return cls(scorer, task_objective(task_of_run(run), scorer.device), size)
+
+    def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str, damage: Damage | None = None) -> Pass:
+        """One pass over `dataset` in its own order. An utterance without faces, sound or words counts like any."""
+        loader = ordered_loader(dataset, self.batch_size, models.tokenizer_for(self.scorer.model))
+        batches = loader if damage is None else Damaged(loader, damage)
+        return run_epoch(self.scorer, batches, self.objective, reporter, label)
+
+
+def task_objective(task: Task, device: torch.device, loss_weights: Mapping[str, float] | None = None) -> Objective:
+    """Loss of a run: that of its task, and the model's further losses."""
+    return Objective(task.settings.loss, task.loss(device), loss_weights or {})
+
+
+def task_of_run(run: RunDir) -> Task:
+    """The task that a run was trained for."""
+    return build_task(run.read_settings()[0], run.facts())
+
+
+def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, reporter: Reporter) -> dict[str, Any]:
+    """Write what `found` says about one split into metrics.json and predictions.parquet; returns the split's part.
+
+    dataset: what `found` is a pass over. `left_out` in the answer counts its utterances without the label of the task.
+
+    `tuned_on` there counts the utterances that the best epoch and the thresholds were chosen by: all of valid, and in
+    another split none, unless the splits have changed since training.
+    """
+    task, data = task_of_run(run), dataset.data_dir
+    about = read_json_if_any(data / "dataset.json")
+    thresholds = run.read_thresholds()
+    report = {
+        "split": split,
+        "split_protocol": str(about.get("split", "not stated by the data folder")),
+        "dataset": dataset_name(data),
+        "folder": data.as_posix(),
+        "task": task.settings.task,
+        "utterances": len(found.ids),
+        "left_out": {task.unlabelled: dataset.left_out} if dataset.left_out else {},
+        "tuned_on": 0 if split == "train" else len(run.learned_from()["valid"].intersection(found.ids)),
+        "notice": notice_of(about),
+        "thresholds": read_json(run.thresholds),
+        "metrics": {
+            protocol: {name: {"split": split} | entry for name, entry in entries.items()}
+            for protocol, entries in task.report(found, thresholds).items()
+        },
+    }
+    _write_metrics(run.metrics(data), split, report)
+    columns = {"utterance_id": list(found.ids), "split": split} | task.columns(found, thresholds)
+    _write_predictions(run.predictions(data), split, pd.DataFrame(columns))
+    reporter.say(format_split(report))
+    return report
+
+
+def _write_metrics(path: Path, split: str, report: dict[str, Any]) -> None:
+    before = read_json(path).get("splits") if path.is_file() else {}
+    if not isinstance(before, dict):
+        raise DataError(f"{path} is damaged: it has no splits; delete it and evaluate each split again")
+    # In name order, so that the file doesn't depend on which split was evaluated first.
+    write_json(path, {"splits": dict(sorted((before | {split: report}).items()))})
+
+
+def _write_predictions(path: Path, split: str, table: pd.DataFrame) -> None:
+    if path.is_file():
+        try:
+            before = pd.read_parquet(path)
+            table = pd.concat([before[before["split"] != split], table])
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} is damaged ({error}); delete it and evaluate each split again") from error
+    with atomic_path(path) as temporary:
+        table.sort_values(["split", "utterance_id"], ignore_index=True).to_parquet(temporary, index=False)
+
+
+def format_split(report: Mapping[str, Any]) -> str:
+    """For a person: the split and how it was made, then a line a protocol with each metric and its baseline."""
+    head = f"{report['dataset']} {report['split']}, split {report['split_protocol']}, {report['utterances']} utterances"
+    lines = [head + (f" [{report['notice']}]" if report["notice"] else "")]
+    if report["tuned_on"] and report["split"] != "valid":
+        lines.append(
+            f"  not a test: the epoch and the thresholds were chosen on {report['tuned_on']} of these utterances"
+        )
+    lines += [f"  left out: {count} with {reason}" for reason, count in report["left_out"].items()]
+    for protocol, entries in report["metrics"].items():
+        found = [f"{name} {_number(e['value'])} (baseline {_number(e['baseline'])})" for name, e in entries.items()]
+        lines.append(f"  {protocol}: {', '.join(found)}")
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -1,0 +1,89 @@
+"""Settings of training, all but the network itself, whose settings are `models`' own."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.settings import DEFAULT_DATA, Device, LocalPath, Settings, flag
+
+
+class DamageSettings(Settings):
+    """Damage to the training input, drawn anew in each epoch; see data_tools/damage.py."""
+
+    protocol: Literal["random", "modalities", "bernoulli"] = Field(
+        "random", description="steps go at random; some modalities are absent; noise on all elements"
+    )
+    rate: Annotated[float, Field(ge=0, le=1)] | tuple[float, float] | None = Field(
+        None, description="random: the share that goes, or [low, high] for one of each utterance's own; bernoulli: 0.5"
+    )
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _rate_fits_the_protocol(self) -> Self:
+        if isinstance(self.rate, tuple) and not 0 <= self.rate[0] <= self.rate[1] <= 1:
+            raise ValueError(f"rate is {list(self.rate)}: give [low, high] with 0 <= low <= high <= 1")
+        if self.protocol == "random" and self.rate is None:
+            raise ValueError("protocol random needs a rate, for example rate: [0.1, 1.0]")
+        if self.protocol == "modalities" and self.rate is not None:
+            raise ValueError("protocol modalities has no rate: each subset of them is present as often; leave it out")
+        if self.protocol == "bernoulli" and isinstance(self.rate, tuple):
+            raise ValueError("protocol bernoulli takes one rate, the probability of noise")
+        return self
+
+
+class TrainSettings(Settings):
+    """Settings of training, stage 3. A file in configs/models has them under `train`."""
+
+    data: LocalPath = flag(DEFAULT_DATA, help="The data folder that `pipeline reorganize` made.")
+    out: LocalPath | None = flag(None, help="The run folder, by default runs/<model>-<dataset>-<time>.")
+    features: str | None = Field(
+        None, description="extracted features for a model that reads them; None: `default`, or what was imported"
+    )
+    init: LocalPath | None = Field(
+        None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"
+    )
+    standardise: bool = Field(True, description="features less the mean of train, over its deviation")
+    epochs: int = Field(40, ge=1)
+    patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
+    batch_size: int = Field(8, ge=1, description="utterances of a batch, all processes together")
+    batching: Literal["length", "random"] = Field(
+        "length", description="length: utterances of similar length meet in a batch; random: any"
+    )
+    accumulate: int = Field(1, ge=1, description="batches summed before a step")
+    learning_rate: float = Field(5e-5, gt=0)
+    text_learning_rate_scale: float = Field(0.1, ge=0, description="of learning_rate; 0 freezes the text encoder")
+    weight_decay: float = Field(0.0, ge=0)
+    clip_norm: float = Field(1.0, gt=0)
+    task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
+        "auto",
+        description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld), else "
+        "multi-label where it has emotions, else sentiment",
+    )
+    loss: Literal["auto", "bce", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
+        "auto", description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment"
+    )
+    monitor: str = Field(
+        "auto",
+        description="loss or a metric of the task, by its name in metrics.json; auto: f1 for multi-label, "
+        "unweighted_accuracy for single-label, mae for sentiment",
+    )
+    sentiment_range: Literal["auto", 1, 3] = Field(
+        "auto", description="the end of the corpus' scale, which says what metrics there are; auto: from its labels"
+    )
+    loss_weights: dict[str, float] = Field({}, description="weight of each further loss a model returns, by name")
+    damage: DamageSettings | None = Field(None, description="damage to the training input; None: none")
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = flag(
+        "auto",
+        help="auto, 32-true, bf16-mixed or 16-mixed; auto: bf16-mixed where the processor or GPU multiplies bfloat16 "
+        "itself, else 32-true.",
+    )
+    device: Device = flag("auto", help="auto, cpu or cuda.")
+    devices: int = flag(1, ge=1, help="Processes of each machine that share every batch (DDP).")
+    nodes: int = flag(1, ge=1, help="Machines that train together; they mount the same folders.")
+    compile: bool = flag(False, help="Use torch.compile, which needs a C++ compiler.")
+    keep_on_device: Literal["auto"] | bool = Field(
+        "auto",
+        description="all utterances in the device's memory; auto: where they fit and no loader_workers are asked",
+    )
+    loader_workers: int = Field(0, ge=0, description="processes that read")
+    seed: int = flag(0, help="Of weights, batches, dropout and damage.")

@@ -1,0 +1,76 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.jobs.local import Died
+from pipeline.jobs.run import run_jobs
+
+
+def double(number):
+    return 2 * number
+
+
+def crash_on_three(number):
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 2 * number
+
+
+def start_a_pool_and_say_its_workers():
+    """Run in a process of its own that is then killed."""
+    for _, worker in run_jobs(own_id, list(range(2)), 2, preload=__name__):
+        print(worker, flush=True)
+
+
+def own_id(number):
+    if number:
+        time.sleep(60)
+    return os.getpid()
+
+
+def fail(number):
+    raise ValueError(f"task {number}")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_every_task_once(workers):
+    results = dict(run_jobs(double, list(range(7)), workers, preload=__name__))
+    assert results == {n: 2 * n for n in range(7)}
+
+
+def test_a_killed_worker_costs_its_own_task_only():
+    results = dict(run_jobs(crash_on_three, list(range(7)), 2, preload=__name__))
+    assert results.pop(3) == Died(3)
+    assert results == {n: 2 * n for n in range(7) if n != 3}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_exception_reaches_the_caller(workers):
+    with pytest.raises(ValueError, match="task"):
+        list(run_jobs(fail, [1, 2], workers, preload=__name__))
+
+
+def test_workers_end_with_a_killed_parent():
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_workers as t; "
+    code += "t.start_a_pool_and_say_its_workers()"
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    assert is_running(worker)
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 60
+    while is_running(worker):
+        assert time.monotonic() < deadline, f"worker {worker} outlives its parent"
+        time.sleep(0.02)
+
+
+def is_running(process_id):
+    try:
+        return "zombie" not in Path(f"/proc/{process_id}/status").read_text()
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,87 @@
+from dataclasses import fields
+
+import pytest
+import torch
+from torch import Tensor
+
+from data_tools.dataset import UtteranceDataset
+from models import tokenizer_for
+from pipeline.settings import ConfigError
+from pipeline.training import held
+from pipeline.training.batches import EpochBatches, OrderedBatches, lengths_of, train_loader
+from pipeline.training.held import HeldBatches, bytes_of, is_to_be_held
+
+CPU = torch.device("cpu")
+
+
+def same(first, second):
+    for field in fields(first):
+        a, b = getattr(first, field.name), getattr(second, field.name)
+        if isinstance(a, Tensor):
+            assert (a.dtype, a.shape, a.stride()) == (b.dtype, b.shape, b.stride()), field.name
+            assert torch.equal(a.nan_to_num(7), b.nan_to_num(7)), field.name
+        elif field.name == "features":
+            assert a.keys() == b.keys()
+            assert all(torch.equal(a[k].values, b[k].values) and torch.equal(a[k].counts, b[k].counts) for k in a)
+        else:
+            assert a == b, field.name
+
+
+@pytest.mark.parametrize("text", ["tiny", "minilm"])
+def test_batches_out_of_memory_are_those_of_the_loader(toy_corpus, text):
+    split, tokenize = UtteranceDataset(toy_corpus, "train"), tokenizer_for(text)
+    for order in (EpochBatches(8, 3, 0), EpochBatches(8, 3, 0, lengths_of(split)), OrderedBatches(8, 3)):
+        kept, read = HeldBatches(split, order, tokenize, CPU), train_loader(split, order, tokenize)
+        assert len(kept) == len(read) == 3
+        for order.epoch in (1, 2):
+            for ours, theirs in zip(kept, read, strict=True):
+                same(ours, theirs)
+
+
+def test_so_are_those_with_sequences(toy_corpus, monkeypatch):
+    split, tokenize = UtteranceDataset(toy_corpus, "train"), tokenizer_for("tiny")
+    plain = UtteranceDataset.__getitem__
+
+    def with_features(self, index):
+        sample = plain(self, index)
+        values = torch.arange(index * 2.0).view(-1, 2) + index
+        sample.features.update({"a": values, "w": values.flatten()[:, None]})
+        return sample
+
+    monkeypatch.setattr(UtteranceDataset, "__getitem__", with_features)
+    order = EpochBatches(8, 3, 1)
+    for ours, theirs in zip(
+        HeldBatches(split, order, tokenize, CPU), train_loader(split, order, tokenize), strict=True
+    ):
+        same(ours, theirs)
+
+
+def test_a_batch_is_made_without_reading_a_sample(toy_corpus, monkeypatch):
+    split = UtteranceDataset(toy_corpus, "train")
+    kept = HeldBatches(split, EpochBatches(8, 3, 0), tokenizer_for("tiny"), CPU)
+    monkeypatch.setattr(UtteranceDataset, "__getitem__", lambda self, index: pytest.fail("a sample was read"))
+    assert sum(len(batch) for batch in kept) == 8
+
+
+def test_the_bytes_are_those_of_the_tensors(toy_corpus):
+    split = UtteranceDataset(toy_corpus, "train")
+    samples = [split[i] for i in range(8)]
+    assert bytes_of(split) == sum(sample.faces.nbytes + sample.chunks.nbytes for sample in samples)
+
+
+def test_auto_holds_what_fits_and_leaves_the_reading_to_workers(toy_corpus, monkeypatch):
+    splits = [UtteranceDataset(toy_corpus, "train"), UtteranceDataset(toy_corpus, "valid")]
+    needed = sum(map(bytes_of, splits))
+    for free, expected in ((4 * needed, True), (4 * needed - 1, False)):
+        monkeypatch.setattr(held, "free_bytes", lambda device, free=free: free)
+        assert is_to_be_held(splits, CPU, "auto", 0) is expected
+        assert is_to_be_held(splits, CPU, "auto", 2) is False
+        assert is_to_be_held(splits, CPU, True, 2) is True
+        assert is_to_be_held(splits, CPU, False, 0) is False
+    monkeypatch.setattr(held, "free_bytes", lambda device: needed - 1)
+    with pytest.raises(ConfigError, match="keep_on_device is true, but .* GiB free; use --set keep_on_device=auto"):
+        is_to_be_held(splits, CPU, True, 0)
+
+
+def test_free_memory_is_some_and_less_than_a_machine_has():
+    assert 2**20 < held.free_bytes(CPU) < 2**50

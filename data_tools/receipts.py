@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_tools.errors import DataError
 from data_tools.files import write_json
-from data_tools.manifest import Reject, Utterance
+from data_tools.records import Reject, Utterance
 
 CLIPS_FOLDER = "clips"
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from data_tools.corpora.release import Release, check_emotions, find_root, is_folder, read_lines, visible
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 # xxx: the raters had no majority.
 LABEL_CODES = ("ang", "hap", "sad", "neu", "fru", "exc", "fea", "sur", "dis", "oth", "xxx")

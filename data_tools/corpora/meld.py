@@ -19,7 +19,7 @@ from data_tools.corpora.release import Release, check_emotions, find_root, is_fi
 from data_tools.corpora.release_table import numbered_rows, read_release_table
 from data_tools.corpora.tables import Table
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 # The release has three classes and no strength: the numbers are their order.

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.corpora.csd import read_csd
-from data_tools.corpora.mmsa import TABLE, is_mmsa, read_mmsa, whole_clip
+from data_tools.corpora.mmsa.clips import TABLE, is_mmsa, read_mmsa, whole_clip
 from data_tools.corpora.release import Release, check_emotions, find_root, is_file, read_lines, visible
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 # A2Zadeh/CMU-MultimodalSDK issue 37: cut in the wrong places, or with the words of their neighbours.
 KNOWN_BAD = frozenset({

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from data_tools.errors import DataError
-from data_tools.manifest import Reject, Utterance
+from data_tools.records import Reject, Utterance
 
 STAGE = "reorganize"
 # `pipeline standin` leaves this file in what it writes: in the root, or beside CMU-MOSEI's folder Raw.

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from data_tools.files import atomic_path, write_text
-from data_tools.media import write_video
+from data_tools.media.write import write_video
 from data_tools.standin.cast import iemocap_performer
 from data_tools.standin.expressions import blended
 from data_tools.standin.faces import Puppet

@@ -8,17 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from data_tools.media import (
-    ClipError,
-    Cut,
-    cut_video,
-    ffmpeg_exe,
-    probe,
-    read_audio,
-    read_frames,
-    write_video,
-    write_wav,
-)
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.media.cut import Cut, cut_video
+from data_tools.media.frames import read_frames
+from data_tools.media.source import ClipError, probe
+from data_tools.media.write import ffmpeg_exe, write_video
 
 NTSC = Fraction(30000, 1001)
 SIZE = (640, 80)

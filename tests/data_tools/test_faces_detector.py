@@ -12,7 +12,9 @@ import torch
 from facenet_pytorch import MTCNN
 
 from data_tools.errors import DataError
-from data_tools.faces import Candidates, FaceDetector, choose_path, crop_each, crop_faces
+from data_tools.faces.crop import crop_each, crop_faces
+from data_tools.faces.detector import Candidates, FaceDetector
+from data_tools.faces.path import choose_path
 
 MIN_FACE_PX = 40
 SIZE = (360, 240)  # width, height

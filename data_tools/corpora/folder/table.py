@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from data_tools.corpora.folder_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Files, NoFileError, unique_ids
-from data_tools.corpora.folder_values import UnusableError, interval, sentiment_of, share
+from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Files, NoFileError, unique_ids
+from data_tools.corpora.folder.values import UnusableError, interval, sentiment_of, share
 from data_tools.corpora.release import Release, check_emotions, printable
 from data_tools.corpora.tables import Table, read_table
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, Utterance
+from data_tools.records import LABEL_PREFIX, Utterance
 
 # What a column may be called, in small or capital letters; the second names are those of our own manifest.
 FIELDS = {

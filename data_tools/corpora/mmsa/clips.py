@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from data_tools.corpora.release import Release, is_file, is_folder
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 Fold = Literal["", "train", "valid", "test"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.corpora.csd import Csd, read_csd
-from data_tools.corpora.mosei_clips import MAX_EMOTION, MAX_SENTIMENT, ClipLabels, LeftOver, Segment, shown
+from data_tools.corpora.mosei.clips import MAX_EMOTION, MAX_SENTIMENT, ClipLabels, LeftOver, Segment, shown
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
 

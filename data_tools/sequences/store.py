@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data_tools.errors import DataError
-from data_tools.features.steps import Steps
 from data_tools.files import atomic_path, write_json
 from data_tools.manifest import STORE_FILE, STORE_FOLDER
+from data_tools.sequences.steps import Steps
 
 FEATURES_FOLDER = "features"
 FEATURES_FILE = "features.json"

@@ -1,0 +1,1 @@
+"""What MMSA hands on: the layout of its cut clips, and its pickles of extracted features."""

@@ -90,7 +90,7 @@ def test_the_order_of_cuts_and_a_second_run_change_no_byte(source, tmp_path):
 CUT = """
 import sys
 from pathlib import Path
-from data_tools.media import Cut, cut_video
+from data_tools.media.cut import Cut, cut_video
 cut_video(Path(sys.argv[1]), [Cut(0.0, 0.9, Path(sys.argv[2]))], crf=18)
 """
 

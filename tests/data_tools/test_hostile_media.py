@@ -427,7 +427,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from data_tools.errors import DataError
-from data_tools.media import audio_duration_s, read_audio, read_frames
+from data_tools.media.audio import audio_duration_s, read_audio
+from data_tools.media.frames import read_frames
 
 def peak_mb():
     # Of this program alone: getrusage also counts what the process held before it became this program.

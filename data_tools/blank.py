@@ -19,7 +19,7 @@ SILENT_DBFS = -80.0
 
 
 def blank(clip: Path, wav: Path, features: SampleTensors, sample_every_ms: int) -> tuple[str, str] | None:
-    """Why a clip is of no use: (reason, detail), or None for one that shows and says something.
+    """Reason to reject a clip as blank: (reason, detail), or None for one that shows and says something.
 
     video:blank: each of its sampled frames is one flat colour. audio:silent: its sound is zero throughout, or nearly.
 

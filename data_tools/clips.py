@@ -19,7 +19,7 @@ from data_tools.records import Reject, Utterance
 
 
 class _UnusableError(Exception):
-    """Why an utterance cannot be cut: `reason`, a short code, and `detail`, a sentence."""
+    """An utterance that cannot be cut: `reason`, a short code, and `detail`, a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)

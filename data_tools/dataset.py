@@ -126,7 +126,7 @@ class UtteranceDataset(Dataset[Sample]):
         return FeatureScale.of(self._features(dialogue_id, name) for dialogue_id, name in rows)
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
-        """How many steps each utterance has, (n,), from the stores' offsets: no sample is read.
+        """Number of steps of each utterance, (n,), from the stores' offsets: no sample is read.
 
         `faces` and `chunks`; of extracted features the steps by modality letter.
         """

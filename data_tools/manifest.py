@@ -111,7 +111,7 @@ def emotions_of(table: pd.DataFrame) -> list[str]:
 
 
 def has_media(table: pd.DataFrame) -> bool:
-    """Whether the utterances of a manifest have clips; those of imported features have none."""
+    """Return True if the utterances of a manifest have clips; those of imported features have none."""
     return bool((table["clip"] != "").any())
 
 

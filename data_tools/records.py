@@ -41,7 +41,7 @@ class Utterance:
 
 @dataclass(frozen=True)
 class Reject:
-    """Why something of the release is not in the data set.
+    """Something of the release that is not in the data set, and the reason.
 
     utterance_id: None where a whole file was unreadable; then `source` names it.
     stage: reorganize or preprocess. reason: a short code, e.g. `label:xxx`. detail: one sentence for a person.

@@ -66,7 +66,7 @@ _TENSORS = tuple(_DTYPES)
 
 
 def store_path(data_dir: Path, dialogue_id: str) -> Path:
-    """Where the tensors of one dialogue are."""
+    """Path of the tensors of one dialogue."""
     return data_dir / STORE_FOLDER / f"{dialogue_id}.safetensors"
 
 

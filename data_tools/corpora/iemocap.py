@@ -28,7 +28,7 @@ _LINE_WITHOUT_ID = re.compile(r"\s*[FM]\s*:")
 
 
 class _Dialogue(NamedTuple):
-    """Where a dialogue's files are, or would be. wav: the whole dialogue's sound; None where there is none.
+    """Paths of a dialogue's files, there or not. wav: the whole dialogue's sound; None where there is none.
 
     sentences: the folder of its sentence wavs. sounds: those that are in it, by utterance id.
     """

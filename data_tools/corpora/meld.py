@@ -87,7 +87,7 @@ def read_meld(root: Path, emotions: Sequence[str]) -> Release:
 
 
 def _is_root(folder: Path) -> bool:
-    """Whether `folder` is MELD.Raw, and not just its folder train, dev or test."""
+    """Return True if `folder` is MELD.Raw, and not just its folder train, dev or test."""
     is_level = folder.name in [part.name for part in _PARTS]
     return _holds(folder) and not (is_level and _holds(folder.parent))
 

@@ -94,7 +94,7 @@ def _place(utterance_id: str) -> tuple[str, int]:
 
 
 def _is_root(folder: Path) -> bool:
-    """Whether `folder` holds MMSA's layout, or transcripts in itself or in Raw/, and the labels too where it can."""
+    """Return True if `folder` has MMSA's layout, or transcripts in itself or in Raw/, and the labels where it can."""
     if is_mmsa(folder, "mosi"):
         return True
     raw = _raw(folder)

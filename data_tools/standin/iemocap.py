@@ -80,7 +80,7 @@ def finish(root: Path, made: list[Made], seed: int) -> None:  # noqa: ARG001 - o
 
 
 def counted(truths: list[Truth]) -> int:
-    """How many utterances carry one of the six classes."""
+    """Number of utterances that carry one of the six classes."""
     return sum(truth.label[0] in SIX_CLASSES for truth in truths)
 
 

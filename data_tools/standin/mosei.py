@@ -62,7 +62,7 @@ def finish(root: Path, made: list[Made], seed: int) -> None:
 
 
 def counted(truths: list[Truth]) -> int:
-    """How many segments are labelled."""
+    """Number of labelled segments."""
     return len(truths)
 
 

@@ -1,1 +1,1 @@
-"""What MMSA hands on: the layout of its cut clips, and its pickles of extracted features."""
+"""MMSA's releases: the layout of its cut clips, and its pickles of extracted features."""

@@ -40,7 +40,7 @@ class Imported:
 
 @dataclass
 class ImportedFile:
-    """What a file holds: every utterance of it is in `utterances` or in `rejects`.
+    """Content of a file: every utterance of it is in `utterances` or in `rejects`.
 
     sizes: values of a step, by modality letter. replaced: values that were no numbers and are 0 now, by letter.
     """

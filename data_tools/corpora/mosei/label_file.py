@@ -31,7 +31,7 @@ _SAME_TIME_S = 1e-4
 
 
 class _MismatchError(Exception):
-    """Why a clip has no row; arguments are a reject's reason and detail."""
+    """A clip without a row; arguments are a reject's reason and detail."""
 
 
 class _Table:

@@ -1,4 +1,4 @@
-"""Where CMU-MOSEI's labels come from: the annotators' tables of the zip, or the label file of the CMU SDK."""
+"""Choice of CMU-MOSEI's labels: the annotators' tables of the zip, or the label file of the CMU SDK."""
 
 from collections.abc import Sequence
 

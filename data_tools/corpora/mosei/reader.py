@@ -185,7 +185,7 @@ def _unwrapped(line: str) -> list[str]:
 
 
 def _without_bytes_mark(text: str) -> str | None:
-    """What b'...' stands for; None for any other text."""
+    """Text that b'...' stands for; None for any other text."""
     inner = re.fullmatch(r"b(['\"])(.*)\1", text, re.DOTALL)
     if not inner or not inner[2].isascii():
         return None

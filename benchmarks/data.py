@@ -18,21 +18,21 @@ from benchmarks.data_table import as_markdown
 from benchmarks.memory import memory_rows
 from benchmarks.plain import FullDetector, decode, detect
 from benchmarks.published import write_jpegs
-from data_tools.faces import FaceCrops, FaceDetector, crop_faces
+from data_tools.faces.crop import FaceCrops, crop_faces
+from data_tools.faces.detector import FaceDetector
 from data_tools.files import write_json, write_text
 from data_tools.manifest import read_manifest
-from data_tools.media import PlainPass, probe, transcode
-from data_tools.standin import write_standin
-from pipeline.preprocess import preprocess
-from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
+from data_tools.media.plain import PlainPass, transcode
+from data_tools.media.source import probe
+from data_tools.standin.release import write_standin
 from pipeline.clip_tensors import FaceSettings
 from pipeline.jobs.local import available_cores
-from pipeline.preprocess import PreprocessSettings
-from pipeline.reorganize import ReorganizeSettings
+from pipeline.preprocess import PreprocessSettings, preprocess
+from pipeline.progress import Reporter
+from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config
-from pipeline.training.settings import TrainSettings
 from pipeline.train import train
+from pipeline.training.settings import TrainSettings
 
 MATERIAL_S = 300.0
 REPEATS = 3

@@ -16,8 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from data_tools.files import write_json, write_text
 from models.emt import EMTConfig, EMTFusion, Strategy
 from models.layers.padded import Padded
-from pipeline.progress import Reporter
 from pipeline.jobs.local import available_cores
+from pipeline.progress import Reporter
 
 STRATEGIES: tuple[Strategy, ...] = ("oagl", "ooll", "oall")
 MODALITIES = (2, 3, 4, 5, 6)

@@ -10,13 +10,13 @@ import numpy as np
 
 from benchmarks.peak_memory import quietly, with_peak
 from benchmarks.published import write_jpegs
-from data_tools.media import loop_video, probe, write_wav
+from data_tools.media.audio import write_wav
+from data_tools.media.plain import loop_video
+from data_tools.media.source import probe
 from data_tools.standin.iemocap_text import TimedLine, write_dialogue_texts
-from pipeline.preprocess import preprocess
+from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.reorganize import reorganize
-from pipeline.preprocess import PreprocessSettings
-from pipeline.reorganize import ReorganizeSettings
+from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config
 
 # IEMOCAP's 151 dialogues last 5 minutes on average.

@@ -7,8 +7,9 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 
-from data_tools.faces import Candidates, Detector
-from data_tools.media import read_frames
+from data_tools.faces.crop import Detector
+from data_tools.faces.detector import Candidates
+from data_tools.media.frames import read_frames
 
 
 class FullDetector:

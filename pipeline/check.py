@@ -9,10 +9,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from data_tools.corpora import Release, read_release
+from data_tools.corpora.readers import read_release
+from data_tools.corpora.release import Release
 from data_tools.errors import DataError
-from data_tools.manifest import PRESENT_FROM, Reject, Utterance
-from data_tools.media import AUDIO_RATE_HZ
+from data_tools.media.audio import AUDIO_RATE_HZ
+from data_tools.records import PRESENT_FROM, Reject, Utterance
 from data_tools.splits import SPLITS, SplitResult, shared_between
 from pipeline.check_media import sample_media
 from pipeline.check_report import format_check

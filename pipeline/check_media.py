@@ -9,8 +9,11 @@ from typing import Any
 
 from data_tools.errors import DataError
 from data_tools.letterbox import speaker_box
-from data_tools.manifest import Utterance
-from data_tools.media import END_SLACK_S, audio_duration_s, probe, read_audio, read_frames
+from data_tools.media.audio import audio_duration_s, read_audio
+from data_tools.media.cut import END_SLACK_S
+from data_tools.media.frames import read_frames
+from data_tools.media.source import probe
+from data_tools.records import Utterance
 from pipeline.published import PublishedMedia
 
 

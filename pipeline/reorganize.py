@@ -11,23 +11,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from data_tools.clips import make_clips
-from data_tools.corpora import Release, read_release
-from data_tools.corpora.release import STAGE, printable
+from data_tools.corpora.readers import read_release
+from data_tools.corpora.release import STAGE, Release, printable
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
     STORE_FILE,
     STORE_FOLDER,
     UTTERANCES_FILE,
-    Clip,
-    Reject,
-    Utterance,
     read_manifest,
     read_rejects,
     write_manifest,
     write_rejects,
 )
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
+from data_tools.records import Clip, Reject, Utterance
 from data_tools.splits import SPLITS, Split, SplitResult, assign_splits, shared_between
 from pipeline.command import Command
 from pipeline.jobs.account import check_share, is_broken, label_counts, lines_of, video_notes

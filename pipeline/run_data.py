@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import read_json, read_json_if_any
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FILE, STORE_FOLDER
+from data_tools.manifest import STORE_FILE, STORE_FOLDER
+from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from pipeline.metrics.sentiment import train_constants
 from pipeline.training.features import FeatureUse
 from pipeline.training.losses import positive_weights

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from data_tools.files import read_json_if_any
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, emotions_of, read_manifest
+from data_tools.manifest import emotions_of, read_manifest
+from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from data_tools.splits import SPLITS
 from pipeline.command import Command, fields_of
 from pipeline.published import PublishedSplit, published_facts

@@ -10,10 +10,10 @@ import torch
 import models
 from benchmarks.selection.sites import load_mesm
 from models.base import Model
-from pipeline.training.data import load_unseen
-from pipeline.training.scoring import task_objective, task_of_run
 from pipeline.run import RunDir
 from pipeline.training.batches import ordered_loader
+from pipeline.training.data import load_unseen
+from pipeline.training.scoring import task_objective, task_of_run
 from pipeline.training.state import seed_everything
 
 # Of train, in its order.

@@ -13,12 +13,12 @@ from benchmarks.selection.landmarks import is_valid, landmarks_of, on_eyes_or_mo
 from data_tools.batch import Batch
 from models.layers.attention import CrossModalAttention
 from models.mesm import MESM
-from pipeline.training.data import load_unseen
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError
 from pipeline.study.runs import SPLIT
 from pipeline.training.batches import ordered_loader
+from pipeline.training.data import load_unseen
 
 # How often the attention is drawn anew for the control.
 DRAWS = 5

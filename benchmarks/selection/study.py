@@ -20,10 +20,10 @@ from benchmarks.selection.page import as_markdown
 from benchmarks.selection.sites import DRAWS, kept_sites
 from data_tools.files import folder_lock, read_json_if_any, write_json, write_text
 from models.layers.attention import AttentionGradient
-from pipeline.run_data import dataset_name
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
+from pipeline.run_data import dataset_name
 from pipeline.settings import ConfigError, LocalPath, Settings
 from pipeline.study.plan import CompareSettings, plan
 from pipeline.study.result import result_of

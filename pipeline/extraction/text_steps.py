@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_tools.features import Steps, untimed
-from data_tools.features.align import Word, intervals
-from data_tools.features.steps import Floats
-from data_tools.features.words import split_words, vectors_of
+from data_tools.sequences.align import Word, intervals
+from data_tools.sequences.steps import Floats, Steps, untimed
+from data_tools.sequences.words import split_words, vectors_of
 from models.layers.text import TextEncoder, pretrained
 
 

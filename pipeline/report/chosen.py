@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data_tools.dataset import Sample, UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.manifest import PRESENT_FROM
+from data_tools.records import PRESENT_FROM
 from pipeline.tasks.task import Task, present_of
 
 

@@ -12,7 +12,7 @@ import torch
 
 import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
-from data_tools.media import read_frames
+from data_tools.media.frames import read_frames
 from pipeline.clip_tensors import FaceSettings
 from pipeline.report.chosen import best_scores, one_of_each, truth
 from pipeline.report.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept

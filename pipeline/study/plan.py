@@ -9,8 +9,8 @@ from pydantic import Field
 
 import models
 from data_tools.errors import DataError
-from data_tools.features import read_facts
 from data_tools.files import read_json_if_any
+from data_tools.sequences.store import read_facts
 from pipeline.extract import ExtractSettings, extract
 from pipeline.progress import Reporter
 from pipeline.run_data import notice_of

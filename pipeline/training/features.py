@@ -6,8 +6,9 @@ from typing import Any
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.features import IMPORTED, FeatureScale
 from data_tools.manifest import has_media, read_manifest
+from data_tools.sequences.scale import FeatureScale
+from data_tools.sequences.store import IMPORTED
 from models.base import ModelSettings
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.training.settings import TrainSettings

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_tools.batch import Batch
-from data_tools.manifest import PRESENT_FROM
+from data_tools.records import PRESENT_FROM
 from models.output import Output
 from pipeline.settings import ConfigError
 

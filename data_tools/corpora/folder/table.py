@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from data_tools.corpora.folder_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Files, NoFileError, unique_ids
-from data_tools.corpora.folder_values import UnusableError, interval, sentiment_of, share
+from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Files, NoFileError, unique_ids
+from data_tools.corpora.folder.values import UnusableError, interval, sentiment_of, share
 from data_tools.corpora.release import Release, check_emotions, printable
 from data_tools.corpora.tables import Table, read_table
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, Utterance
+from data_tools.records import LABEL_PREFIX, Utterance
 
 # What a column may be called, in small or capital letters; the second names are those of our own manifest.
 FIELDS = {
@@ -108,7 +108,7 @@ def choose_emotions(wanted: Sequence[str], found: Sequence[str], what: str) -> d
 
 
 def check_name(name: str) -> str:
-    """Why `name` cannot be that of an emotion; empty where it can."""
+    """Reason that `name` cannot be that of an emotion; empty where it can."""
     if not name or not name.isprintable() or len(name) > MAX_NAME_CHARACTERS:
         return f"{printable(name)[:80]!r} is empty, longer than {MAX_NAME_CHARACTERS} characters or cannot be shown"
     return ""
@@ -183,7 +183,7 @@ def _rows(path: Path, table: Table, columns: _Columns, files: Files) -> list[_Ro
 
 
 def _path_or_none(files: Files, cell: str) -> str | None:
-    """Where the video of a cell is, or would be; None where that is no place in the folder."""
+    """Path of the video that a cell names, there or not; None where that is no place in the folder."""
     try:
         return files.find(cell, VIDEO_SUFFIXES)
     except NoFileError as error:

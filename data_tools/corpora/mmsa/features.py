@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from data_tools.corpora.mmsa.plain_pickle import read_plain_pickle
 from data_tools.corpora.release import printable, unsafe_id
 from data_tools.errors import DataError
-from data_tools.features import Steps, untimed
-from data_tools.features.steps import Floats
-from data_tools.manifest import Reject
-from data_tools.plain_pickle import read_plain_pickle
+from data_tools.records import Reject
+from data_tools.sequences.steps import Floats, Steps, untimed
 from data_tools.splits import SPLITS
 
 STAGE = "import"
@@ -41,7 +40,7 @@ class Imported:
 
 @dataclass
 class ImportedFile:
-    """What a file holds: every utterance of it is in `utterances` or in `rejects`.
+    """Content of a file: every utterance of it is in `utterances` or in `rejects`.
 
     sizes: values of a step, by modality letter. replaced: values that were no numbers and are 0 now, by letter.
     """

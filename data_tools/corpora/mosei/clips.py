@@ -1,4 +1,4 @@
-"""What the CMU-MOSEI readers hand each other: a clip by its number and times, and its labels."""
+"""Types that the CMU-MOSEI readers share: a clip by its number and times, and its labels."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -57,9 +57,9 @@ class LabelFiles(Protocol):
         """Labels by clip number where no times are known. sentiments: what another table says of some of them."""
 
     def left_over(self) -> Iterable[LeftOver]:
-        """What was not asked for so far."""
+        """Entries that were not asked for so far."""
 
 
 def shown(release: Release, path: Path) -> Path:
-    """What a reject can name for a label file: `path`, or the root where the file lies beside the release."""
+    """Path that a reject names for a label file: `path`, or the root where the file lies beside the release."""
     return path if path.is_relative_to(release.root) else release.root

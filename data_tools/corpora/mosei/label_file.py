@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.corpora.csd import Csd, read_csd
-from data_tools.corpora.mosei_clips import MAX_EMOTION, MAX_SENTIMENT, ClipLabels, LeftOver, Segment, shown
+from data_tools.corpora.mosei.clips import MAX_EMOTION, MAX_SENTIMENT, ClipLabels, LeftOver, Segment, shown
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
 
@@ -31,7 +31,7 @@ _SAME_TIME_S = 1e-4
 
 
 class _MismatchError(Exception):
-    """Why a clip has no row; arguments are a reject's reason and detail."""
+    """A clip without a row; arguments are a reject's reason and detail."""
 
 
 class _Table:

@@ -18,7 +18,7 @@ from typing import Literal, NamedTuple
 
 from data_tools.corpora.release import Release, is_file, is_folder
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 Fold = Literal["", "train", "valid", "test"]
 
@@ -69,7 +69,7 @@ class Row(NamedTuple):
 
 
 def is_mmsa(folder: Path, name: str) -> bool:
-    """Whether `folder` holds a corpus in this layout and its name is not that of one of the other two.
+    """Return True if `folder` holds a corpus in this layout and its name is not that of one of the other two.
 
     name: mosei, mosi or sims.
     """
@@ -220,7 +220,7 @@ def _list_clips(raw: Path) -> dict[str, dict[str, Path]]:
 
 
 def _names(folder: Path) -> list[str]:
-    """What lies in a folder, sorted, without hidden files; none where it may not be read."""
+    """Content of a folder, sorted, without hidden files; nothing where it may not be read."""
     try:
         return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     except OSError:

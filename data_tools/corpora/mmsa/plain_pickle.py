@@ -28,7 +28,7 @@ _LIST_BYTES = 64
 
 
 class _RefusedError(ValueError):
-    """What the pickle asks for is not plain data."""
+    """A pickle that asks for something else than plain data."""
 
 
 class _Mark:
@@ -135,7 +135,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self) -> Any:
-        """What the instructions leave when they stop."""
+        """Value that the instructions leave when they stop."""
         instructions = pickletools.genops(cast(BinaryIO, self.file))
         for number, (opcode, argument, position) in enumerate(instructions):
             if number >= MAX_INSTRUCTIONS:
@@ -200,7 +200,7 @@ class _Machine:
         self.stack.append(_Name(name))
 
     def call(self) -> None:
-        """What numpy's function would give, made here from its arguments."""
+        """Put the result of numpy's function on the stack, made here from its arguments."""
         arguments, function = self.pop(), self.pop()
         if type(function) is not _Name or type(arguments) is not tuple:
             raise _RefusedError("a call of something that is no function of numpy")
@@ -280,7 +280,7 @@ def _key(value: Any) -> Any:
 
 
 def _lists(shape: Sequence[int]) -> int:
-    """How many lists an array of this shape is, nested: of (10 ** 9, 0) a billion, from no byte."""
+    """Number of nested lists of an array of this shape: of (10 ** 9, 0) a billion, from no byte."""
     count, of_axis = 1, 1
     for length in shape[:-1]:
         of_axis *= length

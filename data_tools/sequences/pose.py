@@ -1,4 +1,4 @@
-"""Where a head is turned to, from the five landmarks of its face.
+"""Head pose from the five landmarks of a face.
 
 The picture is taken as a weak-perspective view of a mean face: landmarks = scale x first two rows of a rotation x
 points + shift (DeMenthon & Davis 1995, first step of POSIT). The 2 x 3 matrix is the least-squares answer, all faces at

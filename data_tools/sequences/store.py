@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from data_tools.errors import DataError
-from data_tools.features.steps import Steps
 from data_tools.files import atomic_path, write_json
 from data_tools.manifest import STORE_FILE, STORE_FOLDER
+from data_tools.sequences.steps import Steps
 
 FEATURES_FOLDER = "features"
 FEATURES_FILE = "features.json"
@@ -30,7 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True)
 class FeatureFacts:
-    """What features.json says of a set of features.
+    """Content of features.json, about a set of features.
 
     sizes: features of a step, by modality letter. settings: with these and the data the features come out the same.
     fingerprints: of every dialogue. store: digest of the store of stage 2 that they were made from; None for
@@ -46,7 +46,7 @@ class FeatureFacts:
 
 
 def features_folder(data_dir: Path, name: str) -> Path:
-    """Where the features called `name` are: data/<name>/features/<name of the features>.
+    """Folder of the features called `name`: data/<name>/features/<name of the features>.
 
     Raises:
         DataError: the name cannot be a folder's.
@@ -57,7 +57,7 @@ def features_folder(data_dir: Path, name: str) -> Path:
 
 
 def features_path(data_dir: Path, name: str, dialogue_id: str) -> Path:
-    """Where the features of one dialogue are."""
+    """Path of the features of one dialogue."""
     return features_folder(data_dir, name) / f"{dialogue_id}.safetensors"
 
 

@@ -1,10 +1,10 @@
-"""Where CMU-MOSEI's labels come from: the annotators' tables of the zip, or the label file of the CMU SDK."""
+"""Choice of CMU-MOSEI's labels: the annotators' tables of the zip, or the label file of the CMU SDK."""
 
 from collections.abc import Sequence
 
-from data_tools.corpora.mosei_annotators import read_annotators
-from data_tools.corpora.mosei_clips import LabelFiles
-from data_tools.corpora.mosei_csd import FILE, read_csd_labels
+from data_tools.corpora.mosei.annotators import read_annotators
+from data_tools.corpora.mosei.clips import LabelFiles
+from data_tools.corpora.mosei.label_file import FILE, read_csd_labels
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
 

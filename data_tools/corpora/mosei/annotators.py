@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data_tools.corpora.mosei_clips import MAX_EMOTION, MAX_SENTIMENT, ClipLabels, LeftOver, Segment, shown
+from data_tools.corpora.mosei.clips import MAX_EMOTION, MAX_SENTIMENT, ClipLabels, LeftOver, Segment, shown
 from data_tools.corpora.release import Release, visible
 
 EMOTION_COLUMNS = {

@@ -11,7 +11,7 @@ _FLAGS = {"true": 1.0, "false": 0.0}
 
 
 class UnusableError(Exception):
-    """Why a row gives no utterance: `reason`, a short code, and `detail`, a sentence."""
+    """A row that gives no utterance: `reason`, a short code, and `detail`, a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)
@@ -68,7 +68,7 @@ def sentiment_of(text: str) -> float | None:
 
 
 def share(name: str, cell: str) -> float:
-    """How much of the emotion `name` is there: a number from 0 to 1, or true or false.
+    """Share of the emotion `name`: a number from 0 to 1, or true or false.
 
     Raises:
         UnusableError: `labels:unreadable`.

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from skimage.feature import hog
 
-from data_tools.features.pose import head_pose
-from data_tools.features.steps import Floats, Steps
-from data_tools.store import Features
+from data_tools.sequences.pose import head_pose
+from data_tools.sequences.steps import Floats, Steps
+from data_tools.store import SampleTensors
 
 CELLS, ORIENTATIONS = 4, 8
 LANDMARKS = 5
 FACE_SIZE = 1 + 2 * LANDMARKS + 3 + CELLS * CELLS * ORIENTATIONS
 
 
-def face(features: Features, sample_every_ms: int) -> Steps:
+def face(features: SampleTensors, sample_every_ms: int) -> Steps:
     """One step a frame that stage 2 sampled; each stands for the time to the next one.
 
     features: of one utterance; only its faces, times, scores and landmarks are read.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data_tools.errors import DataError
-from data_tools.features.steps import Floats
+from data_tools.sequences.steps import Floats
 
 MAX_SIZE = 2048
 # A number has up to 20 characters, a word up to a few hundred bytes: longer lines are of another kind of file.

@@ -1,4 +1,4 @@
-"""Which file a cell of a table means, and what it is called in the data set."""
+"""Files that the cells of a table name, and their ids in the data set."""
 
 import re
 import unicodedata
@@ -25,7 +25,7 @@ _Names = dict[str, list[str]]
 
 
 class NoFileError(Exception):
-    """Why a cell means no file of the folder: `reason`, a short code, and `detail`, a sentence."""
+    """A cell that names no file of the folder: `reason`, a short code, and `detail`, a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)

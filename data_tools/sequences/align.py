@@ -17,7 +17,7 @@ import numpy as np
 
 from data_tools.corpora.release import read_lines
 from data_tools.errors import DataError
-from data_tools.features.steps import Floats, Steps
+from data_tools.sequences.steps import Floats, Steps
 
 WORDS_SUFFIX = ".words.csv"
 WDSEG_FRAME_S = 0.01

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_tools import mel
-from data_tools.features.steps import Floats, Steps
+from data_tools.sequences.steps import Floats, Steps
 
 N_MFCC, N_CHROMA = 20, 12
 ACOUSTIC_SIZE = 1 + N_MFCC + N_CHROMA

@@ -4,12 +4,12 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from data_tools.corpora.folder_files import SOUND_SUFFIXES, VIDEO_SUFFIXES, unique_ids
-from data_tools.corpora.folder_table import FOLDS, check_name, choose_emotions, read_rows
+from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, unique_ids
+from data_tools.corpora.folder.table import FOLDS, check_name, choose_emotions, read_rows
 from data_tools.corpora.release import Release, is_file, is_folder, visible
 from data_tools.corpora.tables import SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 from data_tools.transcript import spoken_words
 
 _TRANSCRIPT_SUFFIXES = (".srt", ".txt")

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from data_tools.corpora.mmsa import MmsaClip, is_mmsa, read_mmsa, whole_clip
-from data_tools.corpora.mosei_clips import EMOTIONS, MAX_SENTIMENT, ClipLabels, LabelFiles, Segment
-from data_tools.corpora.mosei_labels import read_labels
+from data_tools.corpora.mmsa.clips import MmsaClip, is_mmsa, read_mmsa, whole_clip
+from data_tools.corpora.mosei.clips import EMOTIONS, MAX_SENTIMENT, ClipLabels, LabelFiles, Segment
+from data_tools.corpora.mosei.labels import read_labels
 from data_tools.corpora.release import Release, check_emotions, find_root, is_file, read_lines, visible
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 _TRANSCRIPTS = ("Transcript/Segmented/Combined", "Transcript/Combined", "Transcript/Segmented")
 _VIDEOS = ("Videos/Full/Combined", "Videos/Combined")
@@ -185,7 +185,7 @@ def _unwrapped(line: str) -> list[str]:
 
 
 def _without_bytes_mark(text: str) -> str | None:
-    """What b'...' stands for; None for any other text."""
+    """Text that b'...' stands for; None for any other text."""
     inner = re.fullmatch(r"b(['\"])(.*)\1", text, re.DOTALL)
     if not inner or not inner[2].isascii():
         return None

@@ -12,7 +12,7 @@ from models.errors import ModelError
 from models.layers.frontends import IMAGES
 from models.layers.late import WeightedSum
 from models.layers.sequence import SequenceEncoder
-from models.layers.sparse_map import Count
+from models.layers.sparse.sparse_map import Count
 from models.layers.text import TextEncoder
 from models.layers.tower import Tower, TowerResult
 from models.output import Output

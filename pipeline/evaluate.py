@@ -16,7 +16,6 @@ from data_tools.manifest import read_manifest
 from pipeline.config import ConfigError, EvaluateSettings
 from pipeline.damaging import Damage, Damaged
 from pipeline.engine import Engine, start_fabric
-from pipeline.engine_choices import take_up_choices
 from pipeline.facts import dataset_name, notice_of, preprocessing_of
 from pipeline.loaders import ordered_loader
 from pipeline.loop import Pass, run_epoch
@@ -140,7 +139,6 @@ class BestModel:
     @classmethod
     def load(cls, run: RunDir, device: str, batch_size: int | None = None) -> "BestModel":
         """Read them from the run folder. batch_size: None for that of the training."""
-        take_up_choices(run.engines)
         engine = Engine(start_fabric(device), models.load(run.path))
         size = batch_size or run.read_settings()[0].batch_size
         return cls(engine, task_objective(task_of_run(run), engine.fabric.device), size)

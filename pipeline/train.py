@@ -19,7 +19,6 @@ from pipeline.checkpoint import Progress, load_state, save_state, seed_everythin
 from pipeline.config import ConfigError, TrainSettings
 from pipeline.damaging import damaged_for_training
 from pipeline.engine import Engine, check_compiler, devices_started, resolved_precision, start_fabric
-from pipeline.engine_choices import keep_choices, take_up_choices
 from pipeline.evaluate import BestModel, load_split, load_unseen, record, task_objective
 from pipeline.extraction.use import wanted_features, with_sizes
 from pipeline.facts import DataFacts
@@ -68,7 +67,6 @@ def train(
     task = task_of(settings, facts)
     _check_fit(task, model_settings, valid_split)
     run = agreed(fabric, lambda: _run_folder(settings, model_settings, resume))
-    take_up_choices(run.engines)
     seed_everything(settings.seed)
     model = models.build(**{**model_settings, "outputs": task.outputs})
     if settings.init is not None and not run.state.is_file():
@@ -88,8 +86,6 @@ def train(
             reporter.say(f"interrupted; the same command with --resume --out {run.path} goes on after the last epoch")
             raise
         scores = agreed(fabric, lambda: _finish(run, task, valid_split, reporter))
-        if ranks.first:
-            keep_choices(run.engines)  # those of scoring, too
         peak = peak_of(fabric.device)
         return agreed(fabric, lambda: _summary(run, settings, model_settings, model, progress, scores, facts, peak))
 
@@ -254,8 +250,6 @@ def _fit(
                 continue
             # The row first: one without its state is dropped when the epoch is done again. The best weights last:
             # they can be written again from the state.
-            for line in keep_choices(run.engines):
-                reporter.say(line)
             log.add(progress.epoch, trained, validated, scores, learning_rates(engine.optimizer))
             save_state(run.state, engine, progress)
             if progress.best_epoch == progress.epoch:

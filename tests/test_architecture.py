@@ -38,7 +38,7 @@ def test_files_stay_small(path):
 
 def test_only_media_opens_videos_and_only_processes_and_the_compiler_start_other_programs():
     data_tools = ROOT / "data_tools"
-    starters = {data_tools / "processes.py", ROOT / "models" / "layers" / "native" / "build.py"}
+    starters = {data_tools / "processes.py", ROOT / "models" / "native" / "build.py"}
     for path in FILES:
         names = {name.split(".")[0] for name in imported(path)}
         if data_tools / "media" not in path.parents:

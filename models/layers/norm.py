@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.native.call import fits
-from models.layers.native.norm import NormRelu, normalised
+from models.native.call import fits
+from models.native.norm import NormRelu, normalised
 
 
 class BatchNormRelu(nn.BatchNorm2d):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers.sparse_map import Count
+from models.layers.sparse.sparse_map import Count
 from models.layers.vgg import StageResult, Stem
 
 

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.attention import AttentionGradient, CrossModalAttention
-from models.layers.backends import BackendName
-from models.layers.native.call import fits
-from models.layers.native.pool import MaxOfRows
 from models.layers.norm import BatchNormRelu
-from models.layers.sparse_map import Count, SparseMap
-from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
+from models.layers.sparse.attention import AttentionGradient, CrossModalAttention
+from models.layers.sparse.backends import BackendName
+from models.layers.sparse.sparse_map import Count, SparseMap
+from models.layers.sparse.submanifold import SparseMaxPool2d, SubmanifoldConv2d
+from models.native.call import fits
+from models.native.pool import MaxOfRows
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StageResult(NamedTuple):
     """map: after the pool. sites: how many sites the stage had, over all images. active: how many it computed.
 
     kept: (images, H, W) bool, the computed ones; None where all were. attention_macs: beside those of the map.
-    kept_share: as in `models.layers.attention.Selection`.
+    kept_share: as in `models.layers.sparse.attention.Selection`.
     """
 
     map: DenseMap | SparseMap

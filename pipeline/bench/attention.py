@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.layers.attention import CrossModalAttention
-from models.layers.sparse_map import Sites, SparseMap
+from models.layers.sparse.attention import CrossModalAttention
+from models.layers.sparse.sparse_map import Sites, SparseMap
 from pipeline.bench.cases import Case, Precision, Run, where
 from pipeline.bench.models import CHUNKS, FACES, TOKENS, seconds_of
 from pipeline.flops.noise import random_batch

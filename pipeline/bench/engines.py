@@ -4,22 +4,22 @@ from typing import Any
 
 from torch import Tensor
 
-from models.layers.backends import engine_for
-from models.layers.precision import computed_in
-from models.layers.submanifold import SubmanifoldConv2d
+from models.layers.sparse.backends import resolve_backend
+from models.layers.sparse.precision import compute_dtype
+from models.layers.sparse.submanifold import SubmanifoldConv2d
 from pipeline.bench.cases import Run
 
 
 def engines_used(run: Run, work: str) -> str:
     """The engines of one more forward or training step, e.g. `dense, torch`; `dense` for one without sparse maps.
 
-    What `auto` takes is measured where it meets its sizes for the first time, and kept; so this asks it again.
+    What `auto` takes is a rule, so this asks it again.
     """
     used: set[str] = set()
 
     def note(layer: SubmanifoldConv2d, args: tuple[Any, ...]) -> None:
         rows: Tensor = args[0].features
-        used.add(engine_for(layer.backend, rows.to(computed_in(rows)), layer.weight, args[0].sites)[0])
+        used.add(resolve_backend(layer.backend, rows.to(compute_dtype(rows)), args[0].sites))
 
     layers = [layer for layer in run.model.modules() if isinstance(layer, SubmanifoldConv2d)]
     if not layers:

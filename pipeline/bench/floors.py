@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from data_tools.batch import Batch
-from models.layers.submanifold import SubmanifoldConv2d
+from models.layers.sparse.submanifold import SubmanifoldConv2d
 from models.layers.tower import Tower
 from models.layers.vgg import DenseConv2d
 from pipeline.bench.cases import SCOPES, WORKS, Case, Precision, Run, where

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 import models
 from data_tools.batch import Batch
-from models.layers.attention import CrossModalAttention
+from models.layers.sparse.attention import CrossModalAttention
 from models.mesm import MESM
 from pipeline.compare.runs import SPLIT
 from pipeline.config import ConfigError

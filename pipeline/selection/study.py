@@ -15,7 +15,7 @@ from typing import Any, get_args
 from pydantic import Field, field_validator
 
 from data_tools.files import folder_lock, read_json_if_any, write_json, write_text
-from models.layers.attention import AttentionGradient
+from models.layers.sparse.attention import AttentionGradient
 from pipeline.compare.plan import CompareSettings, plan
 from pipeline.compare.result import result_of
 from pipeline.compare.runs import Trained, Wanted, train_all, wanted_runs

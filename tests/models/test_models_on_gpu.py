@@ -7,8 +7,8 @@ import torch
 from reference import masked_convolution
 
 import models
-from models.layers.backends import BackendName, convolve
-from models.layers.sparse_map import SparseMap
+from models.layers.sparse.backends import BackendName, convolve
+from models.layers.sparse.sparse_map import SparseMap
 
 # Share of the largest value by which results may differ: bfloat16 keeps 8 bits, float16 11, of up to nine sums.
 ROUNDING = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}

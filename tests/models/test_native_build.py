@@ -10,14 +10,15 @@ from reference import masked_convolution
 from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers import attention, norm, sparse_map, submanifold, top_p
-from models.layers.attention import CrossModalAttention
-from models.layers.native import build
-from models.layers.native.call import at, fits
-from models.layers.native.convolution import by_native, check
+from models.layers import norm
 from models.layers.norm import BatchNormRelu
-from models.layers.sparse_map import SparseMap
-from models.layers.submanifold import SparseMaxPool2d
+from models.layers.sparse import attention, sparse_map, submanifold, top_p
+from models.layers.sparse.attention import CrossModalAttention
+from models.layers.sparse.native_convolution import check_supported, convolve_native
+from models.layers.sparse.sparse_map import SparseMap
+from models.layers.sparse.submanifold import SparseMaxPool2d
+from models.native import build
+from models.native.call import at, fits
 
 
 @pytest.fixture(autouse=True)
@@ -158,7 +159,7 @@ def test_kernels_for_a_processor_that_has_less_agree_too(monkeypatch, tmp_path, 
     dense = torch.randn(6, 48, 9, 8, generator=generator, requires_grad=True)
     weight = torch.randn(80, 48, 3, 3, generator=generator, requires_grad=True)
     sparse = SparseMap.from_dense(dense, active)
-    found = SparseMap(by_native(sparse.features, weight, sparse.sites)[0], sparse.sites)
+    found = SparseMap(convolve_native(sparse.features, weight, sparse.sites)[0], sparse.sites)
     expected = masked_convolution(dense, weight, active)
     torch.testing.assert_close(found.dense(), expected, rtol=1e-4, atol=1e-4)
     both = (found.dense(), expected)
@@ -189,4 +190,4 @@ def test_kernels_for_a_processor_that_has_less_agree_too(monkeypatch, tmp_path, 
     broken = torch.full((2, 16), float("nan"), dtype=torch.bfloat16)
     assert BatchNormRelu(16)(broken).isnan().all()
     with pytest.raises(ModelError, match="no matrix tiles"):
-        check(torch.device("cpu"), torch.bfloat16)
+        check_supported(torch.device("cpu"), torch.bfloat16)

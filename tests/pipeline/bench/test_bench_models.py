@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.layers.attention import CrossModalAttention
+from models.layers.sparse.attention import CrossModalAttention
 from pipeline.bench.attention import attention_rows
 from pipeline.bench.cases import Case, GraphedTower, Run, TowerFeatures
 from pipeline.bench.curves import curve_rows
@@ -26,7 +26,7 @@ def test_rows_of_every_work_and_model_with_their_ratio():
     assert all(0 < row["min_s"] <= row["median_s"] for row in rows)
     assert {row["backend"] for row in rows if row["model"] == "fe2e"} == {"dense"}
     engines = {engine for row in rows for engine in row["backend"].split(", ")}
-    assert engines <= {"dense", "gather", "torch"}
+    assert engines <= {"dense", "native", "torch"}
     for base, sparse in zip(rows[::2], rows[1::2], strict=True):
         assert base["ratio_to_fe2e"] == 1
         assert sparse["ratio_to_fe2e"] == pytest.approx(sparse["median_s"] / base["median_s"], rel=0.1)

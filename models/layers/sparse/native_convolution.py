@@ -1,4 +1,4 @@
-"""The kernels as a function with gradients, and as an engine."""
+"""Submanifold convolution by the kernels in C, with gradients: the backend `native`."""
 
 from typing import Any
 
@@ -9,24 +9,31 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers.native.build import PANEL_ROOM, library
-from models.layers.native.call import at, room, sizes
-from models.layers.sparse_map import Count, Sites
+from models.layers.sparse.sparse_map import Count, Sites
+from models.native.build import PANEL_ROOM, is_available, library
+from models.native.call import at, room, sizes
 
 # Channels and outputs are filled up with zeros to a multiple of that.
 _MULTIPLE = {torch.float32: 16, torch.bfloat16: 32}
 _SUFFIX = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 
 
-def check(device: torch.device, dtype: torch.dtype) -> None:
-    """Raises ModelError where rows of this type cannot be convolved here, as `models.layers.native.build.library`."""
+def native_is_supported(device: torch.device, dtype: torch.dtype) -> bool:
+    """Return True if rows of this type can be convolved here: on a CPU, kernels compiled, and known to them."""
+    if device.type != "cpu" or dtype not in _MULTIPLE or not is_available():
+        return False
+    return dtype != torch.bfloat16 or bool(library().has_bfloat16())
+
+
+def check_supported(device: torch.device, dtype: torch.dtype) -> None:
+    """Raise ModelError where `native_is_supported` is False; the message says why."""
     if device.type != "cpu" or dtype not in _MULTIPLE:
         raise ModelError(
             f"backend is 'native' but the features are {dtype} on {device}: its kernels know float32 and "
             "bfloat16 on a CPU; use backend=auto or torch"
         )
-    found = library()
-    if dtype == torch.bfloat16 and not found.has_bfloat16():
+    library()  # raises where it is missing
+    if not native_is_supported(device, dtype):
         raise ModelError(
             "backend is 'native' but the features are bfloat16, and this processor has no matrix tiles (AMX); use "
             "backend=auto or torch, or precision 32-true"
@@ -34,7 +41,7 @@ def check(device: torch.device, dtype: torch.dtype) -> None:
 
 
 @torch.compiler.disable
-def by_native(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
+def convolve_native(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """Products over pairs of active sites, added up in registers; bfloat16: over the neighbours of 16 sites at a time.
 
     weight: also float32 beside bfloat16 rows: the kernels round it, and its gradient stays float32. The multiply-adds
@@ -51,7 +58,7 @@ class NativeConvolution(Function):
 
     @staticmethod
     def forward(ctx: Any, rows: Tensor, weight: Tensor, sites: Sites, done: list[int]) -> Tensor:
-        """See `by_native`; done[0] becomes what the kernel returns, in bfloat16 the rows that were multiplied.
+        """See `convolve_native`; done[0] becomes what the kernel returns, in bfloat16 the rows that were multiplied.
 
         Keeps rows and weight, nothing else.
         """
@@ -124,11 +131,11 @@ def _filled(values: Tensor, dim: int, multiple: int) -> Tensor:
 
 def _neighbours(sites: Sites) -> Tensor:
     """`sites.neighbours` as (N, 9) int32, made once."""
-    table = sites.engine_tables.get("native")
+    table = sites.backend_tables.get("native")
     if not isinstance(table, Tensor):
         active = sites.active.contiguous()
         table = room(len(sites), 9, dtype=torch.int32)
         shape = sizes(*active.shape)
         library().find_neighbours(*shape, at(active), at(sites.first), at(table), torch.get_num_threads())
-        sites.engine_tables["native"] = table
+        sites.backend_tables["native"] = table
     return table

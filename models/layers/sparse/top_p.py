@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.native.build import library
-from models.layers.native.call import at, room, sizes, usable
+from models.native.build import library
+from models.native.call import at, room, sizes, usable
 
 
 def top_p_mask(weights: Tensor, active: Tensor, p: float) -> Tensor:

@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import library
-from models.layers.native.call import at, sizes, usable
+from models.native.build import library
+from models.native.call import at, sizes, usable
 
 
 def take_rows(values: Tensor, places: Tensor) -> Tensor:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import SUM_ROWS, library
-from models.layers.native.call import HALF, at, room, sizes
+from models.native.build import SUM_ROWS, library
+from models.native.call import HALF, at, room, sizes
 
 
 class NormRelu(Function):

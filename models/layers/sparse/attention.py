@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.native.attend import Scores, UnitGate
-from models.layers.native.call import fits
-from models.layers.native.rows import take_rows
-from models.layers.precision import computed_in
-from models.layers.sparse_map import Sites, SparseMap
-from models.layers.top_p import mass_before, top_p_mask
+from models.layers.sparse.precision import compute_dtype
+from models.layers.sparse.sparse_map import Sites, SparseMap
+from models.layers.sparse.top_p import mass_before, top_p_mask
+from models.native.attend import Scores, UnitGate
+from models.native.call import fits
+from models.native.rows import take_rows
 
 AttentionGradient = Literal["none", "straight_through", "soft", "budget"]
 
@@ -114,7 +114,7 @@ class CrossModalAttention(nn.Module):
     def _scores(self, features: Tensor, query: Tensor, sites: Sites) -> Tensor:
         """(N,) float32: eq. 1, and eq. 2 before its softmax."""
         shift = self.of_query(query)
-        dtype = computed_in(features)
+        dtype = compute_dtype(features)
         if fits(features := features.to(dtype), self.score.weight):
             shift = (shift + self.of_map.bias).float()
             score = self.score.weight[0]

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import library
-from models.layers.native.call import HALF, at, sizes
+from models.native.build import library
+from models.native.call import HALF, at, sizes
 
 
 class MaxOfRows(Function):

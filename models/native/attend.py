@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import library
-from models.layers.native.call import HALF, at, room, sizes
+from models.native.build import library
+from models.native.call import HALF, at, room, sizes
 
 # Rows that one product of the weights' gradient takes at a time: a single one of all rows would run on one core.
 _ROWS = 4096

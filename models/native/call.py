@@ -5,7 +5,7 @@ import ctypes
 import torch
 from torch import Tensor
 
-from models.layers.native.build import is_available
+from models.native.build import is_available
 
 # Whether numbers are bfloat16, as the kernels are told.
 HALF = {torch.float32: 0, torch.bfloat16: 1}

@@ -7,10 +7,10 @@ reads inactive neighbours as zero.
 import torch
 from torch import Tensor, nn
 
-from models.layers.backends import BackendName, convolve
-from models.layers.native.call import fits
-from models.layers.native.pool import MaxOfRows
-from models.layers.sparse_map import Sites, SparseMap
+from models.layers.sparse.backends import BackendName, convolve
+from models.layers.sparse.sparse_map import Sites, SparseMap
+from models.native.call import fits
+from models.native.pool import MaxOfRows
 
 
 class SubmanifoldConv2d(nn.Module):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.native.rows import take_rows
+from models.native.rows import take_rows
 
 # The 3x3 neighbourhood in the order of a kernel's elements: y, then x. Offset 4 is the site itself.
 KERNEL_OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
@@ -37,8 +37,8 @@ class Sites:
 
     def __init__(self, active: Tensor) -> None:
         self.active = active
-        # What an engine made of these sites for itself: it puts its tables here and finds them in the next layer.
-        self.engine_tables: dict[str, object] = {}
+        # Tables that a backend derives from these sites, kept for the next layer.
+        self.backend_tables: dict[str, object] = {}
 
     def __len__(self) -> int:
         return len(self.flat)

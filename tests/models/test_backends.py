@@ -8,13 +8,16 @@ import torch
 import models
 from models import ModelError
 from models.layers.sparse import backends
-from models.layers.sparse.backends import DENSE_ABOVE_SHARE, auto_backend, convolve, resolve_backend
+from models.layers.sparse.backends import auto_backend, convolve, resolve_backend
 from models.layers.sparse.sparse_map import Sites, SparseMap
 from models.layers.sparse.submanifold import SubmanifoldConv2d
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
-FEW, MANY = DENSE_ABOVE_SHARE, DENSE_ABOVE_SHARE + 0.01
 TYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+
+
+def chosen(device, dtype, share, sites=5000, in_channels=64):
+    return auto_backend(device, dtype, sites, share, in_channels)
 
 
 @pytest.fixture
@@ -29,28 +32,38 @@ def machine(monkeypatch):
     return make
 
 
-@pytest.mark.parametrize("share", [0.0, FEW, MANY, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.6, 0.9, 1.0])
 def test_on_a_cpu_it_is_the_kernels_where_they_know_the_type(machine, share):
     machine(native=(torch.float32,))
-    assert auto_backend(CPU, torch.float32, share) == "native"
-    assert auto_backend(CPU, torch.bfloat16, share) == ("dense" if share > DENSE_ABOVE_SHARE else "torch")
+    assert chosen(CPU, torch.float32, share) == "native"
+    assert chosen(CPU, torch.bfloat16, share) == ("dense" if share > 0.5 else "torch")
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-def test_without_kernels_a_share_of_active_sites_decides(machine, dtype):
+@pytest.mark.parametrize(
+    ("dtype", "most"), [(torch.float32, 0.8), (torch.bfloat16, 0.5), (torch.float16, 0.5), (torch.float64, 0.8)]
+)
+def test_without_kernels_a_share_of_active_sites_decides(machine, dtype, most):
     machine()
-    assert [auto_backend(CPU, dtype, share) for share in (0.0, FEW, MANY, 1.0)] == ["torch", "torch", "dense", "dense"]
+    shares = (0.0, most, most + 0.01, 1.0)
+    assert [chosen(CPU, dtype, share) for share in shares] == ["torch", "torch", "dense", "dense"]
+
+
+def test_few_sites_are_not_worth_rewriting_a_kernel_of_many_channels_in_float32(machine):
+    machine(native=TYPES)
+    assert {chosen(CPU, torch.float32, share, sites=1023, in_channels=512) for share in (0.4, 1.0)} == {"torch"}
+    assert chosen(CPU, torch.float32, 0.4, sites=1024, in_channels=512) == "native"
+    assert chosen(CPU, torch.bfloat16, 0.4, sites=1, in_channels=512) == "native"
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_on_cuda_it_is_spconv_in_float32_where_it_is_installed_and_else_dense(machine, share):
     machine(native=TYPES, spconv=True)
-    assert [auto_backend(CUDA, dtype, share) for dtype in TYPES] == ["spconv", "dense", "dense", "dense"]
+    assert [chosen(CUDA, dtype, share) for dtype in TYPES] == ["spconv", "dense", "dense", "dense"]
     machine(native=TYPES)
-    assert {auto_backend(CUDA, dtype, share) for dtype in TYPES} == {"dense"}
+    assert {chosen(CUDA, dtype, share) for dtype in TYPES} == {"dense"}
 
 
-@pytest.mark.parametrize(("active", "expected"), [(4, "torch"), (5, "dense")])
+@pytest.mark.parametrize(("active", "expected"), [(6, "torch"), (7, "dense")])
 def test_the_share_is_of_active_sites_in_all_maps(machine, active, expected):
     machine()
     sites = Sites(torch.arange(8).view(2, 2, 2) < active)
@@ -76,7 +89,7 @@ def test_auto_has_the_bits_of_the_backend_that_it_stands_for(dtype, density):
     rows = torch.randn(len(sites), 32, generator=generator).to(dtype)
     weight = torch.randn(48, 32, 3, 3, generator=generator).to(dtype)
     found, macs = convolve(rows, weight, sites, "auto")
-    expected, expected_macs = convolve(rows, weight, sites, auto_backend(CPU, dtype, density))
+    expected, expected_macs = convolve(rows, weight, sites, chosen(CPU, dtype, density, len(sites), 32))
     assert torch.equal(found, expected)
     assert macs == expected_macs
 

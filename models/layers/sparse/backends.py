@@ -26,21 +26,30 @@ from models.layers.sparse.spconv_backend import SPCONV_MODULES, SPCONV_TYPES, sp
 BackendName = Literal["auto", "torch", "dense", "native", "spconv", "spconv_triton"]
 Backend = Callable[[Tensor, Tensor, Sites], tuple[Tensor, Count]]
 
-# Share of active sites above which `auto` prefers `dense` to `torch`.
-DENSE_ABOVE_SHARE = 0.5
+# Share of active sites above which `auto` prefers `dense` to `torch`: where training steps took equally long, on one
+# thread of a Xeon with AVX-512 and AMX, for 64 to 256 channels on 12x12 and 24x24 sites. With 512 channels `torch` was
+# the faster one at every share.
+DENSE_ABOVE_SHARE = 0.8
+DENSE_ABOVE_SHARE_IN_HALF = 0.5
+# In float32 `native` first rewrites its kernel, which takes as long as the products of some hundred sites. `torch` was
+# faster below about twice as many sites as input channels: 1.8 times for 65 sites of 512 to 512 channels.
+_SITES_A_CHANNEL = 2
 
 
-def auto_backend(device: torch.device, dtype: torch.dtype, active_share: float) -> BackendName:
+def auto_backend(
+    device: torch.device, dtype: torch.dtype, sites: int, active_share: float, in_channels: int
+) -> BackendName:
     """Return the backend that `auto` stands for: it depends on nothing else, so it is the same in every run.
 
-    dtype: of the products. active_share: active sites over all sites of the maps, in [0, 1].
+    dtype: of the products. sites: active ones in all maps. active_share: those over all sites, in [0, 1].
     """
     if device.type == "cuda":
         # Half of spconv's float16 kernels sum in float16, so `auto` leaves float16 to the dense convolution.
         return "spconv" if dtype == torch.float32 and spconv_is_usable() else "dense"
     if native_is_supported(device, dtype):
-        return "native"
-    return "dense" if active_share > DENSE_ABOVE_SHARE else "torch"
+        return "torch" if dtype == torch.float32 and sites < _SITES_A_CHANNEL * in_channels else "native"
+    threshold = DENSE_ABOVE_SHARE_IN_HALF if dtype in (torch.bfloat16, torch.float16) else DENSE_ABOVE_SHARE
+    return "dense" if active_share > threshold else "torch"
 
 
 def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -> tuple[Tensor, Count]:
@@ -62,7 +71,8 @@ def resolve_backend(backend: BackendName, rows: Tensor, sites: Sites) -> Backend
     """Return `backend`, or the one that `auto` stands for with rows (N, C) of these sites."""
     if backend != "auto":
         return backend
-    return auto_backend(rows.device, rows.dtype, len(sites) / max(sites.active.numel(), 1))
+    active_share = len(sites) / max(sites.active.numel(), 1)
+    return auto_backend(rows.device, rows.dtype, len(sites), active_share, rows.shape[1])
 
 
 def backend_by_name(name: BackendName, rows: Tensor) -> Backend:

@@ -12,10 +12,10 @@ from models.layers.vgg import StageResult, Stem
 
 @dataclass(frozen=True)
 class TowerResult:
-    """What a tower made of I images.
+    """Result of a tower for I images.
 
     features: (I, D). macs: multiply-adds done, by part: stem, stages (convolutions only), attention, linear.
-    stages: what each stage gave, in order.
+    stages: the result of each stage, in order.
     """
 
     features: Tensor

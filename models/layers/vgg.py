@@ -16,7 +16,7 @@ from models.layers.sparse.attention import AttentionGradient, CrossModalAttentio
 from models.layers.sparse.backends import BackendName
 from models.layers.sparse.sparse_map import Count, SparseMap
 from models.layers.sparse.submanifold import SparseMaxPool2d, SubmanifoldConv2d
-from models.native.call import fits
+from models.native.call import kernels_support
 from models.native.pool import MaxOfRows
 
 
@@ -65,7 +65,7 @@ def max_pool(maps: Tensor) -> Tensor:
     """2x2 max-pool of (images, D, H, W), channels_last; torch takes several times as long in bfloat16 on a CPU."""
     images, channels, height, width = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(-1, channels)
-    if not fits(rows):
+    if not kernels_support(rows):
         return F.max_pool2d(maps, 2)
     pooled = MaxOfRows.apply(rows, None, (images, height, width))
     return pooled.view(images, height // 2, width // 2, channels).permute(0, 3, 1, 2)
@@ -143,7 +143,7 @@ class SparseStage(nn.Module):
         self.block = SparseBlock(in_channels, out_channels, backend)
         self.pool = SparseMaxPool2d()
 
-    # What it computes hangs on the data: nothing of it has a size that torch.compile could know.
+    # Shapes depend on the data here, which torch.compile cannot trace.
     @torch.compiler.disable
     def forward(self, x: DenseMap | SparseMap, query: Tensor) -> StageResult:
         """query: (images, query_size), what the attention asks each image's sites with."""

@@ -1,4 +1,4 @@
-"""How tensors are handed to the kernels."""
+"""Arguments of the kernels: pointers to tensors, sizes, and the checks before a call."""
 
 import ctypes
 
@@ -7,21 +7,21 @@ from torch import Tensor
 
 from models.native.build import is_available
 
-# Whether numbers are bfloat16, as the kernels are told.
+# The kernels' flag for bfloat16 numbers.
 HALF = {torch.float32: 0, torch.bfloat16: 1}
-# A kernel's vectors of channels.
+# Channels in a kernel's vector.
 LANES = 16
 
 
-def usable(values: Tensor) -> bool:
-    """Whether the kernels can be asked at all: on a CPU, outside of torch.compile, and where they could be compiled."""
+def kernels_available(values: Tensor) -> bool:
+    """Return True if the kernels can be called for this tensor: on a CPU, not compiling, library built."""
     return not torch.compiler.is_compiling() and values.device.type == "cpu" and is_available()
 
 
-def fits(rows: Tensor, *constants: Tensor | None) -> bool:
-    """Whether the kernels of norm, pool and attention can take rows (N, C) and constants, which must be float32."""
+def kernels_support(rows: Tensor, *constants: Tensor | None) -> bool:
+    """Return True if the kernels of norm, pool and attention support rows (N, C), N > 0, and constants, all float32."""
     return (
-        usable(rows)
+        kernels_available(rows)
         and rows.dtype in HALF
         and rows.shape[1] % LANES == 0
         and len(rows) > 0
@@ -29,18 +29,18 @@ def fits(rows: Tensor, *constants: Tensor | None) -> bool:
     )
 
 
-def room(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """A tensor for a kernel to write into, whatever torch's defaults are."""
+def empty_output(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Uninitialised tensor on the CPU for a kernel to write into; torch's default device and type don't matter."""
     return torch.empty(shape, dtype=dtype, device="cpu")
 
 
-def sizes(*numbers: int) -> list[ctypes.c_long]:
-    """Numbers as C's long."""
+def c_longs(*numbers: int) -> list[ctypes.c_long]:
+    """Convert numbers to C's long."""
     return [ctypes.c_long(number) for number in numbers]
 
 
 class Pointer(ctypes.c_void_p):
-    """Where a tensor lies; keeps it alive as long as this does, so that a temporary one outlasts the call."""
+    """Address of a tensor's data; keeps the tensor alive, so that a temporary one outlasts the call."""
 
     def __init__(self, values: Tensor) -> None:
         if values.device.type != "cpu" or not values.is_contiguous():
@@ -49,6 +49,10 @@ class Pointer(ctypes.c_void_p):
         self.values = values
 
 
-def at(values: Tensor) -> Pointer:
-    """Where a tensor lies; it must be contiguous, on the CPU, and of the type that the kernel expects."""
+def pointer_to(values: Tensor) -> Pointer:
+    """Return the address of a tensor's data. The type must be the one that the kernel expects.
+
+    Raises:
+        ValueError: the tensor is not contiguous or not on the CPU.
+    """
     return Pointer(values)

@@ -13,7 +13,7 @@ from models.layers.sparse.top_p import mass_before, top_p_mask
 @pytest.fixture(autouse=True, params=["kernel", "plain torch"])
 def _way(request, monkeypatch):
     if request.param == "plain torch":
-        monkeypatch.setattr(top_p, "usable", lambda weights: False)
+        monkeypatch.setattr(top_p, "kernels_available", lambda weights: False)
 
 
 def _weights(images, sites, seed, peaked=3.0):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from models.errors import ModelError
 from models.layers.sparse.sparse_map import Count, Sites
 from models.native.build import PANEL_ROOM, is_available, library
-from models.native.call import at, room, sizes
+from models.native.call import c_longs, empty_output, pointer_to
 
 # Channels and outputs are filled up with zeros to a multiple of that.
 _MULTIPLE = {torch.float32: 16, torch.bfloat16: 32}
@@ -90,11 +90,13 @@ def _convolve(rows: Tensor, weight: Tensor, sites: Sites, turned: bool, done: li
     kernels, suffix, threads = library(), _SUFFIX[rows.dtype], torch.get_num_threads()
     packed = rows.new_empty(9 * rows.shape[1] * (-(-size // PANEL_ROOM) * PANEL_ROOM))
     pack = getattr(kernels, f"pack_{suffix}")
-    pack(*sizes(weight.shape[0], weight.shape[3]), int(turned), at(weight), at(packed), threads)
+    pack(*c_longs(weight.shape[0], weight.shape[3]), int(turned), pointer_to(weight), pointer_to(packed), threads)
     out = rows.new_empty(len(rows), size)
     convolve = getattr(kernels, f"convolve_{suffix}")
-    shape = sizes(len(rows), rows.shape[1], size)
-    done[0] = convolve(*shape, at(rows), at(packed), at(_neighbours(sites)), at(out), threads)
+    shape = c_longs(len(rows), rows.shape[1], size)
+    done[0] = convolve(
+        *shape, pointer_to(rows), pointer_to(packed), pointer_to(_neighbours(sites)), pointer_to(out), threads
+    )
     return out if size == outputs else out[:, :outputs].contiguous()
 
 
@@ -103,16 +105,16 @@ def _weight_gradient(rows: Tensor, grad: Tensor, sites: Sites) -> Tensor:
     outputs, channels = grad.shape[1], rows.shape[1]
     multiple = _MULTIPLE[rows.dtype]
     rows, grad = _filled(rows, 1, multiple), _filled(grad, 1, multiple)
-    out = room(grad.shape[1], 3, 3, rows.shape[1]).zero_()
+    out = empty_output(grad.shape[1], 3, 3, rows.shape[1]).zero_()
     if len(rows):
         threads = torch.get_num_threads()
-        shape = sizes(len(rows), rows.shape[1], grad.shape[1])
-        read = at(rows), at(grad), at(_neighbours(sites))
+        shape = c_longs(len(rows), rows.shape[1], grad.shape[1])
+        read = pointer_to(rows), pointer_to(grad), pointer_to(_neighbours(sites))
         if rows.dtype == torch.float32:
-            library().weight_gradient_float32(*shape, *read, at(out), threads)
+            library().weight_gradient_float32(*shape, *read, pointer_to(out), threads)
         else:
             turned = rows.new_empty((len(rows) + 31) // 32 * 32, grad.shape[1])
-            library().weight_gradient_bfloat16(*shape, *read, at(turned), at(out), threads)
+            library().weight_gradient_bfloat16(*shape, *read, pointer_to(turned), pointer_to(out), threads)
     return out[:outputs, :, :, :channels]
 
 
@@ -134,8 +136,10 @@ def _neighbours(sites: Sites) -> Tensor:
     table = sites.backend_tables.get("native")
     if not isinstance(table, Tensor):
         active = sites.active.contiguous()
-        table = room(len(sites), 9, dtype=torch.int32)
-        shape = sizes(*active.shape)
-        library().find_neighbours(*shape, at(active), at(sites.first), at(table), torch.get_num_threads())
+        table = empty_output(len(sites), 9, dtype=torch.int32)
+        shape = c_longs(*active.shape)
+        library().find_neighbours(
+            *shape, pointer_to(active), pointer_to(sites.first), pointer_to(table), torch.get_num_threads()
+        )
         sites.backend_tables["native"] = table
     return table

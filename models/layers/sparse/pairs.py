@@ -22,7 +22,7 @@ from models.layers.sparse.sparse_map import CENTRE, Pairs, Sites
 
 
 def is_padded(rows: Tensor) -> bool:
-    """Whether products of these rows are made with a round number of them."""
+    """Return True if products of these rows are made with a round number of them."""
     return not rows.is_cuda and rows.dtype in (torch.bfloat16, torch.float16)
 
 
@@ -65,7 +65,7 @@ def _gather(rows: Tensor, index: Tensor | None) -> Tensor:
 
 
 def multiplied_rows(rows: Tensor, pairs: tuple[Pairs, ...]) -> int:
-    """How many rows the forward pass multiplies by a kernel element, the zeros that `_gather` adds included."""
+    """Number of rows that the forward pass multiplies by a kernel element, the zeros that `_gather` adds included."""
     counts = [len(rows) if element == CENTRE else len(target) for element, (target, _) in enumerate(pairs)]
     return sum(map(round_up, counts)) if is_padded(rows) else sum(counts)
 

@@ -11,7 +11,7 @@ from reference import masked_convolution, masked_max_pool
 from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers.sparse import backends, spconv_backend
+from models.layers.sparse import backends, native_convolution, spconv_backend
 from models.layers.sparse.backends import convolve
 from models.layers.sparse.native_convolution import _neighbours, native_is_supported
 from models.layers.sparse.sparse_map import Sites, SparseMap
@@ -79,6 +79,7 @@ def test_every_backend_is_the_dense_convolution_of_the_zero_filled_map(backend, 
     assert 0 < macs <= 9 * 6 * 10 * active.numel()
 
 
+@pytest.mark.usefixtures("bfloat16_kernels")
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_bfloat16_is_close_whatever_the_number_of_pairs(backend):
     if _refused(backend, torch.bfloat16):
@@ -137,11 +138,19 @@ def test_every_backend_agrees_on_random_maps(images, height, width, density, cha
     assert (macs > 0) is bool(active.any())
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.fixture(params=["tiles", "no tiles"])
+def bfloat16_kernels(request, monkeypatch):
+    """The kernels for bfloat16 of this processor, and what takes their place where there are no matrix tiles."""
+    if request.param == "no tiles":
+        monkeypatch.setattr(native_convolution, "_has_tiles", lambda: False)
+
+
+@pytest.mark.usefixtures("bfloat16_kernels")
 @pytest.mark.parametrize(
     ("inputs", "outputs"), [(16, 16), (64, 128), (48, 32), (32, 48), (20, 80), (160, 208), (512, 64), (1, 1)]
 )
 @pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_native_kernels_agree_at_any_width_and_with_any_number_of_threads(dtype, inputs, outputs, threads):
     if _refused("native", dtype):
         return
@@ -176,6 +185,7 @@ def test_native_kernels_find_the_same_neighbours():
         assert torch.equal(_neighbours(sites).long(), sites.neighbours)
 
 
+@pytest.mark.usefixtures("bfloat16_kernels")
 def test_native_kernels_add_up_in_one_order_whatever_the_number_of_threads():
     active, generator = _maps(40, 12, 12, 0.5, seed=2)
     sites = Sites(active)

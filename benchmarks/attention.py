@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from benchmarks.cases import Case, Precision, Run, where
 from benchmarks.models import CHUNKS, FACES, TOKENS, seconds_of
-from models.layers.attention import CrossModalAttention
-from models.layers.sparse_map import Sites, SparseMap
+from models.layers.sparse.attention import CrossModalAttention
+from models.layers.sparse.sparse_map import Sites, SparseMap
 from pipeline.counting.noise import random_batch
 from pipeline.progress import Reporter
 

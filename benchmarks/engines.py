@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor
 
 from benchmarks.cases import Run
-from models.layers.backends import engine_for
-from models.layers.precision import computed_in
-from models.layers.submanifold import SubmanifoldConv2d
+from models.layers.sparse.backends import engine_for
+from models.layers.sparse.precision import computed_in
+from models.layers.sparse.submanifold import SubmanifoldConv2d
 
 
 def engines_used(run: Run, work: str) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from benchmarks.cases import SCOPES, WORKS, Case, Precision, Run, where
 from benchmarks.models import CHUNKS, FACES, TOKENS
 from data_tools.batch import Batch
-from models.layers.submanifold import SubmanifoldConv2d
+from models.layers.sparse.submanifold import SubmanifoldConv2d
 from models.layers.tower import Tower
 from models.layers.vgg import DenseConv2d
 from pipeline.counting.noise import random_batch

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 TOP_P = (None, 0.5, 0.7)
 SCOPES = ("towers only", "whole model")
 # Engines of the sparse convolutions beside `auto`; those that a machine lacks get a row that says so.
-ENGINES = ("torch", "gather", "dense", "spconv", "spconv_triton")
+ENGINES = ("torch", "dense", "spconv", "spconv_triton")
 # What makes a row the one that was planned.
 IDENTITY = ("work", "model", "top_p", "batch", "precision", "asked", "mode")
 

@@ -61,11 +61,6 @@ class RunDir:
         return self.path / "environment.json"
 
     @property
-    def engines(self) -> Path:
-        """Kind of sparse convolution -> the engine that `backend: auto` took; only where it measured."""
-        return self.path / "engines.json"
-
-    @property
     def model(self) -> Path:
         """The best weights."""
         return self.path / "model.safetensors"

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 import models
 from benchmarks.selection.landmarks import is_valid, landmarks_of, on_eyes_or_mouth
 from data_tools.batch import Batch
-from models.layers.attention import CrossModalAttention
+from models.layers.sparse.attention import CrossModalAttention
 from models.mesm import MESM
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.run import RunDir

@@ -8,7 +8,7 @@ from benchmarks.cases import Case, GraphedTower, Run, TowerFeatures
 from benchmarks.curves import curve_rows
 from benchmarks.engines import engines_used
 from benchmarks.models import bench_models
-from models.layers.attention import CrossModalAttention
+from models.layers.sparse.attention import CrossModalAttention
 from pipeline.counting.noise import random_batch
 from pipeline.progress import Reporter
 

@@ -7,13 +7,13 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import library
-from models.layers.native.call import at, sizes, usable
+from models.native.build import library
+from models.native.call import c_longs, kernels_available, pointer_to
 
 
 def take_rows(values: Tensor, places: Tensor) -> Tensor:
     """values (N, ...) at `places` (M,) int64, which rise strictly."""
-    return _Rows.apply(values, places) if usable(values) else values.index_select(0, places)
+    return _Rows.apply(values, places) if kernels_available(values) else values.index_select(0, places)
 
 
 class _Rows(Function):
@@ -30,6 +30,6 @@ class _Rows(Function):
         grad = grad.contiguous()
         out = grad.new_empty(ctx.shape)
         count, bytes_of_row = len(out), out[:1].numel() * out.element_size()
-        shape = sizes(count, len(places), bytes_of_row)
-        library().place_rows(*shape, at(places), at(grad), at(out), torch.get_num_threads())
+        shape = c_longs(count, len(places), bytes_of_row)
+        library().place_rows(*shape, pointer_to(places), pointer_to(grad), pointer_to(out), torch.get_num_threads())
         return out, None

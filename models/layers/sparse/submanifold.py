@@ -7,10 +7,10 @@ reads inactive neighbours as zero.
 import torch
 from torch import Tensor, nn
 
-from models.layers.backends import BackendName, convolve
-from models.layers.native.call import fits
-from models.layers.native.pool import MaxOfRows
-from models.layers.sparse_map import Sites, SparseMap
+from models.layers.sparse.backends import BackendName, convolve
+from models.layers.sparse.sparse_map import Sites, SparseMap
+from models.native.call import kernels_support
+from models.native.pool import MaxOfRows
 
 
 class SubmanifoldConv2d(nn.Module):
@@ -50,7 +50,7 @@ class SparseMaxPool2d(nn.Module):
 
 def _max_of_rows(features: Tensor, members: Tensor, shape: torch.Size) -> Tensor:
     """(N', D): the maximum over each row's members; the index N stands for minus infinity. shape: (images, H, W)."""
-    if fits(features) and len(members):
+    if kernels_support(features) and len(members):
         return MaxOfRows.apply(features, members, shape)
     lowest = features.new_full((1, features.shape[1]), float("-inf"))
     padded = torch.cat([features, lowest])

@@ -1,4 +1,4 @@
-"""Feature maps of which only some sites exist: which ones, who neighbours whom, and the rows of features.
+"""Feature maps of which only some sites exist: the sites, their neighbours, and the rows of features.
 
 Rows are in raster order (image, then y, then x) everywhere, so that features and sites can never be listed in
 different orders.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.native.rows import take_rows
+from models.native.rows import take_rows
 
 # The 3x3 neighbourhood in the order of a kernel's elements: y, then x. Offset 4 is the site itself.
 KERNEL_OFFSETS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1))
@@ -30,15 +30,15 @@ class Pairs(NamedTuple):
 
 
 class Sites:
-    """Which sites of a stack of maps are active, and the tables derived from that, each made once on first use.
+    """The active sites of a stack of maps, and tables derived from them, each made once on first use.
 
     active: (images, H, W) bool. `len()` is N, the number of active sites.
     """
 
     def __init__(self, active: Tensor) -> None:
         self.active = active
-        # What an engine made of these sites for itself: it puts its tables here and finds them in the next layer.
-        self.engine_tables: dict[str, object] = {}
+        # Tables that a backend derives from these sites, kept for the next layer.
+        self.backend_tables: dict[str, object] = {}
 
     def __len__(self) -> int:
         return len(self.flat)
@@ -62,7 +62,7 @@ class Sites:
     @cached_property
     def coordinates(self) -> Tensor:
         """(N, 3) int32, contiguous: image, y, x of each active site."""
-        # nonzero() returns column-major storage, and engines that read raw memory silently get it wrong.
+        # nonzero() returns column-major storage, and backends that read raw memory silently get it wrong.
         return self.active.nonzero().to(torch.int32).contiguous()
 
     @cached_property
@@ -93,7 +93,7 @@ class Sites:
 
     @cached_property
     def bags(self) -> tuple[Tensor, Tensor]:
-        """Which entries of a list of all `pairs`, one kernel element after the other, each output row sums.
+        """Entries of a list of all `pairs`, one kernel element after the other, that each output row sums.
 
         Returns (pairs,) int64, the entries of row 0, then those of row 1, ..., and (N,) int64, where each row's begin.
         """

@@ -53,7 +53,7 @@ def library() -> ctypes.CDLL:
 
 
 def is_available() -> bool:
-    """Whether `library` gives the kernels; where they are missing, plain torch does the same work more slowly."""
+    """Return True if `library` gives the kernels; without them plain torch does the same work more slowly."""
     return not isinstance(_library_or_why_not(), ModelError)
 
 
@@ -158,7 +158,7 @@ def _digest(compiler: list[str]) -> str:
 
 
 def _processor() -> str:
-    """What `-march=native` looks at: the processor and what it can do."""
+    """Model and instruction sets of the processor: what `-march=native` depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import SUM_ROWS, library
-from models.layers.native.call import HALF, at, room, sizes
+from models.native.build import SUM_ROWS, library
+from models.native.call import HALF, c_longs, empty_output, pointer_to
 
 
 class NormRelu(Function):
@@ -19,8 +19,10 @@ class NormRelu(Function):
     def forward(ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
         """rows: float32 or bfloat16, contiguous. weight, bias: (C,) float32."""
         mean, variance = torch.empty_like(weight), torch.empty_like(weight)
-        read = *sizes(*rows.shape), HALF[rows.dtype], at(rows)
-        library().norm_statistics(*read, at(_sums(rows)), at(mean), at(variance), torch.get_num_threads())
+        read = *c_longs(*rows.shape), HALF[rows.dtype], pointer_to(rows)
+        library().norm_statistics(
+            *read, pointer_to(_sums(rows)), pointer_to(mean), pointer_to(variance), torch.get_num_threads()
+        )
         out = normalised(rows, mean, variance, weight, bias, eps)
         ctx.save_for_backward(rows, weight, bias, mean, variance)
         ctx.eps = eps
@@ -35,10 +37,23 @@ class NormRelu(Function):
         grad = grad.to(rows.dtype).contiguous()
         inverse = (variance + ctx.eps).rsqrt()
         scale, sums, out = weight * inverse, _sums(rows), torch.empty_like(rows)
-        constants = at(mean), at(variance), at(scale), at(bias), ctypes.c_double(ctx.eps)
+        constants = (
+            pointer_to(mean),
+            pointer_to(variance),
+            pointer_to(scale),
+            pointer_to(bias),
+            ctypes.c_double(ctx.eps),
+        )
         threads = torch.get_num_threads()
         library().norm_backward(
-            *sizes(*rows.shape), HALF[rows.dtype], at(rows), at(grad), *constants, at(sums), at(out), threads
+            *c_longs(*rows.shape),
+            HALF[rows.dtype],
+            pointer_to(rows),
+            pointer_to(grad),
+            *constants,
+            pointer_to(sums),
+            pointer_to(out),
+            threads,
         )
         return out, sums[0, 1] * inverse, sums[0, 0].clone(), None
 
@@ -49,12 +64,14 @@ def normalised(rows: Tensor, mean: Tensor, variance: Tensor, weight: Tensor, bia
     rows: (N, C), contiguous. All others: (C,) float32.
     """
     scale, out = weight * (variance + eps).rsqrt(), torch.empty_like(rows)
-    constants = at(mean), at(scale), at(bias)
-    library().norm_apply(*sizes(*rows.shape), HALF[rows.dtype], at(rows), *constants, at(out), torch.get_num_threads())
+    constants = pointer_to(mean), pointer_to(scale), pointer_to(bias)
+    library().norm_apply(
+        *c_longs(*rows.shape), HALF[rows.dtype], pointer_to(rows), *constants, pointer_to(out), torch.get_num_threads()
+    )
     return out
 
 
 def _sums(rows: Tensor) -> Tensor:
     """Room for the kernels' sums."""
     count, channels = rows.shape
-    return room(-(-count // SUM_ROWS), 2, channels)
+    return empty_output(-(-count // SUM_ROWS), 2, channels)

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.native.attend import Scores, UnitGate
-from models.layers.native.call import fits
-from models.layers.native.rows import take_rows
-from models.layers.precision import computed_in
-from models.layers.sparse_map import Sites, SparseMap
-from models.layers.top_p import mass_before, top_p_mask
+from models.layers.sparse.precision import compute_dtype
+from models.layers.sparse.sparse_map import Sites, SparseMap
+from models.layers.sparse.top_p import mass_before, top_p_mask
+from models.native.attend import Scores, UnitGate
+from models.native.call import kernels_support
+from models.native.rows import take_rows
 
 AttentionGradient = Literal["none", "straight_through", "soft", "budget"]
 
@@ -75,7 +75,7 @@ class CrossModalAttention(nn.Module):
 
     @property
     def learns(self) -> bool:
-        """Whether any gradient reaches the parameters."""
+        """True if a gradient reaches the parameters."""
         return self.gradient != "none" and self.p < 1
 
     def forward(self, x: SparseMap, query: Tensor) -> Selection:
@@ -114,8 +114,8 @@ class CrossModalAttention(nn.Module):
     def _scores(self, features: Tensor, query: Tensor, sites: Sites) -> Tensor:
         """(N,) float32: eq. 1, and eq. 2 before its softmax."""
         shift = self.of_query(query)
-        dtype = computed_in(features)
-        if fits(features := features.to(dtype), self.score.weight):
+        dtype = compute_dtype(features)
+        if kernels_support(features := features.to(dtype), self.score.weight):
             shift = (shift + self.of_map.bias).float()
             score = self.score.weight[0]
             return Scores.apply(features, self.of_map.weight.to(dtype), shift, score, sites.first)
@@ -142,7 +142,7 @@ def _scaled(kept: SparseMap, gate: Tensor) -> SparseMap:
 
 def _gated(kept: SparseMap, gate: Tensor) -> SparseMap:
     """`kept` with a factor (N,) float32 for each row, which is exactly 1."""
-    if not fits(kept.features):
+    if not kernels_support(kept.features):
         return _scaled(kept, gate)
     return SparseMap(UnitGate.apply(kept.features, gate), kept.sites, kept.macs)
 

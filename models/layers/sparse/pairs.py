@@ -5,6 +5,9 @@ only where output and input are both active. The products of all nine elements l
 each output row's entries (`embedding_bag`): `index_add_` runs on one core and, in bfloat16, took longer than the
 products. The rows gathered are made again in the backward pass instead of being kept, so that a layer keeps no more
 than its input.
+
+In half precision on a CPU the library compiles a product for every new number of rows, for longer than the product
+itself takes, and the number of active sites is new in every batch. Rows of zeros are added up to a round number.
 """
 
 from typing import Any
@@ -15,8 +18,18 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from models.layers.rounding import is_padded, round_up
-from models.layers.sparse_map import CENTRE, Pairs, Sites
+from models.layers.sparse.sparse_map import CENTRE, Pairs, Sites
+
+
+def is_padded(rows: Tensor) -> bool:
+    """Return True if products of these rows are made with a round number of them."""
+    return not rows.is_cuda and rows.dtype in (torch.bfloat16, torch.float16)
+
+
+def round_up(count: int) -> int:
+    """The next multiple of 256, or of a quarter of the power of two below `count`: few numbers, little to spare."""
+    step = max(256, 2 ** max(count.bit_length() - 3, 0))
+    return -(-count // step) * step
 
 
 def _sum_over_pairs(rows: Tensor, kernel: list[Tensor], sites: Sites) -> Tensor:
@@ -52,7 +65,7 @@ def _gather(rows: Tensor, index: Tensor | None) -> Tensor:
 
 
 def multiplied_rows(rows: Tensor, pairs: tuple[Pairs, ...]) -> int:
-    """How many rows the forward pass multiplies by a kernel element, the zeros that `_gather` adds included."""
+    """Number of rows that the forward pass multiplies by a kernel element, the zeros that `_gather` adds included."""
     counts = [len(rows) if element == CENTRE else len(target) for element, (target, _) in enumerate(pairs)]
     return sum(map(round_up, counts)) if is_padded(rows) else sum(counts)
 

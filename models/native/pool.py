@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import library
-from models.layers.native.call import HALF, at, sizes
+from models.native.build import library
+from models.native.call import HALF, c_longs, pointer_to
 
 
 class MaxOfRows(Function):
@@ -27,7 +27,7 @@ class MaxOfRows(Function):
         windows = images * (height // 2) * (width // 2) if members is None else len(members)
         out = rows.new_empty(windows, rows.shape[1])
         ctx.members, ctx.shape = None if members is None else members.contiguous(), shape
-        library().pool_forward(*_arguments(ctx, rows, out), at(rows), at(out), torch.get_num_threads())
+        library().pool_forward(*_arguments(ctx, rows, out), pointer_to(rows), pointer_to(out), torch.get_num_threads())
         ctx.save_for_backward(rows, out)
         return out
 
@@ -40,11 +40,11 @@ class MaxOfRows(Function):
         _, height, width = ctx.shape
         everywhere = height % 2 == width % 2 == 0
         grad_rows = torch.empty_like(rows) if everywhere else torch.zeros_like(rows)
-        read = at(rows), at(out), at(grad)
-        library().pool_backward(*_arguments(ctx, rows, out), *read, at(grad_rows), torch.get_num_threads())
+        read = pointer_to(rows), pointer_to(out), pointer_to(grad)
+        library().pool_backward(*_arguments(ctx, rows, out), *read, pointer_to(grad_rows), torch.get_num_threads())
         return grad_rows, None, None
 
 
 def _arguments(ctx: Any, rows: Tensor, out: Tensor) -> list[Any]:
-    members = ctypes.c_void_p(None) if ctx.members is None else at(ctx.members)
-    return [*sizes(len(out), *rows.shape, *ctx.shape[1:]), HALF[rows.dtype], members]
+    members = ctypes.c_void_p(None) if ctx.members is None else pointer_to(ctx.members)
+    return [*c_longs(len(out), *rows.shape, *ctx.shape[1:]), HALF[rows.dtype], members]

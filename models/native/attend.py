@@ -7,8 +7,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.layers.native.build import library
-from models.layers.native.call import HALF, at, room, sizes
+from models.native.build import library
+from models.native.call import HALF, c_longs, empty_output, pointer_to
 
 # Rows that one product of the weights' gradient takes at a time: a single one of all rows would run on one core.
 _ROWS = 4096
@@ -24,11 +24,18 @@ class Scores(Function):
         first: (images + 1,) int64, where each image's rows begin.
         """
         hidden, shift, score = rows @ weight.T, shift.contiguous(), score.contiguous()
-        scores = room(len(rows))
+        scores = empty_output(len(rows))
         if len(first) != len(shift) + 1:
             raise ValueError(f"{len(first) - 1} images, but {len(shift)} queries")
         library().attend_forward(
-            *sizes(*shift.shape), HALF[rows.dtype], at(first), at(hidden), at(shift), at(score), at(scores), _threads()
+            *c_longs(*shift.shape),
+            HALF[rows.dtype],
+            pointer_to(first),
+            pointer_to(hidden),
+            pointer_to(shift),
+            pointer_to(score),
+            pointer_to(scores),
+            _threads(),
         )
         ctx.save_for_backward(rows, weight, hidden, score, first)
         return scores
@@ -39,10 +46,10 @@ class Scores(Function):
         """Of everything but `first`."""
         rows, weight, hidden, score, first = ctx.saved_tensors
         grad, inner = grad.contiguous(), torch.empty_like(hidden)
-        of_shift, of_score = (room(len(first) - 1, len(score)) for _ in range(2))
-        read = at(first), at(hidden), at(score), at(grad)
-        written = at(inner), at(of_shift), at(of_score)
-        library().attend_backward(*sizes(*of_shift.shape), HALF[rows.dtype], *read, *written, _threads())
+        of_shift, of_score = (empty_output(len(first) - 1, len(score)) for _ in range(2))
+        read = pointer_to(first), pointer_to(hidden), pointer_to(score), pointer_to(grad)
+        written = pointer_to(inner), pointer_to(of_shift), pointer_to(of_score)
+        library().attend_backward(*c_longs(*of_shift.shape), HALF[rows.dtype], *read, *written, _threads())
         of_rows = inner @ weight if ctx.needs_input_grad[0] else None
         return of_rows, _products(inner, rows).to(weight.dtype), of_shift, of_score.sum(0), None
 
@@ -62,8 +69,10 @@ class UnitGate(Function):
         """The rows' own, and each row's product with its gradient."""
         (rows,) = ctx.saved_tensors
         given = grad.to(rows.dtype).contiguous()
-        out = room(len(rows))
-        library().row_products(*sizes(*rows.shape), HALF[rows.dtype], at(rows), at(given), at(out), _threads())
+        out = empty_output(len(rows))
+        library().row_products(
+            *c_longs(*rows.shape), HALF[rows.dtype], pointer_to(rows), pointer_to(given), pointer_to(out), _threads()
+        )
         return grad, out
 
 

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.layers.native.build import library
-from models.layers.native.call import at, room, sizes, usable
+from models.native.build import library
+from models.native.call import c_longs, empty_output, kernels_available, pointer_to
 
 
 def top_p_mask(weights: Tensor, active: Tensor, p: float) -> Tensor:
@@ -26,7 +26,7 @@ def mass_before(weights: Tensor, active: Tensor) -> Tensor:
 
     A site is kept where this hasn't reached p yet; so the first one always is.
     """
-    if usable(weights):
+    if kernels_available(weights):
         return _by_kernel(weights, active)
     # Inactive sites sort behind active ones of weight 0 (a softmax can underflow).
     ordered, order = torch.where(active, weights, -1.0).sort(dim=1, descending=True, stable=True)
@@ -37,6 +37,8 @@ def mass_before(weights: Tensor, active: Tensor) -> Tensor:
 
 def _by_kernel(weights: Tensor, active: Tensor) -> Tensor:
     weights, active = weights.float().contiguous(), active.contiguous()
-    before = room(*weights.shape)
-    library().mass_before(*sizes(*weights.shape), at(weights), at(active), at(before), torch.get_num_threads())
+    before = empty_output(*weights.shape)
+    library().mass_before(
+        *c_longs(*weights.shape), pointer_to(weights), pointer_to(active), pointer_to(before), torch.get_num_threads()
+    )
     return before

@@ -6,8 +6,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from data_tools.media import read_audio, read_frames
-from data_tools.store import Features
+from data_tools.media.audio import read_audio
+from data_tools.media.frames import read_frames
+from data_tools.store import SampleTensors
 
 # Standard deviation of each colour within a frame, of 255 levels. One painted colour has 0 after any codec; the
 # darkest room that a camera films has more than this from its own noise and from what can just be seen.
@@ -17,8 +18,8 @@ FLAT_LEVELS = 2.0
 SILENT_DBFS = -80.0
 
 
-def blank(clip: Path, wav: Path, features: Features, sample_every_ms: int) -> tuple[str, str] | None:
-    """Why a clip is of no use: (reason, detail), or None for one that shows and says something.
+def blank(clip: Path, wav: Path, features: SampleTensors, sample_every_ms: int) -> tuple[str, str] | None:
+    """Reason to reject a clip as blank: (reason, detail), or None for one that shows and says something.
 
     video:blank: each of its sampled frames is one flat colour. audio:silent: its sound is zero throughout, or nearly.
 

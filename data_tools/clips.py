@@ -10,25 +10,16 @@ import numpy as np
 from data_tools.corpora.release import STAGE
 from data_tools.errors import DataError
 from data_tools.letterbox import speaker_box
-from data_tools.manifest import Reject, Utterance
-from data_tools.media import (
-    AUDIO_RATE_HZ,
-    END_SLACK_S,
-    ClipError,
-    Cut,
-    audio_duration_s,
-    cut_video,
-    has_audio,
-    read_audio,
-    read_frames,
-    seekable_sound,
-    write_wav,
-)
+from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_audio, seekable_sound, write_wav
+from data_tools.media.cut import END_SLACK_S, Cut, cut_video
+from data_tools.media.frames import read_frames
+from data_tools.media.source import ClipError, has_audio
 from data_tools.receipts import Dialogue, DialogueResult, Made, begin, write_receipt
+from data_tools.records import Reject, Utterance
 
 
 class _UnusableError(Exception):
-    """Why an utterance cannot be cut: `reason`, a short code, and `detail`, a sentence."""
+    """An utterance that cannot be cut: `reason`, a short code, and `detail`, a sentence."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(reason, detail)

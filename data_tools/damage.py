@@ -36,7 +36,7 @@ Rates = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Blank:
-    """What stands in the place of what was taken away, and how large noise is.
+    """Stand-ins for what was taken away, and the size of noise.
 
     token: id of the unknown token. kept_tokens: ids that are never taken away, such as [CLS] and [SEP].
     face, face_deviation: red, green, blue, 0 to 255: mean and standard deviation.

@@ -16,9 +16,11 @@ from torch.utils.data import Dataset
 from data_tools import mel
 from data_tools.batch import WAVEFORM, Batch, Packed
 from data_tools.errors import DataError
-from data_tools.features import FEATURES_FILE, IMPORTED, DialogueFeatures, FeatureScale, features_path, read_facts
-from data_tools.manifest import LABEL_PREFIX, STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
-from data_tools.store import EMPTY, DialogueStore, Features, store_path
+from data_tools.manifest import STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
+from data_tools.records import LABEL_PREFIX
+from data_tools.sequences.scale import FeatureScale
+from data_tools.sequences.store import FEATURES_FILE, IMPORTED, DialogueFeatures, features_path, read_facts
+from data_tools.store import EMPTY, DialogueStore, SampleTensors, store_path
 from data_tools.waveform import waveform
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
@@ -46,7 +48,7 @@ class Sample:
 
 
 def to_sample(
-    features: Features, utterance_id: str, text: str, labels: Tensor, sentiment: float = float("nan")
+    features: SampleTensors, utterance_id: str, text: str, labels: Tensor, sentiment: float = float("nan")
 ) -> Sample:
     """Stored features as a model wants them: channels first, the sound standardised and cut into chunks."""
     return Sample(
@@ -124,7 +126,7 @@ class UtteranceDataset(Dataset[Sample]):
         return FeatureScale.of(self._features(dialogue_id, name) for dialogue_id, name in rows)
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
-        """How many steps each utterance has, (n,), from the stores' offsets: no sample is read.
+        """Number of steps of each utterance, (n,), from the stores' offsets: no sample is read.
 
         `faces` and `chunks`; of extracted features the steps by modality letter.
         """

@@ -1,4 +1,4 @@
-"""Where one of two actors is in a picture that shows both side by side, letterboxed (IEMOCAP)."""
+"""Region of one of two actors in a picture that shows both side by side, letterboxed (IEMOCAP)."""
 
 from typing import Literal
 

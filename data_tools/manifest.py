@@ -1,97 +1,20 @@
-"""The records between the stages: one utterance, one reject, and their Parquet files."""
+"""The Parquet files between the stages: one row an utterance, one row a reject."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import pandas as pd
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
+from data_tools.records import LABEL_PREFIX, Clip, Reject
 
 UTTERANCES_FILE = "utterances.parquet"
 REJECTS_FILE = "rejects.parquet"
 # Written last by stage 2: without it the store is unfinished. Holds the settings and every dialogue's fingerprint.
 STORE_FOLDER = "store"
 STORE_FILE = "store.json"
-LABEL_PREFIX = "label_"
-# A label is a share of annotators or a plain 0/1; from half on it counts as "has this emotion".
-PRESENT_FROM = 0.5
-
-
-@dataclass(frozen=True)
-class Utterance:
-    """One labelled utterance of a raw release, as its reader found it; no media has been opened yet.
-
-    start_s, end_s: seconds in the source video; `end_s` is infinite for "to the end of the file".
-    labels: emotion -> value in [0, 1], in the label order of the data set; empty where only sentiment is labelled.
-    sentiment: None where the corpus has none.
-    source_video, source_audio: paths relative to the release root, with forward slashes.
-    audio_is_cut: the audio file holds this utterance alone, so it is taken whole (IEMOCAP's sentence wavs).
-    half: which half of the picture shows the speaker; None for the whole picture.
-    fold: the split that the release itself states; empty where it states none.
-    stated_s: seconds that the release says the file lasts; one that is far from it is another recording.
-    """
-
-    utterance_id: str
-    dialogue_id: str
-    speaker: str
-    session: str
-    start_s: float
-    end_s: float
-    text: str
-    labels: dict[str, float]
-    sentiment: float | None
-    source_video: str
-    source_audio: str
-    audio_is_cut: bool = False
-    half: Literal["left", "right"] | None = None
-    fold: Literal["", "train", "valid", "test"] = ""
-    stated_s: float | None = None
-
-
-@dataclass(frozen=True)
-class Reject:
-    """Why something of the release is not in the data set.
-
-    utterance_id: None where a whole file was unreadable; then `source` names it.
-    stage: reorganize or preprocess. reason: a short code, e.g. `label:xxx`. detail: one sentence for a person.
-    """
-
-    utterance_id: str | None
-    source: str
-    stage: str
-    reason: str
-    detail: str
-
-
-@dataclass(frozen=True)
-class Clip:
-    """One row of the manifest: an utterance whose clip is on disk. Paths are relative to the data folder.
-
-    clip, wav: empty where only extracted features were imported; nothing is known of seconds and frames then.
-
-    no_face_share: share of the sampled frames without a face, in [0, 1]; None until stage 2 has looked for them.
-    """
-
-    utterance_id: str
-    dialogue_id: str
-    speaker: str
-    session: str
-    split: str
-    start_s: float
-    end_s: float
-    text: str
-    clip: str
-    wav: str
-    labels: dict[str, float]
-    sentiment: float | None
-    source_video: str
-    source_audio: str
-    fps: float
-    no_face_share: float | None = None
 
 
 _COLUMNS_BEFORE_LABELS = [
@@ -168,7 +91,7 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
 
 
 def _command(data_dir: Path) -> str:
-    from data_tools.corpora import CORPORA  # their readers import this module
+    from data_tools.corpora.readers import CORPORA
 
     # The default folders are data/<dataset>; of another one the name says nothing.
     dataset = data_dir.name if data_dir.name in CORPORA else "NAME"
@@ -188,7 +111,7 @@ def emotions_of(table: pd.DataFrame) -> list[str]:
 
 
 def has_media(table: pd.DataFrame) -> bool:
-    """Whether the utterances of a manifest have clips; those of imported features have none."""
+    """Return True if the utterances of a manifest have clips; those of imported features have none."""
     return bool((table["clip"] != "").any())
 
 

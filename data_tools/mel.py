@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchaudio.transforms import MelSpectrogram
 
-from data_tools.media import AUDIO_RATE_HZ
+from data_tools.media.audio import AUDIO_RATE_HZ
 
 RATE_HZ = AUDIO_RATE_HZ  # 16 kHz, at which the clips' sound is kept
 WINDOW_MS = 25

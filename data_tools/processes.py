@@ -38,7 +38,7 @@ def _exit_after(parent: multiprocessing.process.BaseProcess) -> None:
 def read_apart(
     script: str, arguments: Sequence[str], problem: str, time_limit_s: float, extra: Mapping[str, str] | None = None
 ) -> bytes:
-    """What a script of ours writes to standard output, run in a process of its own that may crash or hang.
+    """Output of one of our scripts, run in a process of its own that may crash or hang.
 
     Some libraries do that on a damaged file. script: a module's `__file__`. extra: environment variables.
 
@@ -61,7 +61,7 @@ def read_apart(
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended. output: both of its streams together. code: None where it took too long and was ended."""
+    """Outcome of a program. output: both of its streams together. code: None where it took too long and was ended."""
 
     output: str
     code: int | None

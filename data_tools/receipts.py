@@ -1,4 +1,4 @@
-"""Which dialogues are done: a receipt beside the clips, with a fingerprint of all that they were made from."""
+"""Receipts of finished dialogues: a file beside the clips, with a fingerprint of all that they were made from."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_tools.errors import DataError
 from data_tools.files import write_json
-from data_tools.manifest import Reject, Utterance
+from data_tools.records import Reject, Utterance
 
 CLIPS_FOLDER = "clips"
 
@@ -37,7 +37,7 @@ class Dialogue:
 
     @property
     def folder(self) -> Path:
-        """Where the clips go: clips/<dialogue>."""
+        """Folder of the clips: clips/<dialogue>."""
         return self.data_dir / CLIPS_FOLDER / self.utterances[0].dialogue_id
 
     @property
@@ -66,7 +66,7 @@ class Made:
 
 @dataclass
 class DialogueResult:
-    """What became of a dialogue: every utterance is in `made` or in `rejects`. notes: about its video."""
+    """Outcome of a dialogue: every utterance is in `made` or in `rejects`. notes: about its video."""
 
     made: list[Made] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)

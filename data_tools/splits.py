@@ -11,7 +11,7 @@ from typing import Literal
 
 from data_tools.corpora.release import STAGE, is_folder, read_lines, visible
 from data_tools.errors import DataError
-from data_tools.manifest import Reject, Utterance
+from data_tools.records import Reject, Utterance
 
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")

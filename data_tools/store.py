@@ -22,8 +22,8 @@ STORE_VERSION = 2
 
 
 @dataclass(frozen=True)
-class Features:
-    """What preprocessing makes of one utterance.
+class SampleTensors:
+    """Tensors that preprocessing makes of one utterance.
 
     faces: (F, S, S, 3) uint8 RGB crops in time order, S = 48 by default.
     face_time_s: (F,) float32 seconds from the clip's first frame.
@@ -43,8 +43,8 @@ class Features:
     logmel: Tensor
 
 
-# Of an utterance that has nothing.
-EMPTY = Features(
+# Of an utterance without face and sound.
+EMPTY = SampleTensors(
     torch.zeros(0, 48, 48, 3, dtype=torch.uint8),
     torch.zeros(0),
     torch.zeros(0),
@@ -66,13 +66,13 @@ _TENSORS = tuple(_DTYPES)
 
 
 def store_path(data_dir: Path, dialogue_id: str) -> Path:
-    """Where the tensors of one dialogue are."""
+    """Path of the tensors of one dialogue."""
     return data_dir / STORE_FOLDER / f"{dialogue_id}.safetensors"
 
 
 def write_dialogue(
     path: Path,
-    features: Mapping[str, Features],
+    features: Mapping[str, SampleTensors],
     fingerprint: str,
     rejected: Mapping[str, tuple[str, str]] | None = None,
 ) -> None:
@@ -88,7 +88,7 @@ def write_dialogue(
 def dialogue_writer(path: Path, fingerprint: str) -> Iterator["DialogueWriter"]:
     """A writer whose file appears under `path` when the block ends well, and not at all when it fails.
 
-    fingerprint: of the clips and settings that the features are made from; `read_fingerprint` gives it back.
+    fingerprint: of the clips and settings that the samples are made from; `read_fingerprint` gives it back.
 
     Raises:
         DataError: the file cannot be written.
@@ -118,7 +118,7 @@ class DialogueWriter:
             opened.callback(part.unlink, missing_ok=True)
             self._parts[name] = opened.enter_context(part.open("w+b"))
 
-    def add(self, utterance_id: str, features: Features) -> None:
+    def add(self, utterance_id: str, features: SampleTensors) -> None:
         """Append one utterance."""
         for name, part in self._parts.items():
             tensor = getattr(features, name)
@@ -160,7 +160,7 @@ class DialogueWriter:
 
 
 def _entry(dtype: str, shape: list[int], start: int, size: int) -> tuple[dict[str, Any], int]:
-    """What a safetensors header says of one tensor, and where the next one starts."""
+    """Entry of one tensor in a safetensors header, and the byte at which the next tensor starts."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, start + size]}, start + size
 
 
@@ -179,7 +179,7 @@ def _header(file: Any) -> dict[str, Any]:
 
 
 class DialogueStore:
-    """The features of one dialogue; `[utterance_id]` reads just that utterance's slices.
+    """Samples of one dialogue; `[utterance_id]` reads just that utterance's slices.
 
     Raises:
         DataError: the file is missing or not a store of this version.
@@ -208,12 +208,12 @@ class DialogueStore:
     def __contains__(self, utterance_id: str) -> bool:
         return utterance_id in self._position
 
-    def __getitem__(self, utterance_id: str) -> Features:
+    def __getitem__(self, utterance_id: str) -> SampleTensors:
         i = self._position[utterance_id]
         faces = slice(self._faces[i], self._faces[i + 1])
         mels = slice(self._mels[i], self._mels[i + 1])
         slices = {name: self._file.get_slice(name)[faces] for name in _PER_FACE}
-        return Features(**slices, logmel=self._file.get_slice("logmel")[mels])
+        return SampleTensors(**slices, logmel=self._file.get_slice("logmel")[mels])
 
     def counts(self, utterance_id: str) -> tuple[int, int]:
         """(faces, rows of the mel) of one utterance, from the offsets alone."""

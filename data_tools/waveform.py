@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from data_tools.media import AUDIO_RATE_HZ, read_audio
+from data_tools.media.audio import AUDIO_RATE_HZ, read_audio
 
 
 def waveform(path: Path | None) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every model has: checked read-only settings, maybe a text encoder, and `model(batch) -> Output`."""
+"""Base classes of all models: checked read-only settings, and `model(batch) -> Output`."""
 
 from abc import ABC, abstractmethod
 from typing import Self
@@ -15,7 +15,7 @@ MODALITIES = "tav"
 
 
 class ModelSettings(BaseModel):
-    """Settings that every model has. t is text, a is audio, v is video."""
+    """Settings that every model has. t is text, a is audio, v is vision."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,12 +26,12 @@ class ModelSettings(BaseModel):
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether the model has a text encoder of its own."""
+        """True if the model has a text encoder of its own."""
         return "t" in self.modalities
 
     @property
     def waveform_encoder(self) -> str | None:
-        """The name of the speech encoder, in a model that reads the sound itself; None in most models."""
+        """Name of the speech encoder, in a model that reads the waveform itself; None in most models."""
         return None
 
     @model_validator(mode="after")
@@ -56,7 +56,7 @@ class Model(nn.Module, ABC):
         """keep_maps: fill `kept` of the answer with the sites that were computed, where the model chooses sites."""
 
     def speech_encoder(self) -> SpeechEncoder | None:
-        """What reads the sound itself; None exactly where `config.waveform_encoder` is None."""
+        """Return the encoder of the waveform; None exactly where `config.waveform_encoder` is None."""
         return None
 
     def text_parameters(self) -> list[nn.Parameter]:

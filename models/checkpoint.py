@@ -25,7 +25,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Saved:
-    """What `read_model` finds: the model's registry name, its settings and its weights."""
+    """A saved model: its name in the registry, its settings and its weights."""
 
     name: str
     settings: dict[str, Any]
@@ -112,7 +112,7 @@ def _replace(target: Path, write: Any) -> None:
 
 
 def read_model(folder: Path) -> Saved:
-    """What `write_model` wrote.
+    """Read what `write_model` wrote.
 
     Raises:
         ModelError: a file is missing or not readable, or the folder was written in another format.

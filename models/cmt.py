@@ -1,8 +1,8 @@
 """CMT, the cross-modal transformer over pretrained encoders (section 3): speech and text, deeply fused.
 
-HuBERT reads the sound and RoBERTa the text; their last states are e_a and e_w. Each side then has `layers` layers of
+HuBERT reads the audio and RoBERTa the text; their last states are e_a and e_w. Each side then has `layers` layers of
 self-attention (eq. 1, 2), attention to the other side's encoder states, not to its layers' (eq. 3, 4), and a
-feed-forward network (eq. 5), each followed by a layer norm: torch's own decoder layer. The mean over the steps of sound
+feed-forward network (eq. 5), each followed by a layer norm: torch's own decoder layer. The mean over the steps of audio
 and the first token's state, side by side (eq. 6), give the scores by one linear layer. `orthogonality` of the losses
 is eq. 7, to be weighed by 10 (eq. 8). With d features and 4 d in the feed-forward network a layer of one side has
 16 d^2 + 19 d parameters: two attentions of 4 d^2 + 4 d, a network of 8 d^2 + 5 d, three norms of 2 d. At d 1024 these
@@ -12,7 +12,7 @@ Where the paper is silent: GELU, as in both encoders; dropout 0.1; no linear lay
 already, as the paper's two have, else one. `encoders` bring positions in their states; sequences of the other frontends
 get sinusoidal ones. In eq. 7 the text stands with a bar, as the mean over its tokens does; so it is not [CLS] there.
 
-The paper has no picture: modality v is refused. With text or sound alone there is nothing to attend to; a layer is then
+The paper has no vision: modality v is refused. With text or audio alone there is nothing to attend to; a layer is then
 self-attention and feed-forward network, and `orthogonality` is 0.
 """
 
@@ -42,7 +42,7 @@ class CMTConfig(FusionConfig):
     frontend: Literal["features", "towers", "encoders"] = Field(  # type: ignore[assignment]
         "features", description="features; towers (mel, tokens); encoders: speech and text encoder"
     )
-    modalities: str = Field("ta", description="letters of 'ta'; the model has no picture")
+    modalities: str = Field("ta", description="letters of 'ta'; the model has no vision")
     speech_encoder: str = Field("tiny", description="tiny (untrained), a HuBERT's Hugging Face name or a local folder")
     size: Literal["base", "large"] = Field("base", description="base: 2 layers, 4 heads; large: 4 layers, 8 heads")
     width: int = Field(1024, ge=2, multiple_of=2, description="features of a step in the fusion")
@@ -53,7 +53,7 @@ class CMTConfig(FusionConfig):
 
     @property
     def waveform_encoder(self) -> str | None:
-        """The speech encoder, where it is asked for and there is sound."""
+        """The speech encoder, where it is asked for and there is audio."""
         return self.speech_encoder if self.frontend == "encoders" and "a" in self.modalities else None
 
     @property
@@ -117,7 +117,7 @@ class CMT(FusionModel):
         return Output(self.head(torch.cat(whole, dim=1)).float(), losses={"orthogonality": apart})
 
     def embedded(self, letter: str, sequence: Padded) -> Padded:
-        """What the first layer of a modality gets: `width` features a step, with positions."""
+        """Input of a modality's first layer: `width` features a step, with positions."""
         values = self.project[letter](sequence.values)
         if self.config.frontend != "encoders":
             values = values + sinusoids(values.shape[1], values.shape[2], values)

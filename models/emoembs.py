@@ -1,7 +1,7 @@
 """EmoEmbs, the modality-transferable emotion embeddings of Dai et al. 2020: an emotion is a vector, not an output.
 
-Every emotion e has a textual embedding E_e. A learnt linear map takes it to the space of sound and another one to
-that of the picture: A_e = W_a E_e + b_a, V_e = W_v E_e + b_v. In each modality a bidirectional LSTM reads the
+Every emotion e has a textual embedding E_e. A learnt linear map takes it to the space of audio and another one to
+that of vision: A_e = W_a E_e + b_a, V_e = W_v E_e + b_v. In each modality a bidirectional LSTM reads the
 sequence to one vector r, the sum of the last states of its two directions; the modality's score for e is the
 similarity r . E_e (r . A_e, r . V_e), and the scores of the modalities are added with learnt weights.
 
@@ -35,8 +35,8 @@ class EmoEmbsConfig(FusionConfig):
         (), description="names of the outputs in their order, to be embedded by the text encoder; () learns embeddings"
     )
     size: int = Field(300, ge=1, description="features of a learnt emotion embedding; one of a name has the encoder's")
-    audio_size: int = Field(200, ge=1, description="features of an emotion in the space of sound")
-    vision_size: int = Field(100, ge=1, description="features of an emotion in the space of the picture")
+    audio_size: int = Field(200, ge=1, description="features of an emotion in the space of audio")
+    vision_size: int = Field(100, ge=1, description="features of an emotion in the space of vision")
     layers: int = Field(2, ge=1, description="of each LSTM")
     dropout: float = Field(0.15, ge=0, lt=1, description="between layers of an LSTM")
 
@@ -94,10 +94,12 @@ class Similarity(nn.Module):
 
     def forward(self, vectors: dict[str, Tensor]) -> Tensor:
         """vectors: (B, size of the space) by letter. Returns (B, E) float32."""
-        scores: Tensor = self.weights({letter: vector @ self.of(letter).T for letter, vector in vectors.items()})
+        scores: Tensor = self.weights(
+            {letter: vector @ self.emotions_in(letter).T for letter, vector in vectors.items()}
+        )
         return scores
 
-    def of(self, letter: str) -> Tensor:
+    def emotions_in(self, letter: str) -> Tensor:
         """(E, size): the emotions in the space of a modality."""
         return self.emotions if letter == "t" else self.maps[letter](self.emotions)
 

@@ -78,7 +78,7 @@ class EMT(FusionModel):
         return scores
 
     def parameters_without_gradient(self) -> list[str]:
-        """What no score depends on: half of the last layer's units, and of pooling what weighs all alike."""
+        """Parameters that no score depends on: half of the last layer's units, and part of the pooling."""
         return self._never_read() + self._without_a_choice()
 
     def _never_read(self) -> list[str]:
@@ -145,7 +145,7 @@ class EMTFusion(nn.Module):
         self.pooling = nn.ModuleList(AttentionPooling(pooled) for _ in range(distinct_layers))
 
     def _exchanges(self) -> list[tuple[str, str]]:
-        """Which two sequences each unit of a layer joins; `*` is the global context or the common message."""
+        """Pairs of sequences that the units of a layer join; `*` is the global context or the common message."""
         if self.strategy == "ooll":
             return list(combinations(self.letters, 2)) or [(self.letters[0], self.letters[0])]
         return [(letter, "*") for letter in self.letters]

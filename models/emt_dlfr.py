@@ -16,10 +16,11 @@ Where the paper is silent or wrong: eq. 12 takes the square for x < 1, which wou
 however large it is; |x| < 1 is taken, as smooth L1 is defined. What eq. 11 sums over steps and features is a mean over
 those that are missing. No gradient flows into the reconstruction's target, else an encoder that is trained along could
 make it easy. Every representation has a projector and a predictor of its own, for g is M times as wide as h; their
-batch norm is a layer norm (see models/layers/siamese.py). With `frontend: towers` the input that is guessed is what
+batch norm is a layer norm (see `SimSiam`). With `frontend: towers` the input that is guessed is what
 the towers made of each face and chunk.
 """
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data_tools.batch import Batch
@@ -27,9 +28,11 @@ from models.emt import EMT, EMTConfig
 from models.layers.frontends import FeatureFrontend, TowerFrontend
 from models.layers.padded import Padded
 from models.layers.reconstruction import Decoders
-from models.layers.siamese import SimSiam
 from models.layers.text import TextEncoder
 from models.output import Output
+
+# The predictor's hidden layer is this much narrower, as in SimSiam.
+_BOTTLENECK = 4
 
 
 class EMTDLFRConfig(EMTConfig):
@@ -70,7 +73,7 @@ class EMTDLFR(EMT):
 
 
 class Restoration(nn.Module):
-    """What EMT-DLFR has for training alone. sizes: features of a step of the input, by modality letter."""
+    """The parts of EMT-DLFR that only training needs. sizes: features of a step of the input, by modality letter."""
 
     def __init__(self, sizes: dict[str, int], size: int) -> None:
         super().__init__()
@@ -86,3 +89,30 @@ class Restoration(nn.Module):
         for siamese, one, other in zip(self.own, *views, strict=True):
             drawn = drawn + siamese(one, other)
         return drawn
+
+
+class SimSiam(nn.Module):
+    """Symmetric loss of two views, with one projector p and one predictor q (Sun et al. 2023, eq. 13 and 14).
+
+    Both are two-layer networks. SimSiam's batch norm is a layer norm here: an utterance does not depend on its batch
+    mates, and a last batch of one utterance can be trained on.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        narrow = max(_BOTTLENECK, size // _BOTTLENECK)
+        self.project = _two_layers(size, size)
+        self.predict = _two_layers(size, narrow)
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """(B, size) twice -> scalar in [-1, 1], the mean over the utterances."""
+        first, second = self.project(one), self.project(other)
+        return (self._pull(first, second) + self._pull(second, first)) / 2
+
+    def _pull(self, moved: Tensor, fixed: Tensor) -> Tensor:
+        """D(q(p(x)), sg(p(y))): without the stop both views could meet in one constant vector."""
+        return -F.cosine_similarity(self.predict(moved).float(), fixed.detach().float(), dim=1).mean()
+
+
+def _two_layers(size: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(size, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, size))

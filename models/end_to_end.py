@@ -1,4 +1,4 @@
-"""What FE2E and MESM share: text encoder, two towers, two sequence encoders, and the weighted sum of their scores."""
+"""Base of FE2E and MESM: text encoder, two towers, two sequence encoders, and the weighted sum of their scores."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -12,7 +12,7 @@ from models.errors import ModelError
 from models.layers.frontends import IMAGES
 from models.layers.late import WeightedSum
 from models.layers.sequence import SequenceEncoder
-from models.layers.sparse_map import Count
+from models.layers.sparse.sparse_map import Count
 from models.layers.text import TextEncoder
 from models.layers.tower import Tower, TowerResult
 from models.output import Output
@@ -96,7 +96,7 @@ class EndToEndModel(Model):
         return {}
 
     def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor | None:  # noqa: ARG002
-        """What the stages of a tower are asked with, (images, Q); dense stages need nothing.
+        """Query of a tower's stages, (images, Q); None for dense stages, which need none.
 
         state: (B, size) of the text, None without text. counts: (B,) images of each utterance; sums to `images`.
         """

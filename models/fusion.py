@@ -1,4 +1,4 @@
-"""What the papers' fusion models share: sequences of three modalities in, scores out, one network in between.
+"""Base of the papers' fusion models: sequences of three modalities in, scores out, one network in between.
 
 Each of them is one file: settings, `fuse`, and the equations. Where the sequences come from is a setting: features
 that were extracted before (as in the papers), or this project's towers, trained along from the raw media.
@@ -26,8 +26,8 @@ class FusionConfig(ModelSettings):
 
     frontend: Literal["features", "towers"] = Field("features", description="extracted features, or faces, mel, tokens")
     text_dim: int = Field(384, ge=1, description="features of a step of text, for frontend features")
-    audio_dim: int = Field(33, ge=1, description="features of a step of sound, for frontend features")
-    vision_dim: int = Field(142, ge=1, description="features of a step of picture, for frontend features")
+    audio_dim: int = Field(33, ge=1, description="features of a step of audio, for frontend features")
+    vision_dim: int = Field(142, ge=1, description="features of a step of vision, for frontend features")
     tower_width: int = Field(
         64, ge=4, multiple_of=4, description="first channels of the towers, and features of a step"
     )
@@ -73,11 +73,11 @@ class FusionModel(Model):
         self.sizes = {letter: self.frontend.sizes[letter] for letter in named}
 
     def speech_encoder(self) -> SpeechEncoder | None:
-        """What reads the sound itself."""
+        """Return the encoder of the waveform, or None."""
         return self.speech
 
     def make_frontend(self, dims: dict[str, int]) -> FeatureFrontend | TowerFrontend | EncoderFrontend:
-        """What the setting `frontend` names. dims: features of a step, by letter, where they were extracted before."""
+        """Build the frontend of the settings. dims: features of a step of extracted features, by letter."""
         if self.config.frontend == "features":
             return FeatureFrontend(dims)
         return TowerFrontend(self.config.modalities, self.text, self.config.tower_width)
@@ -91,7 +91,7 @@ class FusionModel(Model):
         return self.fuse(self.sequences(batch), batch)
 
     def sequences(self, batch: Batch) -> dict[str, Padded]:
-        """What the frontend makes of a batch, by modality letter; at least one real step in each."""
+        """Sequences of a batch from the frontend, by modality letter; at least one real step in each."""
         return {letter: never_empty(sequence) for letter, sequence in self.frontend(batch).items()}
 
     @abstractmethod

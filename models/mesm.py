@@ -11,18 +11,23 @@ momentum of the dense one.
 """
 
 from collections.abc import Mapping
-from typing import Self
+from typing import Annotated, Any, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from models.end_to_end import EndToEndConfig, EndToEndModel
-from models.layers.attention import AttentionGradient
-from models.layers.backends import BackendName
+from models.layers.sparse.attention import AttentionGradient
+from models.layers.sparse.backends import BackendName
 from models.layers.text import TextEncoder
 from models.layers.tower import TowerResult
 from models.layers.vgg import SparseStage
+
+
+def _known_backend(name: Any) -> Any:
+    """Return `auto` for `gather`, a backend of earlier versions: their settings and models still load."""
+    return "auto" if name == "gather" else name
 
 
 class MESMConfig(EndToEndConfig):
@@ -40,7 +45,9 @@ class MESMConfig(EndToEndConfig):
         lt=1,
         description="share of the sites that attention_gradient=budget keeps on the average; None: top_p",
     )
-    backend: BackendName = Field("auto", description="engine of the sparse convolutions")
+    backend: Annotated[BackendName, BeforeValidator(_known_backend)] = Field(
+        "auto", description="backend of the sparse convolutions"
+    )
 
     @model_validator(mode="after")
     def _budget_is_used(self) -> Self:

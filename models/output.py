@@ -1,4 +1,4 @@
-"""What every model returns."""
+"""The return value of every model."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ class Output:
 
     logits: (B, E) float32, before the sigmoid.
     losses: further losses by name, each a scalar; the training settings weigh them.
-    computed: what was really computed for this batch, by name, e.g. `face.macs` or `mel.active.1` (see
+    computed: the work done for this batch, by name, e.g. `face.macs` or `mel.active.1` (see
         models/layers): 0-dim float64 tensors without gradient, so that nothing waits for a GPU.
     kept: for explanations, the kept sites by name, e.g. `face.1` -> (F, H, W) bool; only filled on request.
     also_scored: logits (B, E) of other views of the batch, by the name of the one of `losses` that the task's loss

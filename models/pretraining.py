@@ -1,8 +1,8 @@
 """Masked-language-model pretraining of CMT (its paper's section 3.2.2): each side guesses what is hidden from it.
 
 Text: 15 % of the tokens are chosen before the text encoder reads them; 80 % of these become the mask token, 10 % a
-random one, 10 % stay. Sound: spans of the speech encoder's states are replaced by a learnt vector, and the codeword of
-each hidden state is guessed (models/layers/codewords.py). What a side asks of the other one is not masked.
+random one, 10 % stay. Audio: spans of the speech encoder's states are replaced by a learnt vector, and the codeword of
+each hidden state is guessed (`Codewords`). What a side asks of the other one is not masked.
 
 Where the paper is silent: both encoders stand still, in evaluation mode, for the codewords are clusters of their
 states. `randomly sample two audio frames with probability p` is read as in wav2vec 2.0 and HuBERT: each frame begins a
@@ -23,16 +23,18 @@ from data_tools.batch import Batch
 from models.cmt import CMT
 from models.errors import ModelError
 from models.fusion import never_empty
-from models.layers.codewords import Codewords
 from models.layers.frontends import token_states
 from models.layers.masking import Vocabulary, mask_tokens, span_masks
 from models.layers.padded import Padded
 from models.output import Output
 
+# Divides the cosine similarities that become logits.
+TEMPERATURE = 0.1
+
 
 @dataclass(frozen=True)
 class Masks:
-    """How much is hidden: tokens of the text, and spans of the sound by the chance that a step begins one."""
+    """Shares to hide: tokens of the text, and spans of the audio by the chance that a step begins one."""
 
     tokens: float = 0.15
     spans: float = 0.075
@@ -87,7 +89,7 @@ class CMTPretraining(nn.Module):
         masked = {"t": text, "a": Padded(states, whole["a"].present)}
         found = self.model.fusion(self._embedded(masked), self._embedded(whole))
         words = _mean_loss(self.words(found["t"].values[chosen]), batch.tokens[chosen])
-        codes = self.codewords.of(whole["a"].values[hidden])
+        codes = self.codewords.nearest(whole["a"].values[hidden])
         sounds = _mean_loss(self.codewords(found["a"].values[hidden]), codes)
         return Output(words.new_zeros(len(batch), 0), losses={"text": words, "audio": sounds})
 
@@ -120,3 +122,29 @@ class CMTPretraining(nn.Module):
 def _mean_loss(logits: Tensor, truth: Tensor) -> Tensor:
     """Cross-entropy, (N, K) against (N,); 0 where nothing was hidden."""
     return F.cross_entropy(logits.float(), truth, reduction="sum") / max(len(truth), 1)
+
+
+class Codewords(nn.Module):
+    """Scores of codewords by cosine similarity, and the true codeword of a step (HuBERT: Hsu et al. 2021, eq. 3).
+
+    The centres of the clusters say which codeword a step has, the nearest one; they don't learn. What a prediction is
+    compared with are embeddings of the codewords, which do.
+
+    centres: (K, size of a step). width: of the states that predict. size: of an embedding.
+    """
+
+    def __init__(self, centres: Tensor, width: int, size: int) -> None:
+        super().__init__()
+        self.centres: Tensor
+        self.register_buffer("centres", centres)
+        self.project = nn.Linear(width, size)
+        self.embeddings = nn.Parameter(torch.randn(len(centres), size))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(N, width) -> (N, K) logits."""
+        predicted = F.normalize(self.project(states), dim=1)
+        return predicted @ F.normalize(self.embeddings, dim=1).T / TEMPERATURE
+
+    def nearest(self, steps: Tensor) -> Tensor:
+        """Index of the nearest centre: (N, size of a step) -> (N,) int64."""
+        return torch.cdist(steps.float(), self.centres, compute_mode="donot_use_mm_for_euclid_dist").argmin(1)

@@ -29,8 +29,8 @@ class TFNConfig(FusionConfig):
     """Settings of TFN; the sizes are the paper's, which make 129 x 33 x 33 products."""
 
     size: int = Field(128, ge=1, description="features of the text's LSTM and of its vector")
-    audio_size: int = Field(32, ge=1, description="features of the vector of sound")
-    vision_size: int = Field(32, ge=1, description="features of the vector of the picture")
+    audio_size: int = Field(32, ge=1, description="features of the vector of audio")
+    vision_size: int = Field(32, ge=1, description="features of the vector of vision")
     fused_size: int = Field(128, ge=1, description="features of what the product of all vectors is brought to")
     dropout: float = Field(0.15, ge=0, lt=1, description="of what goes into layers, before and behind the product")
 

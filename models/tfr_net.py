@@ -16,7 +16,7 @@ CMU-MOSI (30 features, 6 heads, 3 layers, kernels 1, 5 and 3, gates of 36, 20 an
 Chosen otherwise, with the reason: before it reconstructs, the released code runs three more layers over the time axis,
 which need sequences of one fixed length (and are 14.2 of the 14.8 million parameters that Table 8 has beside BERT);
 sequences here have any length, and each step is guessed from what the transformers made of it. Its weights for
-reconstructing text, sound and picture differ by corpus; here they are equal, and `loss_weights: {reconstruction: ...}`
+reconstructing text, audio and vision differ by corpus; here they are equal, and `loss_weights: {reconstruction: ...}`
 weighs their sum. Dropout is one number. No batch norm before the scores: an utterance does not depend on its batch
 mates. As in MulT no step is hidden from another one.
 """
@@ -45,11 +45,11 @@ class TFRNetConfig(FusionConfig):
     layers: int = Field(3, ge=1, description="of each transformer")
     dropout: float = Field(0.2, ge=0, lt=1, description="of embeddings, attention, feed-forward networks and vectors")
     text_kernel: int = Field(1, ge=1, description="steps that the convolution of text sees; odd")
-    audio_kernel: int = Field(5, ge=1, description="the same for sound")
-    vision_kernel: int = Field(3, ge=1, description="the same for the picture")
+    audio_kernel: int = Field(5, ge=1, description="the same for audio")
+    vision_kernel: int = Field(3, ge=1, description="the same for vision")
     text_gate: int = Field(36, ge=1, description="features of the gate of text")
-    audio_gate: int = Field(20, ge=1, description="features of the gate of sound")
-    vision_gate: int = Field(48, ge=1, description="features of the gate of the picture")
+    audio_gate: int = Field(20, ge=1, description="features of the gate of audio")
+    vision_gate: int = Field(48, ge=1, description="features of the gate of vision")
     gate_layers: int = Field(3, ge=1, description="layers of each gate's GRU")
     head_size: int = Field(128, ge=1, description="features between the two layers that score")
 

@@ -26,7 +26,7 @@ class AblateSettings(StudySettings):
 
 
 def ablate(asked: AblateSettings, reporter: Reporter) -> dict[str, Any]:
-    """Train each model on each of the 7 subsets of text, sound and faces, with every seed; then write the table.
+    """Train each model on each of the 7 subsets of text, audio and vision, with every seed; then write the table.
 
     Runs that are finished are kept, as in `pipeline compare`. Writes ablate.json, ablate.md and ablate.html into the
     folder and returns ablate.json: that of a comparison, with "ablation": {"metric", "models", "subsets", "findings"}.
@@ -60,7 +60,7 @@ def _label(name: str, subset: str) -> str:
 
 
 def _ablation(result: dict[str, Any], trained: Trained, names: list[str]) -> dict[str, Any]:
-    """scores, done: of each model whose runs came to an end."""
+    """scores, done: of each model whose runs finished."""
     scores = main_scores(result)
     subsets = []
     for subset in SUBSETS:
@@ -77,7 +77,7 @@ def _ablation(result: dict[str, Any], trained: Trained, names: list[str]) -> dic
 
 
 def _findings(found: dict[str, Any]) -> list[str]:
-    """What this table shows, and what the paper says of its own."""
+    """Findings of this table, and what the paper says of its own."""
     findings = []
     pick = min if found["metric"]["lower_is_better"] else max
     for name in found["models"]:

@@ -9,10 +9,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from data_tools.corpora import Release, read_release
+from data_tools.corpora.readers import read_release
+from data_tools.corpora.release import Release
 from data_tools.errors import DataError
-from data_tools.manifest import PRESENT_FROM, Reject, Utterance
-from data_tools.media import AUDIO_RATE_HZ
+from data_tools.media.audio import AUDIO_RATE_HZ
+from data_tools.records import PRESENT_FROM, Reject, Utterance
 from data_tools.splits import SPLITS, SplitResult, shared_between
 from pipeline.check_media import sample_media
 from pipeline.check_report import format_check
@@ -29,7 +30,7 @@ _TOUCHED = "Nothing was touched"
 
 
 def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
-    """What stage 1 would find with these settings, as plain values; seconds for a release of 10,000 utterances.
+    """Return what stage 1 would find with these settings, as plain values; seconds for a release of 10,000 utterances.
 
     `problems` are sentences, each with its remedy: with one of them stage 1 would fail. `warnings` are what it would
     live with. `files`, `utterances` and `labels` have the published counts beside them, where there are any.
@@ -82,7 +83,7 @@ def failed(summary: Mapping[str, Any]) -> bool:
 
 
 def _tried(step: Callable[[], Any], problems: list[str]) -> Any:
-    """What `step` gives back; None, and its words in `problems`, where it fails."""
+    """Result of `step`; None, and the error's text in `problems`, where it fails."""
     try:
         return step()
     except DataError as error:
@@ -91,7 +92,7 @@ def _tried(step: Callable[[], Any], problems: list[str]) -> Any:
 
 
 def _files(root: Path, files: PublishedFiles) -> dict[str, Any]:
-    """How many files of a kind there are, under the first pattern that has some: that one names the layout."""
+    """Count of a kind of file, under the first pattern that has some: that one names the layout."""
     counted: dict[str, dict[str, Any]] = {}
     for pattern in files.paths:
         if isinstance(files.count, int):
@@ -153,7 +154,7 @@ def _labels(
 
 
 def _by_reason(rejects: Sequence[Reject]) -> dict[str, dict[str, Any]]:
-    """How often each reason occurs, with one example."""
+    """Count of each reason, with one example."""
     counts = Counter(reject.reason for reject in rejects if reject.utterance_id)
     first = {reject.reason: reject for reject in reversed(rejects) if reject.utterance_id}
     return {
@@ -258,7 +259,7 @@ def _warnings(
     summary: Mapping[str, Any],
     published: Published,
 ) -> list[str]:
-    """What stage 1 would live with, and a person should know before."""
+    """Warnings: things that stage 1 would accept, and a person should know before."""
     warnings = [
         f"{name}: {files['found']} files, the published release has {files['published']}"
         for name, files in summary["files"].items()

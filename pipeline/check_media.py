@@ -9,15 +9,18 @@ from typing import Any
 
 from data_tools.errors import DataError
 from data_tools.letterbox import speaker_box
-from data_tools.manifest import Utterance
-from data_tools.media import END_SLACK_S, audio_duration_s, probe, read_audio, read_frames
+from data_tools.media.audio import audio_duration_s, read_audio
+from data_tools.media.cut import END_SLACK_S
+from data_tools.media.frames import read_frames
+from data_tools.media.source import probe
+from data_tools.records import Utterance
 from pipeline.published import PublishedMedia
 
 
 def sample_media(
     root: Path, utterances: Sequence[Utterance], samples: int, seed: int, published: PublishedMedia
 ) -> list[dict[str, Any]]:
-    """What `samples` source videos of `utterances`, drawn with `seed`, are like: plain values, by name of the video.
+    """Properties of `samples` source videos of `utterances`, drawn with `seed`: plain values, by name of the video.
 
     `problems` of a video are why stage 1 would reject all or some of its utterances; `notes` are what else differs
     from the published release. Times are those of the headers: stage 1 decodes, and may find less.

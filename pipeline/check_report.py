@@ -5,7 +5,7 @@ from typing import Any
 
 
 def format_check(summary: Mapping[str, Any]) -> str:
-    """What was found, the published counts beside it, then warnings, problems, and the verdict in the last line."""
+    """Text for a person: what was found beside the published counts, then warnings, problems and the verdict."""
     lines: list[str] = []
     if summary["root"] is not None:
         standin = " (a stand-in, made by a program)" if summary["standin"] else ""

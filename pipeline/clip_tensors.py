@@ -13,10 +13,12 @@ from pydantic import Field
 
 from data_tools import mel
 from data_tools.errors import DataError
-from data_tools.faces import FaceDetector, crop_each
-from data_tools.media import read_audio, read_frames
+from data_tools.faces.crop import crop_each
+from data_tools.faces.detector import FaceDetector
+from data_tools.media.audio import read_audio
+from data_tools.media.frames import read_frames
 from data_tools.read_ahead import read_ahead
-from data_tools.store import Features
+from data_tools.store import SampleTensors
 from pipeline.settings import Settings
 
 
@@ -35,13 +37,13 @@ class MelSettings(Settings):
     n_fft: int = Field(1024, ge=400, le=16_384, description="the paper's 400 leaves 4 of 128 filters empty")
 
 
-# Picture and sound of a clip; None for an absent one, which gives 0 faces or 0 rows.
+# Video and audio of a clip; None for an absent one, which gives 0 faces or 0 rows.
 ClipFiles = tuple[Path | None, Path | None]
 
 
 @dataclass(frozen=True)
 class _End:
-    """What follows the last frame of a clip: the times of its frames, and its sound or why it cannot be read."""
+    """End of a clip, after its last frame: the times of its frames, and its audio or why it cannot be read."""
 
     times_s: list[float]
     logmel: torch.Tensor | DataError
@@ -49,10 +51,10 @@ class _End:
 
 def extract_features(
     video: Path | None, audio: Path | None, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
-) -> Features:
+) -> SampleTensors:
     """The tensors of one clip; stage 2 and `predict` see the same.
 
-    video, audio: files to take the picture and the sound from; None for an absent one.
+    video, audio: files to take the picture and the audio from; None for an absent one.
 
     Raises:
         DataError: a file that is there cannot be decoded.
@@ -69,7 +71,7 @@ def extract_each(
     faces: FaceSettings,
     mel_settings: MelSettings,
     decoders: int = 1,
-) -> Iterator[Features | DataError]:
+) -> Iterator[SampleTensors | DataError]:
     """The tensors of each clip in turn; in their place the error, where a file that is there cannot be decoded.
 
     While the detector works, `decoders` threads decode as many clips, each at most faces.batch_frames frames ahead.
@@ -84,7 +86,7 @@ def extract_each(
             if isinstance(end.logmel, DataError):
                 yield end.logmel
                 continue
-            yield Features(
+            yield SampleTensors(
                 faces=torch.from_numpy(cut.crops),
                 face_time_s=torch.tensor(end.times_s, dtype=torch.float32),
                 face_score=torch.from_numpy(cut.scores),

@@ -144,7 +144,7 @@ def _print(result: dict[str, Any], as_json: bool, for_people: Callable[[dict[str
 
 
 def _signature(command: Command) -> inspect.Signature:
-    """What typer reads flags from: a parameter for each one, then `--set` and `--json`."""
+    """Signature that typer reads flags from: a parameter for each one, then `--set` and `--json`."""
     parameters = [_parameter(name, field) for name, field in command.flags().items()]
     if command.takes_set:
         parameters.append(_keyword("set", list[str] | None, typer.Option("--set", help=SET_HELP), None))

@@ -32,7 +32,7 @@ def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
 
     Raises:
         ConfigError, ModelError, DataError: as `pipeline.study.plan.plan` and `train`; a run in the folder was started
-            with other settings or data; no run came to an end.
+            with other settings or data; no run finished.
     """
     out = asked.out or Path("runs") / f"compare-{dataset_name(asked.data)}"
     found = plan(asked, reporter)

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from data_tools.standin import write_standin
+from data_tools.standin.release import write_standin
 from pipeline.command import Command, fields_of
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter

@@ -1,4 +1,4 @@
-"""`pipeline explain`: which sites a sparse model keeps of the faces and the sound of single utterances."""
+"""`pipeline explain`: sites that a sparse model keeps of the faces and the audio of single utterances."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class ExplainSettings(Settings):
 def explain(
     run: Path, ids: Sequence[str], split: str, data: Path | None, out: Path | None, reporter: Reporter
 ) -> dict[str, Any]:
-    """Write a PNG of kept faces and one of kept sound for each utterance, and one page that holds them all.
+    """Write a PNG of kept faces and one of kept audio for each utterance, and one page that holds them all.
 
     The kept sites are those of the best weights in evaluation: Figures 3, 4 and 6 of the MESM paper.
 

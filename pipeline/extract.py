@@ -12,22 +12,21 @@ from typing import Any
 import pandas as pd
 
 from data_tools.errors import DataError
-from data_tools.features import (
+from data_tools.files import folder_lock, read_json
+from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
+from data_tools.sequences.align import Word, find_words
+from data_tools.sequences.steps import Floats, Steps
+from data_tools.sequences.store import (
     FEATURES_FILE,
     DialogueFeatures,
     FeatureFacts,
-    Steps,
     features_folder,
     features_path,
     store_digest,
     write_facts,
-    write_features,
 )
-from data_tools.features.align import Word, find_words
-from data_tools.features.steps import Floats
-from data_tools.features.words import read_vectors, split_words
-from data_tools.files import folder_lock, read_json
-from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
+from data_tools.sequences.store import write_dialogue as write_features
+from data_tools.sequences.words import read_vectors, split_words
 from data_tools.store import DialogueStore, store_path
 from pipeline.command import Command
 from pipeline.extraction.recipe import Recipe
@@ -294,7 +293,7 @@ def _extract_dialogue(job: _Job) -> _Done:
 
 
 def _before(path: Path) -> DialogueFeatures | None:
-    """What an earlier run left there; None where that is nothing that can be read."""
+    """Features that an earlier run left there; None where nothing can be read."""
     try:
         return DialogueFeatures(path)
     except DataError:

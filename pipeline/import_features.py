@@ -6,19 +6,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from data_tools.corpora.mmsa.features import NAMES, Imported, ImportedFile, read_mmsa
 from data_tools.errors import DataError
-from data_tools.features import (
+from data_tools.files import folder_lock, sweep, write_json
+from data_tools.manifest import UTTERANCES_FILE, has_media, read_manifest, write_manifest, write_rejects
+from data_tools.records import Clip
+from data_tools.sequences.store import (
     FEATURES_FILE,
     IMPORTED,
     FeatureFacts,
     features_folder,
     features_path,
     write_facts,
-    write_features,
 )
-from data_tools.files import folder_lock, sweep, write_json
-from data_tools.manifest import UTTERANCES_FILE, Clip, has_media, read_manifest, write_manifest, write_rejects
-from data_tools.mmsa_features import NAMES, Imported, ImportedFile, read_mmsa
+from data_tools.sequences.store import write_dialogue as write_features
 from data_tools.splits import SPLITS
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter

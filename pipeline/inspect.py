@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from data_tools.files import read_json_if_any
-from data_tools.manifest import LABEL_PREFIX, Reject, emotions_of, read_manifest, read_rejects
+from data_tools.manifest import emotions_of, read_manifest, read_rejects
+from data_tools.records import LABEL_PREFIX, Reject
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
 from pipeline.report.chosen import check_known

@@ -11,9 +11,9 @@ import models
 from data_tools.batch import WAVEFORM
 from data_tools.dataset import collate, to_sample
 from data_tools.errors import DataError
-from data_tools.faces import FaceDetector
-from data_tools.media import probe
-from data_tools.store import Features
+from data_tools.faces.detector import FaceDetector
+from data_tools.media.source import probe
+from data_tools.store import SampleTensors
 from data_tools.transcript import spoken_words
 from data_tools.waveform import waveform
 from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
@@ -109,14 +109,14 @@ def predict(
 
 def _features(
     path: Path, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
-) -> tuple[Features, list[str]]:
+) -> tuple[SampleTensors, list[str]]:
     """The tensors of a file, and what it lacks in words; a damaged stream counts as absent beside a sound one.
 
     Raises:
         DataError: neither picture nor sound can be read.
     """
     info = probe(path)
-    parts: dict[str, Features] = {}
+    parts: dict[str, SampleTensors] = {}
     why: dict[str, str] = {}
     for kind, there in (("picture", info.has_video), ("sound", info.has_audio)):
         try:

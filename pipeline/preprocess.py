@@ -14,25 +14,19 @@ from pydantic import Field
 
 from data_tools.blank import blank
 from data_tools.errors import DataError
-from data_tools.faces import FaceDetector
+from data_tools.faces.detector import FaceDetector
 from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
     STORE_FILE,
     STORE_FOLDER,
-    Reject,
     has_media,
     read_manifest,
     read_rejects,
     write_no_face_shares,
     write_rejects,
 )
-from data_tools.store import (
-    DialogueStore,
-    Features,
-    dialogue_writer,
-    read_fingerprint,
-    store_path,
-)
+from data_tools.records import Reject
+from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path
 from pipeline.clip_tensors import FaceSettings, MelSettings, extract_each
 from pipeline.command import Command
 from pipeline.jobs.dialogues import follow
@@ -204,15 +198,15 @@ def _write_dialogue(job: _Job, path: Path, fingerprint: str) -> None:
     with dialogue_writer(path, fingerprint) as writer:
         for (utterance_id, *_), (clip, wav), result in zip(job.clips, files, results, strict=True):
             judged = _judged(result, clip, wav, settings)
-            if isinstance(judged, Features):
+            if isinstance(judged, SampleTensors):
                 writer.add(utterance_id, judged)
             else:
                 writer.reject(utterance_id, judged)
 
 
 def _judged(
-    result: Features | DataError, clip: Path, wav: Path, settings: PreprocessSettings
-) -> Features | tuple[str, str]:
+    result: SampleTensors | DataError, clip: Path, wav: Path, settings: PreprocessSettings
+) -> SampleTensors | tuple[str, str]:
     """The features as they are, or (reason, detail) where the clip cannot be read or holds nothing."""
     try:
         if isinstance(result, DataError):
@@ -234,7 +228,7 @@ def _detector(device: str, min_face_px: int) -> FaceDetector:
 
 def _fingerprint(job: _Job) -> str:
     """Of the clips' bytes and the settings, not of times on disk: copied data is not done again."""
-    settings = _what_matters(job.settings) | {"keep_blank": job.settings.keep_blank}
+    settings = _what_matters(job.settings) | {"keep_blank": job.settings.keep_blank, "detector": FaceDetector.VERSION}
     digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
     for utterance_id, *files in job.clips:
         digest.update(f"\0{utterance_id}\0".encode())

@@ -61,7 +61,7 @@ class PretrainSettings(Settings):
 
     @property
     def masks(self) -> Masks:
-        """How much is hidden."""
+        """Shares of the input that are hidden."""
         return Masks(self.mask_tokens, self.mask_spans, self.span)
 
 

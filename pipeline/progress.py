@@ -1,4 +1,4 @@
-"""What a person sees while a stage runs: lines, and a bar with rate and time left."""
+"""Progress for a person while a stage runs: lines, and a bar with rate and time left."""
 
 import sys
 import time
@@ -18,7 +18,7 @@ _GAP_SHARE = 0.1
 
 @dataclass(frozen=True)
 class Work(Generic[T]):
-    """What is known about the items of a long piece of work, for a rate and a time left that hold.
+    """Facts about the items of a long piece of work, for a rate and a time left that hold.
 
     seconds: of media in an item, as items differ a hundredfold in length; None where that is not known. total_s: of
     all items. done, done_s: items that an earlier run finished and that do not come again, and their seconds.

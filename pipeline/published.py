@@ -1,4 +1,4 @@
-"""What the publishers and the papers say about a corpus: numbers to hold beside one's own, from configs/datasets/."""
+"""Published facts of a corpus, from configs/datasets/: numbers to hold beside one's own."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -22,7 +22,7 @@ class PublishedFiles(Settings):
 
 
 class PublishedMedia(Settings):
-    """What every source file is like. picture_px: width and height. fps: to half a frame."""
+    """Properties of every source file. picture_px: width and height. fps: to half a frame."""
 
     picture_px: tuple[int, int] | None = None
     fps: float | None = None

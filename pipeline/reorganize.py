@@ -11,23 +11,21 @@ from typing import Any, Literal
 from pydantic import Field
 
 from data_tools.clips import make_clips
-from data_tools.corpora import Release, read_release
-from data_tools.corpora.release import STAGE, printable
+from data_tools.corpora.readers import read_release
+from data_tools.corpora.release import STAGE, Release, printable
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
     STORE_FILE,
     STORE_FOLDER,
     UTTERANCES_FILE,
-    Clip,
-    Reject,
-    Utterance,
     read_manifest,
     read_rejects,
     write_manifest,
     write_rejects,
 )
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
+from data_tools.records import Clip, Reject, Utterance
 from data_tools.splits import SPLITS, Split, SplitResult, assign_splits, shared_between
 from pipeline.command import Command
 from pipeline.jobs.account import check_share, is_broken, label_counts, lines_of, video_notes
@@ -219,7 +217,7 @@ def check_owner(out: Path, dataset: str, root: Path) -> None:
 
 
 def _no_face_shares(out: Path) -> dict[str, float]:
-    """What stage 2 has put into the manifest, by utterance id; there is no manifest where a clip was just redone."""
+    """Shares that stage 2 has put into the manifest, by utterance id; none where a clip was just redone."""
     if not (out / UTTERANCES_FILE).is_file():
         return {}
     try:
@@ -240,7 +238,7 @@ def _dialogues(root: Path, out: Path, utterances: Sequence[Utterance], settings:
 
 
 def _size(job: Dialogue) -> float:
-    """How far the videos have to be decoded, in seconds where the release says so."""
+    """Seconds up to which the videos have to be decoded, where the release says so."""
     ends = [u.end_s if math.isfinite(u.end_s) else u.stated_s or 0.0 for u in job.utterances]
     return max(ends)
 

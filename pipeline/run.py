@@ -61,11 +61,6 @@ class RunDir:
         return self.path / "environment.json"
 
     @property
-    def engines(self) -> Path:
-        """Kind of sparse convolution -> the engine that `backend: auto` took; only where it measured."""
-        return self.path / "engines.json"
-
-    @property
     def model(self) -> Path:
         """The best weights."""
         return self.path / "model.safetensors"
@@ -124,7 +119,7 @@ class RunDir:
         return run
 
     def facts(self) -> DataFacts:
-        """What the run knows of its data. Raises DataError where data.json is damaged."""
+        """Facts about the run's training data. Raises DataError where data.json is damaged."""
         return DataFacts.read(self.data)
 
     def learned_from(self) -> dict[str, set[str]]:
@@ -239,7 +234,7 @@ def default_path(model: str, data: Path, now: datetime) -> Path:
 
 
 def _is_used(path: Path) -> bool:
-    """Whether more is in the folder than a start leaves that was killed before it wrote settings.yaml."""
+    """Return True if the folder holds more than a start leaves that was killed before it wrote settings.yaml."""
     names = {found.name for found in path.iterdir()} if path.is_dir() else set()
     started = {RunDir(path).data.name, RunDir(path).splits.name}
     return any(not name.startswith(".") and name not in started for name in names)

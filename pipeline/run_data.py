@@ -13,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import read_json, read_json_if_any
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, STORE_FILE, STORE_FOLDER
+from data_tools.manifest import STORE_FILE, STORE_FOLDER
+from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from pipeline.metrics.sentiment import train_constants
 from pipeline.training.features import FeatureUse
 from pipeline.training.losses import positive_weights
@@ -31,7 +32,7 @@ class DataFacts:
     sentiment: what baselines answer, of `metrics.sentiment.train_constants`; empty where train has no sentiment.
     left_out: split -> utterances without the label of the task, which count nowhere else.
     dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
-    features: the extracted ones that the run reads; None where it reads faces and sound.
+    features: the extracted ones that the run reads; None where it reads faces and chunks.
     """
 
     folder: str

@@ -33,7 +33,7 @@ def standin(
         raise ConfigError(f"--dataset is {dataset!r}; known: {', '.join(STANDINS)}")
     if noise is not None and not 0 <= noise < 1:
         raise ConfigError(f"--noise is {noise}: give a chance in [0, 1)")
-    from data_tools.standin import write_standin
+    from data_tools.standin.release import write_standin
 
     options: dict[str, Any] = {} if noise is None else {"noise": noise}
     options["workers"] = workers or available_cores()

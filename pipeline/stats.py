@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from data_tools.files import read_json_if_any
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, emotions_of, read_manifest
+from data_tools.manifest import emotions_of, read_manifest
+from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from data_tools.splits import SPLITS
 from pipeline.command import Command, fields_of
 from pipeline.published import PublishedSplit, published_facts
@@ -127,7 +128,7 @@ _NOTHING = {"utterances": 0, "mean_words": None, "mean_seconds": None}
 
 
 def _published_table(known: PublishedSplit, merged: Mapping[str, str]) -> dict[str, dict[str, float | None]]:
-    """What is published of each row of `_paper_table`; None where nothing is.
+    """Published figures of each row of `_paper_table`; None where there are none.
 
     merged: labels that count as others here: of those others the paper's figures are no figures.
     """

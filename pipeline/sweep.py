@@ -174,7 +174,7 @@ def _sweep(result: dict[str, Any], trained: Trained, rows: dict[str, tuple[str, 
 
 
 def _findings(found: dict[str, Any]) -> Iterator[str]:
-    """What this sweep shows, each beside what the paper says of its own."""
+    """Findings of this sweep, each beside what the paper says of its own."""
     for name in dict.fromkeys(point["model"] for point in found["points"] if point["top_p"] is not None):
         points = {point["top_p"]: point for point in found["points"] if point["model"] == name}
         falls = [

@@ -85,7 +85,7 @@ def test_files_stay_small():
 
 
 def test_only_media_opens_videos_and_only_processes_and_the_compiler_start_other_programs():
-    starters = {"data_tools.processes", "models.native.build", "models.layers.native.build", "data_tools.media.ffmpeg"}
+    starters = {"data_tools.processes", "models.native.build", "data_tools.media.ffmpeg"}
     for name in FILES:
         packages = {target.split(".")[0] for target in imported(name)}
         if name.startswith("benchmarks") or name.startswith("data_tools.media"):

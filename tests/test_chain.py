@@ -10,8 +10,9 @@ import torch
 import models
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.media import write_video, write_wav
-from data_tools.standin import write_standin
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
+from data_tools.standin.release import write_standin
 from data_tools.store import DialogueStore, store_path
 from pipeline.counting.model import count_run
 from pipeline.evaluate import EvaluateSettings, evaluate

@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 SECTIONS = ("A corpus", "A model", "A metric", "A setting", "A command")
-BLOCK = re.compile(r"`([\w/]+\.(?:py|yaml))`(?:,\s(?:added|changed)\slines)?:\n|```(python|yaml|diff)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"`([\w/]+\.(?:py|yaml))`(?:,\s(?:added|changed)\slines)?:\n|```(python|yaml|diff)\n(.*?)```", re.DOTALL
+)
 
 
 def section(title):

@@ -19,10 +19,11 @@ from benchmarks.data.jpegs import write_jpegs
 from benchmarks.data.memory import memory_rows
 from benchmarks.data.page import as_markdown
 from benchmarks.rows import measured_on, rounded, write_result
-from data_tools.faces import FaceDetector
+from data_tools.faces.detector import FaceDetector
 from data_tools.manifest import read_manifest
-from data_tools.media import PlainPass, probe, transcode
-from data_tools.standin import write_standin
+from data_tools.media.plain import PlainPass, transcode
+from data_tools.media.source import probe
+from data_tools.standin.release import write_standin
 from pipeline.clip_tensors import FaceSettings
 from pipeline.jobs.local import available_cores
 from pipeline.preprocess import PreprocessSettings, preprocess

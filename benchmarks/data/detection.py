@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from facenet_pytorch import MTCNN
 
-from data_tools.faces import Candidates, Detector, FaceCrops, FaceDetector, crop_faces
-from data_tools.media import read_frames
+from data_tools.faces.crop import Detector, FaceCrops, crop_faces
+from data_tools.faces.detector import Candidates, FaceDetector
+from data_tools.media.frames import read_frames
 from pipeline.clip_tensors import FaceSettings
 
 

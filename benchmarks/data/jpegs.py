@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 
 from data_tools.errors import DataError
-from data_tools.media import read_frames
+from data_tools.media.frames import read_frames
 
 
 def write_jpegs(videos: Sequence[Path], folder: Path, halves: bool) -> int:

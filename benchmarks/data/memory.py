@@ -10,7 +10,9 @@ import numpy as np
 
 from benchmarks.data.jpegs import write_jpegs
 from benchmarks.peak_memory import run_quietly, with_peak
-from data_tools.media import loop_video, probe, write_wav
+from data_tools.media.audio import write_wav
+from data_tools.media.plain import loop_video
+from data_tools.media.source import probe
 from data_tools.standin.iemocap_text import TimedLine, write_dialogue_texts
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter

@@ -120,8 +120,9 @@ def _draw_batches(batch: int, sizes: Sizes, device: str) -> list[Batch]:
 def write_noise(folder: Path, sizes: Sizes) -> None:
     """Write a data folder as stages 1 and 2 do, of noise and without clips: train of `sizes.utterances`, and valid."""
     from data_tools.files import write_json
-    from data_tools.manifest import Clip, write_manifest
-    from data_tools.store import Features, store_path, write_dialogue
+    from data_tools.manifest import write_manifest
+    from data_tools.records import Clip
+    from data_tools.store import SampleTensors, store_path, write_dialogue
 
     draw = np.random.default_rng(1)
     faces, chunks = _draw_counts(sizes)
@@ -133,7 +134,7 @@ def write_noise(folder: Path, sizes: Sizes) -> None:
     for number, members in enumerate(dialogues):
         dialogue, features = f"d{number:03}", {}
         for split, name, n_faces, n_chunks in members:
-            features[name] = Features(
+            features[name] = SampleTensors(
                 faces=torch.from_numpy(draw.integers(0, 256, (n_faces, 48, 48, 3), dtype=np.uint8)),
                 face_time_s=torch.arange(n_faces) * 0.5,
                 face_score=torch.ones(n_faces),

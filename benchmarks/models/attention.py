@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from benchmarks.cases import Case, Precision, Run, device_name
 from benchmarks.models.steps import CHUNKS, FACES, TOKENS, seconds_of
 from benchmarks.rows import measured_on
-from models.layers.attention import CrossModalAttention
-from models.layers.sparse_map import Sites, SparseMap
+from models.layers.sparse.attention import CrossModalAttention
+from models.layers.sparse.sparse_map import Sites, SparseMap
 from pipeline.counting.noise import random_batch
 from pipeline.progress import Reporter
 

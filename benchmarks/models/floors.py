@@ -12,7 +12,7 @@ from benchmarks.cases import SCOPES, WORKS, Case, Precision, Run, device_name
 from benchmarks.models.steps import CHUNKS, FACES, TOKENS
 from benchmarks.rows import measured_on
 from data_tools.batch import Batch
-from models.layers.submanifold import SubmanifoldConv2d
+from models.layers.sparse.submanifold import SubmanifoldConv2d
 from models.layers.tower import Tower
 from models.layers.vgg import DenseConv2d
 from pipeline.counting.noise import random_batch

@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.cases import SCOPES, WORKS, Case, Precision, Run, device_name
-from benchmarks.engines import engines_used
 from benchmarks.peak_memory import with_peak
 from benchmarks.rows import measured_on
 from data_tools.batch import Batch
+from models.layers.sparse.backends import resolve_backend
+from models.layers.sparse.precision import compute_dtype
+from models.layers.sparse.submanifold import SubmanifoldConv2d
 from pipeline.counting.noise import random_batch
 from pipeline.progress import Reporter
 
@@ -133,10 +136,35 @@ def row_of(
         "precision": case.precision,
         "asked": "dense" if case.top_p is None else case.backend,
         "mode": case.mode,
-        "backend": engines_used(run, work),
+        "backend": backends_used(run, work),
         "median_s": round(median, 6),
         "min_s": round(min(times), 6),
         "repeats": len(times),
         "ratio_to_fe2e": None if base is None else round(median / base, 3),
         "peak_bytes": peak,
     } | measured_on(device_name(case.device))
+
+
+def backends_used(run: Run, work: str) -> str:
+    """Backends of the sparse convolutions in one more forward or training step, e.g. `native, torch`.
+
+    `dense` for a model without any; the one that was asked for where the model is not run eagerly.
+    """
+    used: set[str] = set()
+
+    def note(layer: SubmanifoldConv2d, args: tuple[Any, ...]) -> None:
+        rows: Tensor = args[0].features
+        used.add(resolve_backend(layer.backend, rows.to(compute_dtype(rows)), args[0].sites))
+
+    layers = [layer for layer in run.model.modules() if isinstance(layer, SubmanifoldConv2d)]
+    if not layers:
+        return "dense"
+    if run.case.mode != "eager":  # a hook would be compiled into it
+        return run.case.backend
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        run.do(work)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return ", ".join(sorted(used))

@@ -12,7 +12,7 @@ import models
 from data_tools.batch import Batch
 from data_tools.dataset import UtteranceDataset
 from data_tools.store import DialogueStore, store_path
-from models.layers.attention import CrossModalAttention
+from models.layers.sparse.attention import CrossModalAttention
 from models.mesm import MESM
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.run import RunDir

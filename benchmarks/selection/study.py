@@ -19,7 +19,7 @@ from benchmarks.selection.gradients import BATCHES, gradient_norms
 from benchmarks.selection.page import as_markdown
 from benchmarks.selection.sites import DRAWS, RADIUS, kept_sites
 from data_tools.files import folder_lock, read_json_if_any, write_json
-from models.layers.attention import AttentionGradient
+from models.layers.sparse.attention import AttentionGradient
 from pipeline.metrics.seeds import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.run import RunDir

@@ -60,7 +60,7 @@ def read_csd(path: Path, time_limit_s: float = TIME_LIMIT_S) -> Csd:
 
 
 def _in_a_process(path: Path, time_limit_s: float) -> dict[str, np.ndarray]:
-    """What `csd_child.read` gives for `path`."""
+    """Result of `csd_child.read` for `path`."""
     problem = f"{path} cannot be used as a label file (HDF5 of the CMU SDK)"
     output = read_apart(csd_child.__file__, [str(path)], problem, time_limit_s, {"HDF5_PLUGIN_PATH": os.devnull})
     with np.load(io.BytesIO(output), allow_pickle=False) as packed:

@@ -1,4 +1,4 @@
-"""What `csd.read_csd` runs in a process of its own: an HDF5 file of labels -> plain arrays on standard output.
+"""Child program of `csd.read_csd`: an HDF5 file of labels -> plain arrays on standard output.
 
 One flipped byte can make the HDF5 library hang, crash or ask for all memory. Here that costs this process only. It is
 started by its path and imports nothing of the project. Exit status 3: the file cannot be used; the reason is on stderr.
@@ -23,7 +23,7 @@ _MAX_ROWS = 1_000_000
 
 
 class _RefusedError(Exception):
-    """Why a file or a video of it is not used."""
+    """A file, or a video of it, that is not used; the argument says why."""
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -93,7 +93,7 @@ def _videos(data: h5py.Group) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]],
 
 
 def _member(group: h5py.Group, name: str, kind: type) -> Any:
-    """What a hard link leads to. The others can name any file of this machine, and are refused."""
+    """Target of a hard link. The others can name any file of this machine, and are refused."""
     link = group.get(name, getlink=True)
     if link is None:
         raise _RefusedError(f"there is no {name!r}")

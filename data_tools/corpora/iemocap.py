@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from data_tools.corpora.release import Release, check_emotions, find_root, is_folder, read_lines, visible
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 # xxx: the raters had no majority.
 LABEL_CODES = ("ang", "hap", "sad", "neu", "fru", "exc", "fea", "sur", "dis", "oth", "xxx")
@@ -28,7 +28,7 @@ _LINE_WITHOUT_ID = re.compile(r"\s*[FM]\s*:")
 
 
 class _Dialogue(NamedTuple):
-    """Where a dialogue's files are, or would be. wav: the whole dialogue's sound; None where there is none.
+    """Paths of a dialogue's files, there or not. wav: the whole dialogue's sound; None where there is none.
 
     sentences: the folder of its sentence wavs. sounds: those that are in it, by utterance id.
     """

@@ -19,7 +19,7 @@ from data_tools.corpora.release import Release, check_emotions, find_root, is_fi
 from data_tools.corpora.release_table import numbered_rows, read_release_table
 from data_tools.corpora.tables import Table
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 EMOTIONS = ("neutral", "joy", "surprise", "anger", "sadness", "disgust", "fear")
 # The release has three classes and no strength: the numbers are their order.
@@ -87,7 +87,7 @@ def read_meld(root: Path, emotions: Sequence[str]) -> Release:
 
 
 def _is_root(folder: Path) -> bool:
-    """Whether `folder` is MELD.Raw, and not just its folder train, dev or test."""
+    """Return True if `folder` is MELD.Raw, and not just its folder train, dev or test."""
     is_level = folder.name in [part.name for part in _PARTS]
     return _holds(folder) and not (is_level and _holds(folder.parent))
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.corpora.csd import read_csd
-from data_tools.corpora.mmsa import TABLE, is_mmsa, read_mmsa, whole_clip
+from data_tools.corpora.mmsa.clips import TABLE, is_mmsa, read_mmsa, whole_clip
 from data_tools.corpora.release import Release, check_emotions, find_root, is_file, read_lines, visible
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 # A2Zadeh/CMU-MultimodalSDK issue 37: cut in the wrong places, or with the words of their neighbours.
 KNOWN_BAD = frozenset({
@@ -94,7 +94,7 @@ def _place(utterance_id: str) -> tuple[str, int]:
 
 
 def _is_root(folder: Path) -> bool:
-    """Whether `folder` holds MMSA's layout, or transcripts in itself or in Raw/, and the labels too where it can."""
+    """Return True if `folder` has MMSA's layout, or transcripts in itself or in Raw/, and the labels where it can."""
     if is_mmsa(folder, "mosi"):
         return True
     raw = _raw(folder)

@@ -1,4 +1,4 @@
-"""What `tables.read_table` runs in a process of its own: a Parquet file -> its rows as lines of JSON.
+"""Child program of `tables.read_table`: a Parquet file -> its rows as lines of JSON.
 
 One flipped byte can make the Arrow library abort the process that reads it. Here that costs this process only. It is
 started by its path and imports nothing of the project. Exit status 3: the file cannot be used; the reason is on stderr.
@@ -18,7 +18,7 @@ _BATCH_ROWS = 4096
 
 
 class _RefusedError(Exception):
-    """Why the file is not used."""
+    """A file that is not used; the argument says why."""
 
 
 def read(path: str, max_bytes: int, max_rows: int, max_cells: int) -> Iterator[list[str]]:

@@ -1,4 +1,4 @@
-"""What every reader gives back, and what they share: finding the root, reading lines, rejecting."""
+"""Result of every reader, and helpers that readers share: finding the root, reading lines, rejecting."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from data_tools.errors import DataError
-from data_tools.manifest import Reject, Utterance
+from data_tools.records import Reject, Utterance
 
 STAGE = "reorganize"
 # `pipeline standin` leaves this file in what it writes: in the root, or beside CMU-MOSEI's folder Raw.
@@ -38,7 +38,7 @@ class Release:
 
     @property
     def is_standin(self) -> bool:
-        """Whether a program made this release: no score on it means anything about people."""
+        """True if a program made this release: no score on it means anything about people."""
         return any(is_file(folder / STANDIN_FILE) for folder in (self.root, self.root.parent))
 
     def add(self, utterance: Utterance, source: Path | None = None, where: str = "") -> None:
@@ -69,7 +69,7 @@ class Release:
 
 
 def unsafe_id(name: str) -> str:
-    """Why `name` cannot be the name of a file; empty where it can. Ids become file names as they are."""
+    """Reason that `name` cannot be the name of a file; empty where it can. Ids become file names as they are."""
     if printable(name) != name or not name.isprintable():
         return f"the id {printable(name)!r} holds characters that cannot be shown: no file may be called that"
     if not name or name.startswith(".") or "/" in name or "\\" in name:
@@ -80,7 +80,7 @@ def unsafe_id(name: str) -> str:
 
 
 def _is_inside(relative: str) -> bool:
-    """Whether a path of a table stays below the release; links that a person has put there are followed."""
+    """Return True if a path of a table stays below the release; links that a person has put there are followed."""
     path = PurePosixPath(relative)
     return bool(relative) and "\0" not in relative and not path.is_absolute() and ".." not in path.parts
 
@@ -126,7 +126,7 @@ def printable(text: str) -> str:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether `path` is a folder; one that may not be looked at (lost+found) counts as not there."""
+    """Return True if `path` is a folder; one that may not be looked at (lost+found) counts as not there."""
     try:
         return path.is_dir()
     except OSError:
@@ -134,7 +134,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether `path` is a file; one that may not be looked at counts as not there."""
+    """Return True if `path` is a file; one that may not be looked at counts as not there."""
     try:
         return path.is_file()
     except OSError:

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_tools.corpora.mmsa import TABLE, Row, is_mmsa, match_clips, read_mmsa, whole_clip
+from data_tools.corpora.mmsa.clips import TABLE, Row, is_mmsa, match_clips, read_mmsa, whole_clip
 from data_tools.corpora.release import Release, check_emotions, find_root, is_file, is_folder
 from data_tools.corpora.release_table import numbered_rows, read_release_table
 from data_tools.corpora.tables import Table

@@ -98,7 +98,7 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
 
 
 def _format(path: Path) -> tuple[str, Callable[[Path, str | None], Iterator[_Row]]]:
-    """What rows are counted in, and how to read them."""
+    """Unit that rows are counted in, and the function that reads them."""
     suffix = path.suffix.lower()
     if suffix in SPREADSHEET_SUFFIXES:
         raise DataError(f"{path} is a spreadsheet; save it as CSV (UTF-8) and give that")
@@ -131,7 +131,7 @@ def _limited(path: Path, rows: Iterable[_Row]) -> Iterator[_Row]:
 
 
 def _unusable(row: dict[str, str]) -> str:
-    """Why no file of ours could hold this row; empty where one could."""
+    """Reason that no file of ours could hold this row; empty where one could."""
     for name, cell in row.items():
         if len(cell) > MAX_CELL_CHARACTERS:
             return f"the cell {name!r} has {len(cell)} characters; the limit is {MAX_CELL_CHARACTERS}"

@@ -107,7 +107,7 @@ def crop_each(
 
 
 class _Clip:
-    """What is known of one clip's frames so far."""
+    """Candidates and crops of one clip's frames so far."""
 
     def __init__(self, size_px: int, margin_px: int) -> None:
         self._size_px, self._margin_px = size_px, margin_px

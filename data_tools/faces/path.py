@@ -1,4 +1,4 @@
-"""Which of the faces in each frame is the utterance's person: the best path through all of them."""
+"""Choice of the utterance's person among the faces of each frame: the best path through all of them."""
 
 from collections.abc import Sequence
 

@@ -37,7 +37,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class CutOutcome:
-    """What became of one Cut.
+    """Outcome of one Cut.
 
     failure: None, or a short code: `interval:outside`, `video:damaged`, `video:unreadable`; then no file was left.
     detail: one sentence about the failure. frames: written. fps: average rate of the source.
@@ -171,7 +171,7 @@ class _Pass:
 
 
 def _before_is_first(start_s: float, before_s: float, after_s: float, frame_s: float) -> bool:
-    """Whether the frame before `start_s` opens the clip: it is nearer, or the next one is far away."""
+    """Return True if the frame before `start_s` opens the clip: it is nearer, or the next one is far."""
     if after_s <= start_s + _SAME_S:
         return False
     return start_s - before_s < after_s - start_s or after_s - start_s > frame_s / 2 + _SAME_S

@@ -1,4 +1,4 @@
-"""What an MP4 or QuickTime header makes ffmpeg lay out in memory, looked at before ffmpeg is given the file.
+"""Limit on the index that an MP4 or QuickTime header makes ffmpeg build in memory, checked before ffmpeg opens it.
 
 ffmpeg keeps about 35 bytes for every sample (a picture, a packet of sound) that the header counts, and believes the
 count: a file of 1.5 KiB takes 2.8 GB. None of its options limits that. It indexes other containers from what is
@@ -93,7 +93,7 @@ def _entries(file: BinaryIO, boxes: list[_Box]) -> int:
 
 
 def _is_uncompressed_sound(tables: dict[bytes, list[np.ndarray]]) -> bool:
-    """Whether every moment of sound counts as a sample: ffmpeg indexes such a track in larger pieces."""
+    """Return True if every moment of sound counts as a sample: ffmpeg indexes such a track in larger pieces."""
     handlers, times = tables[b"hdlr"], tables[b"stts"]
     is_sound = any(words.tobytes() == b"soun" for words in handlers)
     return is_sound and bool(times) and all(words[1:].tolist() == [1] for words in times)

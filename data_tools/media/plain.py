@@ -1,4 +1,4 @@
-"""What ffmpeg does alone, in one process: a plain pass over videos, which cutting is measured against, and loops."""
+"""Work of one ffmpeg process alone: a plain pass over videos, which cutting is measured against, and loops."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack

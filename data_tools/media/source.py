@@ -44,12 +44,12 @@ STEADY_X264 = "mbtree=0"
 
 
 class ClipError(DataError):
-    """What comes out cannot be written (full, read-only or gone): no fault of the source, so the work stops."""
+    """Output that cannot be written (full, read-only or gone): no fault of the source, so the work stops."""
 
 
 @dataclass(frozen=True)
 class MediaInfo:
-    """What the header of a media file says; the streams themselves may be shorter.
+    """Facts from the header of a media file; the streams themselves may be shorter.
 
     duration_s: 0.0 where the header has none. fps, width, height (as shown, pixels): 0 without a video stream.
     audio_rate_hz, channels: 0 without an audio stream. The codecs have ffmpeg's names; empty without a stream.
@@ -92,7 +92,7 @@ def probe(path: Path) -> MediaInfo:
 
 
 def has_audio(path: Path) -> bool:
-    """Whether `path` has an audio stream. Raises DataError as `probe` does."""
+    """Return True if `path` has an audio stream. Raises DataError as `probe` does."""
     return probe(path).has_audio
 
 

@@ -1,15 +1,18 @@
 """Writing a new video from raw frames, through a pipe to one ffmpeg process."""
 
-import shutil
+import os
+import re
+import subprocess
 import threading
 from collections.abc import Iterable
 from contextlib import suppress
 from fractions import Fraction
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
 import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 
 from data_tools.errors import DataError
@@ -20,10 +23,59 @@ X264_OPTIONS: dict[str, Any] = {"crf": 18, "preset": "veryfast", "x264-params": 
 _CODEC_OPTIONS: dict[str, dict[str, Any]] = {"mpeg4": {"qscale:v": 3, "mpeg_quant": 1}, "libx264": X264_OPTIONS}
 _AUDIO_CODECS = {".avi": "pcm_s16le", ".mp4": "aac"}
 
+# Names another ffmpeg than the packaged one; the oldest that knows every option used here (-display_rotation, setts).
+FFMPEG_VARIABLE = "EMOTION_PIPELINE_FFMPEG"
+OLDEST_FFMPEG = (6, 0)
+
 
 def ffmpeg_exe() -> str:
-    """The ffmpeg program: the system's where it is on the PATH, else the one inside imageio-ffmpeg."""
-    return shutil.which("ffmpeg") or imageio_ffmpeg.get_ffmpeg_exe()
+    """Path of the ffmpeg program: the one inside imageio-ffmpeg, or the one that EMOTION_PIPELINE_FFMPEG names.
+
+    An ffmpeg on the PATH is not looked for: each version encodes to other bytes, times and durations.
+
+    Raises:
+        DataError: the program that is named is missing, cannot be run, is not ffmpeg or is older than OLDEST_FFMPEG;
+            or imageio-ffmpeg holds none for this machine.
+    """
+    named = os.environ.get(FFMPEG_VARIABLE)
+    return _checked_ffmpeg(named) if named else _packaged_ffmpeg()
+
+
+@lru_cache(maxsize=1)
+def _packaged_ffmpeg() -> str:
+    # Not get_ffmpeg_exe(): that one goes on to look in conda's folder and on the PATH.
+    folder = files("imageio_ffmpeg") / "binaries"
+    found = sorted(str(file) for file in folder.iterdir() if file.name.startswith("ffmpeg-"))
+    if not found:
+        raise DataError(
+            f"imageio-ffmpeg was installed without its ffmpeg; install its wheel, or set {FFMPEG_VARIABLE} to the path "
+            f"of an ffmpeg of version {_dotted(OLDEST_FFMPEG)} or later"
+        )
+    return found[-1]
+
+
+@lru_cache(maxsize=8)
+def _checked_ffmpeg(program: str) -> str:
+    """`program` itself, once it has said that it is an ffmpeg of a version that is new enough."""
+    expected = f"expected the path of an ffmpeg of version {_dotted(OLDEST_FFMPEG)} or later"
+    try:
+        answer = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, errors="replace", timeout=60, check=False
+        )
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"{FFMPEG_VARIABLE} is {program!r}, which cannot be run ({why}); {expected}") from error
+    if answer.returncode or not answer.stdout.startswith("ffmpeg version"):
+        raise DataError(f"{FFMPEG_VARIABLE} is {program!r}, which is not ffmpeg; {expected}")
+    # "6.1.1-3ubuntu5", "n7.0"; builds of a day's source ("N-118193-g...", "2024-11-07-git-...") state no version.
+    version = re.match(r"ffmpeg version n?(\d{1,3})\.(\d+)", answer.stdout)
+    if version and (int(version[1]), int(version[2])) < OLDEST_FFMPEG:
+        raise DataError(f"{FFMPEG_VARIABLE} is {program!r}, ffmpeg {version[1]}.{version[2]}; {expected}")
+    return program
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))
 
 
 def write_video(

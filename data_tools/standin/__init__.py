@@ -2,7 +2,3 @@
 
 They exercise the pipeline where no licensed corpus is at hand; no score on them means anything about people.
 """
-
-from data_tools.standin.release import write_standin
-
-__all__ = ["write_standin"]

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 MODALITIES = ("text", "audio", "video")
 
 Emotions = tuple[str, ...]
-"""What is shown: IEMOCAP's emotion codes, sorted; one for IEMOCAP, any number for MOSEI."""
+"""Emotions that are shown: IEMOCAP's codes, sorted; one for IEMOCAP, any number for MOSEI."""
 
 
 @dataclass(frozen=True)
 class Cues:
-    """What each modality of one utterance shows."""
+    """Emotions that each modality of one utterance shows."""
 
     text: Emotions
     audio: Emotions

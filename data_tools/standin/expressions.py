@@ -1,4 +1,4 @@
-"""What each emotion looks and sounds like here: caricatures, equal for all actors, made to be told apart.
+"""Looks and sounds of each emotion: caricatures, equal for all actors, made to be told apart.
 
 They follow the textbook signs of each emotion (a smile, lowered brows, a slow low voice), greatly simplified.
 """
@@ -12,7 +12,7 @@ from data_tools.standin.faces import MUSCLES, Face
 
 @dataclass(frozen=True)
 class Prosody:
-    """How a line is spoken.
+    """Manner in which a line is spoken.
 
     words_per_minute, pitch (0-100), pitch_range (0-100): espeak-ng's scales. gap_ms: silence between words.
     loudness: RMS of the result relative to neutral. brightness_db: tilt of the spectrum, gain at 4 kHz against 500 Hz;

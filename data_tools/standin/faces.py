@@ -14,7 +14,7 @@ from data_tools.standin.portraits import HEIGHT_PX, WIDTH_PX, Portrait
 
 @dataclass(frozen=True)
 class Face:
-    """What a face does at one moment. Lengths in portrait pixels (the eyes are 36 px apart); all 0 is neutral.
+    """Expression of a face at one moment. Lengths in portrait pixels (the eyes are 36 px apart); all 0 is neutral.
 
     corners: mouth corners up. wide: each corner outwards. skew: right corner up, left one down. open: gap between
     the lips. upper: upper lip up. brow_in, brow_out: inner and outer ends of both brows up. brow_near: inner ends
@@ -102,7 +102,7 @@ class Puppet:
             cv2.fillPoly(picture, [_fixed_point(strip)], _TEETH_RGB, cv2.LINE_AA, 4)
 
     def _displaced(self, points: np.ndarray, flow: np.ndarray) -> np.ndarray:
-        """Where points of the still picture lie after the warp, which is given at the place of arrival."""
+        """Places of points of the still picture after the warp, which is given at the place of arrival."""
         origin = self._face_grid[0, 0]
         moved = points
         for _ in range(6):

@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 
 from data_tools.files import atomic_path, write_text
-from data_tools.media import write_video
+from data_tools.media.write import write_video
 from data_tools.standin.cast import iemocap_performer
 from data_tools.standin.expressions import blended
 from data_tools.standin.faces import Puppet
@@ -80,7 +80,7 @@ def finish(root: Path, made: list[Made], seed: int) -> None:  # noqa: ARG001 - o
 
 
 def counted(truths: list[Truth]) -> int:
-    """How many utterances carry one of the six classes."""
+    """Number of utterances that carry one of the six classes."""
     return sum(truth.label[0] in SIX_CLASSES for truth in truths)
 
 

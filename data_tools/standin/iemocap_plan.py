@@ -1,4 +1,4 @@
-"""Which dialogues, speakers, labels and cues the stand-in IEMOCAP has; no media yet."""
+"""Plan of the stand-in IEMOCAP: dialogues, speakers, labels and cues; no media yet."""
 
 import random
 from dataclasses import dataclass

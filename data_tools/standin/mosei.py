@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from data_tools.files import write_text
-from data_tools.media import write_video, write_wav
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
 from data_tools.standin.cast import Performer, drawn_performer
 from data_tools.standin.expressions import blended
 from data_tools.standin.faces import Puppet
@@ -61,7 +62,7 @@ def finish(root: Path, made: list[Made], seed: int) -> None:
 
 
 def counted(truths: list[Truth]) -> int:
-    """How many segments are labelled."""
+    """Number of labelled segments."""
     return len(truths)
 
 

@@ -1,4 +1,4 @@
-"""Which videos, segments, labels and cues the stand-in CMU-MOSEI has; no media yet."""
+"""Plan of the stand-in CMU-MOSEI: videos, segments, labels and cues; no media yet."""
 
 import random
 import string

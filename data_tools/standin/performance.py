@@ -80,7 +80,7 @@ def _nodding(seconds: np.ndarray, restless: float, rng: np.random.Generator) -> 
 
 
 def _loudness(turn: Turn, seconds: np.ndarray) -> np.ndarray:
-    """How loud the turn is at each video frame, 0 to 1.2, relative to its own loud moments."""
+    """Loudness of the turn at each video frame, 0 to 1.2, relative to its own loud moments."""
     power = np.convolve(turn.samples**2, np.ones(800) / 800, mode="same")
     level = np.sqrt(np.maximum(power, 0))
     level /= max(np.quantile(level, 0.95), 1e-6)

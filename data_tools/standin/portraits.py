@@ -67,7 +67,7 @@ HOPPER = Photograph(
 
 @dataclass(frozen=True)
 class Actor:
-    """How a photograph becomes one person of the cast.
+    """Recipe that turns a photograph into one person of the cast.
 
     stretch: (width, height) of the head, 1 as photographed. tint: factors of R, G, B. gamma: below 1 is brighter.
     brow, lips: RGB. brow_px: thickness.

@@ -1,4 +1,4 @@
-"""What making a stand-in gives back: the truth of every utterance, and totals."""
+"""Results of making a stand-in: the truth of every utterance, and totals."""
 
 import csv
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ class Truth:
 
 @dataclass(frozen=True)
 class Made:
-    """What one job has written: its labelled utterances, and seconds of video."""
+    """Output of one job: its labelled utterances, and seconds of video."""
 
     truths: tuple[Truth, ...]
     seconds: float

@@ -1,4 +1,4 @@
-"""What is said: sentences of our own whose words carry an emotion, with interchangeable openings."""
+"""Sentences of our own whose words carry an emotion, with interchangeable openings."""
 
 import random
 

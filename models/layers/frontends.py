@@ -1,4 +1,4 @@
-"""Where a fusion model's sequences come from: features that were extracted before, or towers over the raw media."""
+"""Sources of a fusion model's sequences: features that were extracted before, or towers over the raw media."""
 
 from collections.abc import Callable, Mapping
 
@@ -111,7 +111,7 @@ class EncoderFrontend(nn.Module):
         self._speech: Callable[..., Padded] | None = None if speech is None else speech.forward
 
     def forward(self, batch: Batch) -> dict[str, Padded]:
-        """One step a token, and every 20 ms of sound. Raises ModelError where the batch has no waveforms."""
+        """One step a token, and every 20 ms of audio. Raises ModelError where the batch has no waveforms."""
         sequences = {}
         if self._text is not None:
             sequences["t"] = token_states(self._text, batch)

@@ -1,4 +1,4 @@
-"""What masked-language-model pretraining hides: tokens of a text, spans of a sequence.
+"""Masks of masked-language-model pretraining: tokens of a text, spans of a sequence.
 
 Each utterance is masked by a generator of its own, so that its masks don't depend on its batch mates.
 """

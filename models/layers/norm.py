@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.native.call import fits
-from models.layers.native.norm import NormRelu, normalised
+from models.native.call import kernels_support
+from models.native.norm import NormRelu, normalised
 
 
 class BatchNormRelu(nn.BatchNorm2d):
@@ -21,7 +21,7 @@ class BatchNormRelu(nn.BatchNorm2d):
         rows = x if x.ndim == 2 else x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
         frozen = not self.training or len(rows) < 2
         constants = self.weight, self.bias, self.running_mean, self.running_var
-        if not fits(rows, *constants) or (frozen and torch.is_grad_enabled()):
+        if not kernels_support(rows, *constants) or (frozen and torch.is_grad_enabled()):
             return self._by_torch(x, frozen)
         rows = rows.contiguous()
         assert self.running_mean is not None

@@ -1,4 +1,4 @@
-"""What can go wrong where transformers reads a pretrained encoder or builds a saved one, said as a ModelError."""
+"""Errors of transformers, where it reads a pretrained encoder or builds a saved one, turned into ModelError."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

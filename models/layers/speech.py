@@ -50,7 +50,7 @@ class SpeechEncoder(nn.Module):
         return Padded(states * present.unsqueeze(2), present)
 
     def steps(self, samples: Tensor) -> Tensor:
-        """How many states so many samples give, each at least `shortest`."""
+        """Number of states for each number of samples, which is at least `shortest`."""
         config = self.encoder.config
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1

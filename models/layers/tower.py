@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from models.layers.sparse_map import Count
+from models.layers.sparse.sparse_map import Count
 from models.layers.vgg import StageResult, Stem
 
 
 @dataclass(frozen=True)
 class TowerResult:
-    """What a tower made of I images.
+    """Result of a tower for I images.
 
     features: (I, D). macs: multiply-adds done, by part: stem, stages (convolutions only), attention, linear.
-    stages: what each stage gave, in order.
+    stages: the result of each stage, in order.
     """
 
     features: Tensor

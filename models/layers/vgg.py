@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layers.attention import AttentionGradient, CrossModalAttention
-from models.layers.backends import BackendName
-from models.layers.native.call import fits
-from models.layers.native.pool import MaxOfRows
 from models.layers.norm import BatchNormRelu
-from models.layers.sparse_map import Count, SparseMap
-from models.layers.submanifold import SparseMaxPool2d, SubmanifoldConv2d
+from models.layers.sparse.attention import AttentionGradient, CrossModalAttention
+from models.layers.sparse.backends import BackendName
+from models.layers.sparse.sparse_map import Count, SparseMap
+from models.layers.sparse.submanifold import SparseMaxPool2d, SubmanifoldConv2d
+from models.native.call import kernels_support
+from models.native.pool import MaxOfRows
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class StageResult(NamedTuple):
     """map: after the pool. sites: how many sites the stage had, over all images. active: how many it computed.
 
     kept: (images, H, W) bool, the computed ones; None where all were. attention_macs: beside those of the map.
-    kept_share: as in `models.layers.attention.Selection`.
+    kept_share: as in `models.layers.sparse.attention.Selection`.
     """
 
     map: DenseMap | SparseMap
@@ -65,7 +65,7 @@ def max_pool(maps: Tensor) -> Tensor:
     """2x2 max-pool of (images, D, H, W), channels_last; torch takes several times as long in bfloat16 on a CPU."""
     images, channels, height, width = maps.shape
     rows = maps.permute(0, 2, 3, 1).reshape(-1, channels)
-    if not fits(rows):
+    if not kernels_support(rows):
         return F.max_pool2d(maps, 2)
     pooled = MaxOfRows.apply(rows, None, (images, height, width))
     return pooled.view(images, height // 2, width // 2, channels).permute(0, 3, 1, 2)
@@ -143,7 +143,7 @@ class SparseStage(nn.Module):
         self.block = SparseBlock(in_channels, out_channels, backend)
         self.pool = SparseMaxPool2d()
 
-    # What it computes hangs on the data: nothing of it has a size that torch.compile could know.
+    # Shapes depend on the data here, which torch.compile cannot trace.
     @torch.compiler.disable
     def forward(self, x: DenseMap | SparseMap, query: Tensor) -> StageResult:
         """query: (images, query_size), what the attention asks each image's sites with."""

@@ -33,7 +33,7 @@ def random_batch(utterances: int, faces: int, chunks: int, tokens: int, seed: in
 def with_waveform(batch: Batch, seconds: float, seed: int = 0) -> Batch:
     """The batch, each utterance with so many seconds of seeded noise as its sound."""
     # Not above: it needs packages of the data stages, which a machine that only times models may lack.
-    from data_tools.media import AUDIO_RATE_HZ
+    from data_tools.media.audio import AUDIO_RATE_HZ
 
     count = round(seconds * AUDIO_RATE_HZ)
     values = torch.randn(len(batch) * count, 1, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""What the papers of the fusion models state of their sizes, to be printed beside our counts.
+"""Published sizes of the fusion models, to be printed beside our counts.
 
 One row a figure: the settings it holds for, and where a count is more than 1 % off, the reason. FE2E's and MESM's
 figures need more than a row: they are in paper.py.
@@ -87,7 +87,7 @@ FIGURES = (
 
 
 def published(name: str, settings: Mapping[str, Any], counts: Mapping[str, float]) -> dict[str, dict[str, Any]]:
-    """What the papers state of a model with these settings, by the name of the count; empty where they state nothing.
+    """Published figures of a model with these settings, by the name of the count; empty where there are none.
 
     counts: ours by name; one that is not there has no deviation to state.
     """

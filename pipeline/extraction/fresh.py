@@ -2,7 +2,7 @@
 
 from torch import Tensor, from_numpy
 
-from data_tools.features import FeatureScale
+from data_tools.sequences.scale import FeatureScale
 from pipeline.extraction.recipe import Recipe
 from pipeline.extraction.sequences import Source, steps_of
 from pipeline.extraction.text_steps import token_states

@@ -1,4 +1,4 @@
-"""How features are extracted: the settings of `pipeline extract`; one file in configs/features/ holds a recipe."""
+"""Recipe of extracted features; one file in configs/features/ holds one."""
 
 from typing import Any, Literal, Self
 
@@ -8,7 +8,7 @@ from pipeline.settings import LocalPath, Settings
 
 
 class Recipe(Settings):
-    """Which features are made of text (t), audio (a) and video (v). A run keeps it, for `predict`."""
+    """Features to make of text (t), audio (a) and vision (v). A run keeps its recipe, for `predict`."""
 
     modalities: str = Field("tav", pattern=r"^[tav]{1,3}$", description="letters of 'tav', each at most once")
     text_encoder: str = Field("minilm", description="its token states are the text; as a model's setting of that name")

@@ -7,20 +7,19 @@ from pathlib import Path
 import numpy as np
 
 from data_tools import mel
-from data_tools.features import Steps
-from data_tools.features.align import Word, average_within, intervals
-from data_tools.features.audio import ACOUSTIC_SIZE, MEL_SIZE, acoustic, mel_summary
-from data_tools.features.steps import Floats
-from data_tools.features.vision import FACE_SIZE, face
-from data_tools.media import read_audio
-from data_tools.store import Features
+from data_tools.media.audio import read_audio
+from data_tools.sequences.align import Word, average_within, intervals
+from data_tools.sequences.audio import ACOUSTIC_SIZE, MEL_SIZE, acoustic, mel_summary
+from data_tools.sequences.steps import Floats, Steps
+from data_tools.sequences.vision import FACE_SIZE, face
+from data_tools.store import SampleTensors
 from pipeline.extraction.recipe import Recipe
 from pipeline.extraction.text_steps import TextSteps
 
 
 @dataclass(frozen=True)
 class Source:
-    """What an utterance's features are made from.
+    """Inputs that an utterance's features are made from.
 
     audio: a file with its sound; None for none. stored: its tensors of stage 2, faces every `sample_every_ms`.
     words: with their times, where one step a word is asked for and they are known.
@@ -28,7 +27,7 @@ class Source:
 
     audio: Path | None
     text: str
-    stored: Features
+    stored: SampleTensors
     sample_every_ms: int
     words: list[Word] | None = None
 

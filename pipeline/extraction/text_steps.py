@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_tools.features import Steps, untimed
-from data_tools.features.align import Word, intervals
-from data_tools.features.steps import Floats
-from data_tools.features.words import split_words, vectors_of
+from data_tools.sequences.align import Word, intervals
+from data_tools.sequences.steps import Floats, Steps, untimed
+from data_tools.sequences.words import split_words, vectors_of
 from models.layers.text import TextEncoder, pretrained
 
 
@@ -86,7 +85,7 @@ class TokenStates:
         return Steps((sums / counts).numpy(), intervals(words))
 
     def _marks(self) -> tuple[Tensor, Tensor]:
-        """What the tokenizer puts before and behind a text: the tokens of an empty one, the last of them behind."""
+        """Tokens that the tokenizer puts before and behind a text: those of an empty text, the last of them behind."""
         marks = self.encoder.tokenizer([""])[0][0]
         return marks[:-1], marks[-1:]
 

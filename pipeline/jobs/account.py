@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import DataError
-from data_tools.manifest import PRESENT_FROM, Clip, Reject
 from data_tools.receipts import DialogueResult
+from data_tools.records import PRESENT_FROM, Clip, Reject
 
 # Reasons that say nothing is broken: the task does not use the utterance.
 _NOT_BROKEN = ("label:", "unlabelled", "split:")

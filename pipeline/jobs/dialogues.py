@@ -1,4 +1,4 @@
-"""What the stages share that work by dialogues: a file a dialogue in one folder, and a summary there, written last."""
+"""Stages that work by dialogues: one file a dialogue in one folder, and a summary there, written last."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,7 +24,7 @@ class Finished(Protocol):
 
     @property
     def reused(self) -> bool:
-        """Whether the file of an earlier run was kept."""
+        """True where the file of an earlier run was kept."""
 
 
 Job = TypeVar("Job", bound=OfDialogue)

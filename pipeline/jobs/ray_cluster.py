@@ -66,7 +66,7 @@ class _Seen:
 
 @dataclass(frozen=True)
 class _Expected:
-    """What every node must have: the same folders, and the same (package, version) pairs."""
+    """Requirements of every node: the same folders, and the same (package, version) pairs."""
 
     folders: tuple[_Seen, ...]
     versions: tuple[tuple[str, str], ...]
@@ -161,7 +161,7 @@ def _no_cluster(name: str, why: object) -> ConfigError:
 
 
 def _slots(on_gpu: bool) -> int:
-    """How many jobs the cluster can run at once; at least 1."""
+    """Number of jobs that the cluster can run at once; at least 1."""
     resources = ray.cluster_resources()
     return max(1, int(min(resources.get("CPU", 0), resources.get("GPU", 0) if on_gpu else math.inf)))
 
@@ -176,7 +176,7 @@ def _check_resources(on_gpu: bool) -> None:
 
 @contextmanager
 def _expected(reads: Path | None, writes: Path | None) -> Iterator[_Expected]:
-    """What the nodes must find. In `writes` that is a file made for it, as an old copy could hold all other names."""
+    """Files that the nodes must find; in `writes` one made for it, as an old copy could hold all other names."""
     versions = tuple((name, version(name)) for name in _SAME_EVERYWHERE)
     folders = [_Seen(reads, tuple(sorted(_names(reads))[:_NAMES]))] if reads else []
     if writes is None:
@@ -196,7 +196,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _work(function: Callable[[Job], Result], job: Job, expected: _Expected) -> Result:
-    """What a worker does."""
+    """Run one job on a node, after the check of the node."""
     _check_here(expected)
     if "torch" in sys.modules:  # imported with `function`
         sys.modules["torch"].set_num_threads(1)

@@ -46,7 +46,7 @@ def away_from_zero(values: Floats, limit: int) -> Classes:
 
 
 def between(values: Floats, cuts: tuple[float, ...]) -> Classes:
-    """How many `cuts` lie below each value: classes (-inf, c1], (c1, c2] ...
+    """Number of `cuts` below each value: classes (-inf, c1], (c1, c2] ...
 
     In float32, as MMSA compares: there a label of 0.1 is not above the cut 0.1.
     """
@@ -82,7 +82,7 @@ def mae(truth: Floats, predicted: Floats) -> float:
 
 
 def why_no_corr(truth: Floats, predicted: Floats) -> str | None:
-    """Why `corr` is undefined; None where it is defined."""
+    """Reason why `corr` is undefined; None where it is defined."""
     if len(truth) < 2:
         return TOO_FEW
     if np.ptp(truth) == 0:

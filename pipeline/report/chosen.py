@@ -1,4 +1,4 @@
-"""Which utterances a page shows, and what stands beside them: the truth and a model's answer, in words."""
+"""Utterances that a page shows, and beside them the truth and a model's answer in words."""
 
 import difflib
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data_tools.dataset import Sample, UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.manifest import PRESENT_FROM
+from data_tools.records import PRESENT_FROM
 from pipeline.tasks.task import Task, present_of
 
 

@@ -130,14 +130,14 @@ def _cost_table(result: Mapping[str, Any]) -> Table:
 
 
 def _remarks(result: Mapping[str, Any]) -> list[str]:
-    """What a reader must know of single models."""
+    """Remarks on single models."""
     damaged = [
         f"{row['model']} was trained on damaged input ({_words(row['trained_with_damage'])}), as its config says"
         for row in result["models"]
         if row["trained_with_damage"]
     ]
     short = [
-        f"{row['model']}: {len(row['runs'])} of {result['seeds']} seeds came to an end"
+        f"{row['model']}: {len(row['runs'])} of {result['seeds']} seeds finished"
         for row in result["models"]
         if len(row["runs"]) < result["seeds"]
     ]

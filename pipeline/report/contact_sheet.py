@@ -10,9 +10,10 @@ import pandas as pd
 
 from data_tools import mel
 from data_tools.errors import DataError
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM, Reject
-from data_tools.media import read_audio, read_frames
-from data_tools.store import DialogueStore, Features, store_path
+from data_tools.media.audio import read_audio
+from data_tools.media.frames import read_frames
+from data_tools.records import LABEL_PREFIX, PRESENT_FROM, Reject
+from data_tools.store import DialogueStore, SampleTensors, store_path
 from pipeline.clip_tensors import FaceSettings
 from pipeline.report.figures import data_uri, jpeg, png, spread
 from pipeline.report.timeline import Timeline, make_timeline
@@ -102,8 +103,8 @@ def make_sheet(
     )
 
 
-def _features(data: Path, row: pd.Series) -> tuple[Features | None, list[str]]:
-    """What stage 2 made of the utterance, and a note where it made nothing."""
+def _features(data: Path, row: pd.Series) -> tuple[SampleTensors | None, list[str]]:
+    """Tensors that stage 2 made of the utterance, and a note where it made none."""
     path = store_path(data, row["dialogue_id"])
     command = f"pipeline preprocess --data {data}"
     if not path.is_file():
@@ -119,7 +120,7 @@ def _features(data: Path, row: pd.Series) -> tuple[Features | None, list[str]]:
     return None, [f"Not preprocessed since the clip was made; run {command}"]
 
 
-def _shots(clip: Path, every_ms: int, features: Features | None, notes: list[str]) -> list[Shot]:
+def _shots(clip: Path, every_ms: int, features: SampleTensors | None, notes: list[str]) -> list[Shot]:
     """Every sampled frame of the clip, with what the store holds of it."""
     shots: list[Shot] = []
     try:
@@ -140,7 +141,7 @@ def _shots(clip: Path, every_ms: int, features: Features | None, notes: list[str
     return [_with_face(shot, features, i) for i, shot in enumerate(shots)]
 
 
-def _with_face(shot: Shot, features: Features, i: int) -> Shot:
+def _with_face(shot: Shot, features: SampleTensors, i: int) -> Shot:
     left, top, right, _ = features.face_box[i].tolist()
     return Shot(
         shot.time_s,

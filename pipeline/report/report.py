@@ -12,7 +12,7 @@ import torch
 
 import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
-from data_tools.media import read_frames
+from data_tools.media.frames import read_frames
 from pipeline.clip_tensors import FaceSettings
 from pipeline.report.chosen import best_scores, one_of_each, truth
 from pipeline.report.figures import curves_png, data_uri, enlarge, mel_image, mel_sites, png, show_kept
@@ -81,7 +81,7 @@ def _summary(data: Path, runs: Sequence[Run]) -> str:
 
 
 def _single_label(runs: Sequence[Run]) -> str:
-    """How often the highest-scoring emotion is the true one, where every utterance of the split has exactly one."""
+    """Share of utterances whose highest-scoring emotion is the true one, where each of the split has exactly one."""
     if runs[0].summary["task"] != "multi-label":
         return ""
     found = {run.name: run.summary["splits"][SPLIT]["metrics"].get("single_label") for run in runs}

@@ -9,7 +9,7 @@ from pipeline.metrics.emotions import MULTI_LABEL
 
 @dataclass(frozen=True)
 class Confusion:
-    """How often one run called each emotion, the row of `counts`, by each name, the column."""
+    """Counts of one run: utterances of each true emotion, the row, that were given each emotion, the column."""
 
     emotions: list[str]
     counts: list[list[int]]

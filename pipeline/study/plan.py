@@ -9,8 +9,8 @@ from pydantic import Field
 
 import models
 from data_tools.errors import DataError
-from data_tools.features import read_facts
 from data_tools.files import read_json_if_any
+from data_tools.sequences.store import read_facts
 from pipeline.extract import ExtractSettings, extract
 from pipeline.progress import Reporter
 from pipeline.run_data import notice_of
@@ -135,7 +135,7 @@ def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
 
 
 def standin_budget(data: Path) -> dict[str, Any]:
-    """What configs/compare.yaml lays over each model's own config where the data set is a stand-in; else nothing."""
+    """Values of configs/compare.yaml, laid over each model's own config where the data set is a stand-in; else none."""
     if notice_of(read_json_if_any(data / "dataset.json")) is None:
         return {}
     values: dict[str, Any] = read_yaml(configs_dir() / "compare.yaml")["standin"]

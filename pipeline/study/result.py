@@ -1,4 +1,4 @@
-"""What the runs of a table found: scores over the seeds, inputs, sizes and times, read from their folders alone."""
+"""Result of a study: scores over the seeds, inputs, sizes and times, read from the run folders alone."""
 
 import json
 import shlex
@@ -78,7 +78,7 @@ def _counts(run: RunDir) -> dict[str, int]:
 
 
 def _budget(runs: Mapping[str, Sequence[RunDir]], standin: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the runs really had of the stand-in budget; None where there is none.
+    """Settings of the stand-in budget that the runs really had; None where there is none.
 
     Returns {"train": the training settings that all share, "models": name -> the settings it has in place of its
     config's}.
@@ -179,7 +179,7 @@ def _input(model: Model, facts: DataFacts) -> str:
 
 
 def _steps(model: Model, batch: Batch) -> dict[str, int]:
-    """How long that utterance is for the model, by modality."""
+    """Length of that utterance for the model, by modality."""
     lengths = {"t": batch.tokens.shape[1], "a": len(batch.chunks), "v": len(batch.faces)}
     # Of the sound itself, that speech encoders read, a sample is a step.
     lengths |= {"a" if name == WAVEFORM else name: len(packed.values) for name, packed in batch.features.items()}
@@ -187,7 +187,7 @@ def _steps(model: Model, batch: Batch) -> dict[str, int]:
 
 
 def command_line(name: str, asked: StudySettings, out: Path, *further: str) -> str:
-    """What to type to get the same table. name: of the sub-command. further: flags that it alone has."""
+    """Command that makes the same table. name: of the sub-command. further: flags that it alone has."""
     values = [f"--set {shlex.quote(f'{key}={_yaml(value)}')}" for key, value in asked.values.items()]
     given = ["--data", str(asked.data), "--models", ",".join(asked.models), *further, "--seeds", str(asked.seeds)]
     return " ".join([shlex.join(["pipeline", name, *given, "--out", str(out)]), *values])
@@ -205,7 +205,7 @@ def metric_of(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def main_scores(result: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Label -> mean, spread and values of that metric over the seeds, of those that came to an end."""
+    """Label -> mean, spread and values of that metric over the seeds, of those that finished."""
     metric = result["monitor"]
     return {row["model"]: row["scores"][_protocol(result)][metric] for row in result["models"]}
 
@@ -216,7 +216,7 @@ def _protocol(result: Mapping[str, Any]) -> str:
 
 
 def done_over_seeds(runs: Sequence[RunDir]) -> dict[str, Any]:
-    """What the runs of one row really multiplied in training, per utterance, means over the seeds.
+    """Multiply-adds of the runs of one row in training, per utterance, means over the seeds.
 
     Returns {"towers": of faces and sound with attention and sequence encoders, "towers_spread", "text", "total",
     "share_of_sites"}; the first four are 0 for a model that counts nothing.

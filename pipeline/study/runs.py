@@ -63,7 +63,7 @@ def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
         ConfigError, DataError: as `train`; a run in the folder was started with other settings or data. Settings are
             looked at before anything is trained.
         ConfigError: several devices or machines are asked for: each of their processes would make the table.
-        TrainingError: no run came to an end.
+        TrainingError: no run finished.
     """
     for one in wanted:
         if (processes := one.prepared.settings.devices * one.prepared.settings.nodes) > 1:
@@ -93,7 +93,7 @@ def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
             mean_s = sum(took_s) / len(took_s)
             reporter.say(f"{len(wanted) - left} of {len(wanted)} runs are over; about {duration(mean_s * left)} left")
     if not result.finished:
-        raise TrainingError("no run came to an end: " + "; ".join(run["reason"] for run in result.failed))
+        raise TrainingError("no run finished: " + "; ".join(run["reason"] for run in result.failed))
     # In the order of the rows, whichever seed of one failed.
     finished = {one.label: result.finished[one.label] for one in wanted if one.label in result.finished}
     return Trained(finished, result.failed)
@@ -105,7 +105,7 @@ def _settings(one: Wanted) -> tuple[TrainSettings, ModelSpec]:
 
 
 def _is_kept(one: Wanted) -> bool:
-    """Whether the run is finished. Refuses one that was started with other settings."""
+    """Return True if the run is finished. Refuses one that was started with other settings."""
     if not one.run.settings.is_file():
         return False
     settings, model = _settings(one)
@@ -114,7 +114,7 @@ def _is_kept(one: Wanted) -> bool:
 
 
 def _is_finished(run: RunDir, prepared: Prepared) -> bool:
-    """Whether a run has its scores on the data as they are now, and no more epochs are asked for."""
+    """Return True if a run has its scores on the data as they are now, and no more epochs are asked for."""
     settings, before = prepared.settings, run.read_settings()[0]
     scores = run.metrics(settings.data)
     if (settings.epochs, settings.patience) != (before.epochs, before.patience) or not scores.is_file():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM
+from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from pipeline.metrics.emotions import MULTI_LABEL, is_single_label, multi_label_report, multi_label_values
 from pipeline.metrics.metric import Bools, Floats, entry, mean_defined
 from pipeline.metrics.single_label import single_label_report

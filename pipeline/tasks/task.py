@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from data_tools.dataset import UtteranceDataset
-from data_tools.manifest import LABEL_PREFIX, PRESENT_FROM
+from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from pipeline.metrics.metric import Bools, Metric
 from pipeline.run_data import DataFacts
 from pipeline.training.loop import Pass

@@ -13,7 +13,7 @@ DEFINITION = (
 
 
 def decide(scores: NDArray[np.floating], thresholds: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Which emotions are predicted: scores (n, E) in [0, 1] against thresholds (E,) -> (n, E) bool.
+    """Predicted emotions: scores (n, E) in [0, 1] against thresholds (E,) -> (n, E) bool.
 
     Compared in float64, so that scores read back from a float32 column give the same answer.
     """

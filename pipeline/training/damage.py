@@ -33,7 +33,7 @@ class Damaged:
 
 
 def blank_of(model: Model) -> Blank:
-    """What stands for nothing in the input of `model`.
+    """Values that stand for missing input of `model`.
 
     Raises:
         ModelError: the tokenizer of its text encoder has no unknown token.

@@ -42,7 +42,7 @@ def check_fits(run: RunDir, data: Path, dataset: UtteranceDataset) -> None:
 
 
 def load_split(data: Path, split: str, features: str | None = None) -> UtteranceDataset:
-    """The utterances of one split, at least one; with extracted features in place of faces and sound where named.
+    """The utterances of one split, at least one; with extracted features in place of faces and chunks where named.
 
     Raises:
         DataError: no manifest, nothing in the split, or not preprocessed; the message has the command that helps.

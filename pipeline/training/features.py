@@ -1,4 +1,4 @@
-"""Which extracted features a run reads, on which scale, and the sizes that its model gets from them."""
+"""Extracted features of a run: their name and scale, and the sizes that its model gets from them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,8 +6,9 @@ from typing import Any
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.features import IMPORTED, FeatureScale
 from data_tools.manifest import has_media, read_manifest
+from data_tools.sequences.scale import FeatureScale
+from data_tools.sequences.store import IMPORTED
 from models.base import ModelSettings
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.training.settings import TrainSettings
@@ -30,7 +31,7 @@ class FeatureUse:
 
     @classmethod
     def from_dataset(cls, dataset: UtteranceDataset) -> "FeatureUse | None":
-        """The use that `dataset` makes of features; None where it has faces and sound instead."""
+        """The use that `dataset` makes of features; None where it has faces and chunks instead."""
         if dataset.features is None:
             return None
         facts, scale = dataset.features, dataset.scale
@@ -52,7 +53,7 @@ class FeatureUse:
 
 
 def wanted_features(settings: TrainSettings, model: ModelSpec) -> str | None:
-    """The name of the features that training reads; None for a model that reads faces, sound and words itself.
+    """The name of the features that training reads; None for a model that reads faces, chunks and tokens itself.
 
     Raises:
         ConfigError: features are named for such a model.
@@ -71,7 +72,7 @@ def wanted_features(settings: TrainSettings, model: ModelSpec) -> str | None:
 
 
 def reads_features(config: ModelSettings) -> bool:
-    """Whether a model of these settings reads extracted features."""
+    """Return True if a model of these settings reads extracted features."""
     return getattr(config, "frontend", None) == "features"
 
 

@@ -27,7 +27,7 @@ _WAVEFORM_BYTES = 16 * CHUNK_MS * 4
 
 
 def is_to_be_held(splits: list[UtteranceDataset], device: torch.device, wish: Wish, workers: int) -> bool:
-    """Whether the splits go into the memory of `device` as a whole.
+    """Return True if the splits go into the memory of `device` as a whole.
 
     wish: `auto` for yes where they take at most a half of a GPU's free memory, a quarter of a CPU's, and where
     nobody asked for `workers` to read.

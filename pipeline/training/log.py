@@ -102,7 +102,7 @@ class TrainLog:
 
 
 def done_in_training(run: RunDir) -> dict[str, Any]:
-    """What the forward passes of the last epoch's training multiplied, per utterance of the run's own data.
+    """Multiply-adds of the forward passes of the last epoch's training, per utterance of the run's own data.
 
     Returns {"folder", "epoch", "per_utterance": mean multiply-adds by part and "total", "share_of_sites": means over
     the epoch's batches, e.g. "face.share.1"}. Parts are those that the model has; none for a model that counts none.

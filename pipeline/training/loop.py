@@ -59,7 +59,7 @@ class Trainer(Forward, Protocol):
 
 @dataclass(frozen=True)
 class Update:
-    """How a pass trains. clip_norm: largest norm of the gradients. accumulate: batches that share one step."""
+    """Training step of a pass. clip_norm: largest norm of the gradients. accumulate: batches that share one step."""
 
     clip_norm: float
     accumulate: int = 1
@@ -67,7 +67,7 @@ class Update:
 
 @dataclass(frozen=True)
 class Share:
-    """What this process does of a pass. sizes: utterances of each batch, those of all processes together."""
+    """Share of a pass that this process does. sizes: utterances of each batch, those of all processes together."""
 
     ranks: Ranks
     sizes: Sequence[int]
@@ -75,7 +75,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Pass:
-    """What one pass found; where several processes shared it, all of them together.
+    """Result of one pass; where several processes shared it, of all of them together.
 
     loss: mean over utterances. parts: its parts by name, the same.
     computed: `Output.computed` per utterance; a share (`face.share.1`) as the mean over utterances' batches.

@@ -1,4 +1,4 @@
-"""What training makes small: one loss of the task, and the further losses that a model returns by name."""
+"""Training loss: that of the task, and the further losses that a model returns by name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from data_tools.batch import Batch
-from data_tools.manifest import PRESENT_FROM
+from data_tools.records import PRESENT_FROM
 from models.output import Output
 from pipeline.settings import ConfigError
 
@@ -78,7 +78,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True)
 class Distance:
-    """How far the one score is from the sentiment: mean absolute (`l1`, as EMT and MulT) or mean squared (`mse`)."""
+    """Distance of the one score from the sentiment: mean absolute (`l1`, as EMT and MulT) or mean squared (`mse`)."""
 
     kind: Literal["l1", "mse"]
 

@@ -25,7 +25,7 @@ def peak_bytes(device: torch.device) -> int:
 
 
 def peak_of(device: torch.device) -> str:
-    """What `peak_bytes` tells of, in words."""
+    """Kind of memory that `peak_bytes` counts, in words."""
     return "allocated on the GPU" if device.type == "cuda" else "resident in the process"
 
 

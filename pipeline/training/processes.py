@@ -32,12 +32,12 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes the run folder and speaks."""
+        """True in the process that writes the run folder and speaks."""
         return self.rank == 0
 
     @property
     def alone(self) -> bool:
-        """Whether there is no other process."""
+        """True where there is no other process."""
         return self.world == 1
 
     def own(self, positions: Sequence[int]) -> list[int]:
@@ -48,11 +48,11 @@ class Ranks:
         return list(positions[self.rank :: self.world]) or list(positions[:1])
 
     def counted(self, size: int) -> int:
-        """How many of a batch of `size` utterances this process counts; the sum over processes is `size`."""
+        """Number of a batch's `size` utterances that this process counts; the sum over processes is `size`."""
         return len(range(self.rank, size, self.world))
 
     def places(self, sizes: Sequence[int]) -> list[int]:
-        """Where the utterances that this process counts stand among all, with batches of `sizes` one after another."""
+        """Positions among all of the utterances that this process counts; batches of `sizes` follow one another."""
         starts = accumulate(sizes, initial=0)
         return [place for start, size in zip(starts, sizes, strict=False) for place in self._within(start, size)]
 
@@ -70,7 +70,7 @@ class Ranks:
 
 
 def from_first_process(fabric: "Fabric", function: Callable[[], T]) -> T:
-    """What `function` gives in the first process, in all of them; where it fails there, all fail with its error."""
+    """Return in all processes what `function` returns in the first; where it fails there, all fail with its error."""
     if fabric.world_size == 1:
         return function()
     found: tuple[Any, Exception | None] = (None, None)

@@ -60,7 +60,7 @@ class BestModel:
         return cls(scorer, task_objective(task_of_run(run), scorer.device), size)
 
     def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str, damage: Damage | None = None) -> Pass:
-        """One pass over `dataset` in its own order. An utterance without faces, sound or words counts like any."""
+        """One pass over `dataset` in its own order. An utterance without faces, audio or words counts like any."""
         loader = ordered_loader(dataset, self.batch_size, models.tokenizer_for(self.scorer.model))
         batches = loader if damage is None else Damaged(loader, damage)
         return run_epoch(self.scorer, batches, self.objective, reporter, label)

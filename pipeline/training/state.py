@@ -33,7 +33,7 @@ FROZEN_FILE = "frozen.safetensors"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """Progress of a run.
 
     epoch: the last finished one, counted from 1; 0 before the first. best_score, best_loss: the monitored value and the
     loss on valid at `best_epoch`, None before the first. waited: finished epochs since `best_epoch`.

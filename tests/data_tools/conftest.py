@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from data_tools.standin import write_standin
+from data_tools.standin.release import write_standin
 
 
 @dataclass(frozen=True)

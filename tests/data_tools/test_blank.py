@@ -6,8 +6,9 @@ import torch
 from skimage import data as skimage_data
 
 from data_tools.blank import FLAT_LEVELS, blank, deviation_levels, level_dbfs
-from data_tools.media import write_video, write_wav
-from data_tools.store import Features
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
+from data_tools.store import SampleTensors
 
 SIZE = (64, 48)
 FLAT = np.full((48, 64, 3), (16, 40, 90), np.uint8)
@@ -16,7 +17,7 @@ HUM = (0.01 * np.sin(np.arange(16_000) / 20)).astype(np.float32)
 
 def features(scores):
     count = len(scores)
-    return Features(
+    return SampleTensors(
         faces=torch.zeros(count, 48, 48, 3, dtype=torch.uint8),
         face_time_s=torch.zeros(count),
         face_score=torch.tensor(scores),

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.corpora import read_release
+from data_tools.corpora.readers import read_release
 from data_tools.errors import DataError
-from data_tools.manifest import Reject, read_rejects, write_rejects
+from data_tools.manifest import read_rejects, write_rejects
+from data_tools.records import Reject
 
 INF = float("inf")
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.clips import make_clips
-from data_tools.corpora import read_release
+from data_tools.corpora.readers import read_release
 from data_tools.errors import DataError
-from data_tools.media import write_video
+from data_tools.media.write import write_video
 from data_tools.receipts import ClipSettings, Dialogue
 
 SIX = ["ang", "exc", "fru", "hap", "neu", "sad"]

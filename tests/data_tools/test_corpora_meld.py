@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.corpora import read_release
+from data_tools.corpora.readers import read_release
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.media import probe, write_video, write_wav
+from data_tools.media.audio import write_wav
+from data_tools.media.source import probe
+from data_tools.media.write import write_video
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.corpora.mmsa import is_mmsa, read_mmsa, whole_clip
+from data_tools.corpora.mmsa.clips import is_mmsa, read_mmsa, whole_clip
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
 

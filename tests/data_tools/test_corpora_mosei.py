@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.corpora import read_release
+from data_tools.corpora.readers import read_release
 from data_tools.errors import DataError
 from data_tools.manifest import read_rejects, write_rejects
 from data_tools.splits import assign_splits

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools.corpora import csd_child, read_release
+from data_tools.corpora import csd_child
 from data_tools.corpora.csd import read_csd
+from data_tools.corpora.readers import read_release
 from data_tools.errors import DataError
 
 SIX = ["anger", "disgust", "fear", "happy", "sad", "surprise"]

@@ -8,17 +8,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from data_tools.media import (
-    ClipError,
-    Cut,
-    cut_video,
-    ffmpeg_exe,
-    probe,
-    read_audio,
-    read_frames,
-    write_video,
-    write_wav,
-)
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.media.cut import Cut, cut_video
+from data_tools.media.frames import read_frames
+from data_tools.media.source import ClipError, probe
+from data_tools.media.write import ffmpeg_exe, write_video
 
 NTSC = Fraction(30000, 1001)
 SIZE = (640, 80)
@@ -96,7 +90,7 @@ def test_the_order_of_cuts_and_a_second_run_change_no_byte(source, tmp_path):
 CUT = """
 import sys
 from pathlib import Path
-from data_tools.media import Cut, cut_video
+from data_tools.media.cut import Cut, cut_video
 cut_video(Path(sys.argv[1]), [Cut(0.0, 0.9, Path(sys.argv[2]))], crf=18)
 """
 

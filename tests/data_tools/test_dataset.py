@@ -7,8 +7,9 @@ from data_tools import mel
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import write_json
-from data_tools.manifest import Clip, write_manifest
-from data_tools.store import Features, store_path, write_dialogue
+from data_tools.manifest import write_manifest
+from data_tools.records import Clip
+from data_tools.store import SampleTensors, store_path, write_dialogue
 
 
 def clip(utterance_id, split="train", text="so", sentiment=None, **labels):
@@ -19,7 +20,7 @@ def clip(utterance_id, split="train", text="so", sentiment=None, **labels):
 
 
 def features(faces, rows):
-    return Features(
+    return SampleTensors(
         faces=torch.full((faces, 48, 48, 3), rows, dtype=torch.uint8),
         face_time_s=torch.zeros(faces),
         face_score=torch.ones(faces),

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from data_tools import corpora
-from data_tools.corpora import folder_table, read_release, tables
-from data_tools.corpora.folder_files import SOUND_SUFFIXES, VIDEO_SUFFIXES
-from data_tools.corpora.folder_values import MAX_SENTIMENT
+from data_tools.corpora import readers, tables
+from data_tools.corpora.folder import table as folder_table
+from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES
+from data_tools.corpora.folder.values import MAX_SENTIMENT
+from data_tools.corpora.readers import read_release
 
 DOCS = Path(__file__).parents[2] / "docs" / "corpora"
 
@@ -28,7 +29,7 @@ def touch(root, *names):
 def test_the_example_of_a_reader(tmp_path, monkeypatch):
     names = {}
     exec(compile(block("README.md", "python"), "README.md", "exec"), names)
-    monkeypatch.setitem(corpora.CORPORA, "ravdess", names["read_ravdess"])
+    monkeypatch.setitem(readers.CORPORA, "ravdess", names["read_ravdess"])
     config = yaml.safe_load(block("README.md", "yaml"))
     touch(
         tmp_path / "RAVDESS",

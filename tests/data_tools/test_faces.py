@@ -5,15 +5,9 @@ import numpy as np
 import pytest
 import skimage.data
 
-from data_tools.faces import (
-    Candidates,
-    FaceDetector,
-    centre_box,
-    choose_path,
-    crop_faces,
-    cut_square,
-    square_box,
-)
+from data_tools.faces.crop import centre_box, crop_faces, cut_square, square_box
+from data_tools.faces.detector import Candidates, FaceDetector
+from data_tools.faces.path import choose_path
 
 SIZE = (240, 360)
 

@@ -5,7 +5,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from data_tools import mel
-from data_tools.features.audio import ACOUSTIC_SIZE, MEL_SIZE, acoustic, mel_summary
+from data_tools.sequences.audio import ACOUSTIC_SIZE, MEL_SIZE, acoustic, mel_summary
 
 HOP = 512  # 32 ms
 

@@ -6,18 +6,13 @@ import torch
 
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
-from data_tools.features import (
-    DialogueFeatures,
-    FeatureFacts,
-    FeatureScale,
-    Steps,
-    features_path,
-    untimed,
-    write_facts,
-    write_features,
-)
 from data_tools.files import write_json
-from data_tools.manifest import Clip, write_manifest
+from data_tools.manifest import write_manifest
+from data_tools.records import Clip
+from data_tools.sequences.scale import FeatureScale
+from data_tools.sequences.steps import Steps, untimed
+from data_tools.sequences.store import DialogueFeatures, FeatureFacts, features_path, write_facts
+from data_tools.sequences.store import write_dialogue as write_features
 
 SIZES = {"t": 3, "a": 2, "v": 1}
 

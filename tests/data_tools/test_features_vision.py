@@ -5,9 +5,9 @@ import skimage.data
 import torch
 from skimage.feature import hog
 
-from data_tools.features.pose import MEAN_FACE_MM, head_pose
-from data_tools.features.vision import FACE_SIZE, appearance, face
-from data_tools.store import Features
+from data_tools.sequences.pose import MEAN_FACE_MM, head_pose
+from data_tools.sequences.vision import FACE_SIZE, appearance, face
+from data_tools.store import SampleTensors
 
 DEGREE = np.pi / 180
 
@@ -87,7 +87,7 @@ def stored(scores):
     count = len(scores)
     found = torch.tensor(scores) > 0
     landmarks = torch.tensor(np.array([seen(0.2, 0, 0) for _ in scores]), dtype=torch.float32).reshape(count, 5, 2)
-    return Features(
+    return SampleTensors(
         faces=torch.from_numpy(crops(count)) if count else torch.zeros(0, 48, 48, 3, dtype=torch.uint8),
         face_time_s=torch.arange(count) * 0.5,
         face_score=torch.tensor(scores),

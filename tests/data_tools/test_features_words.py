@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_tools.errors import DataError
-from data_tools.features import Steps
-from data_tools.features.align import (
+from data_tools.sequences.align import (
     Word,
     average_within,
     find_words,
@@ -14,7 +13,8 @@ from data_tools.features.align import (
     read_words_csv,
     wdseg_path,
 )
-from data_tools.features.words import read_vectors, split_words, vectors_of
+from data_tools.sequences.steps import Steps
+from data_tools.sequences.words import read_vectors, split_words, vectors_of
 
 GLOVE = "the 0.1 -0.2\n. . . 1 2\ncat 3e-1 4\nthe 9 9\n"
 

@@ -13,21 +13,12 @@ import numpy as np
 import pytest
 
 from data_tools.errors import DataError
-from data_tools.media import (
-    Cut,
-    PlainPass,
-    audio_duration_s,
-    cut_video,
-    ffmpeg_exe,
-    has_audio,
-    probe,
-    read_audio,
-    read_frames,
-    seekable_sound,
-    transcode,
-    write_video,
-    write_wav,
-)
+from data_tools.media.audio import audio_duration_s, read_audio, seekable_sound, write_wav
+from data_tools.media.cut import Cut, cut_video
+from data_tools.media.frames import read_frames
+from data_tools.media.plain import PlainPass, transcode
+from data_tools.media.source import has_audio, probe
+from data_tools.media.write import ffmpeg_exe, write_video
 
 GREEN, RED = (0, 200, 0), (200, 0, 0)
 
@@ -436,7 +427,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from data_tools.errors import DataError
-from data_tools.media import audio_duration_s, read_audio, read_frames
+from data_tools.media.audio import audio_duration_s, read_audio
+from data_tools.media.frames import read_frames
 
 def peak_mb():
     # Of this program alone: getrusage also counts what the process held before it became this program.

@@ -1,15 +1,8 @@
 import pytest
 
 from data_tools.errors import DataError
-from data_tools.manifest import (
-    Clip,
-    Reject,
-    emotions_of,
-    read_manifest,
-    read_rejects,
-    write_manifest,
-    write_rejects,
-)
+from data_tools.manifest import emotions_of, read_manifest, read_rejects, write_manifest, write_rejects
+from data_tools.records import Clip, Reject
 
 
 def clip(utterance_id, **labels):

@@ -8,17 +8,10 @@ import pytest
 import soundfile
 
 from data_tools.errors import DataError
-from data_tools.media import (
-    audio_duration_s,
-    ffmpeg_exe,
-    has_audio,
-    probe,
-    read_audio,
-    read_frames,
-    seekable_sound,
-    write_video,
-    write_wav,
-)
+from data_tools.media.audio import audio_duration_s, read_audio, seekable_sound, write_wav
+from data_tools.media.frames import read_frames
+from data_tools.media.source import has_audio, probe
+from data_tools.media.write import ffmpeg_exe, write_video
 
 NTSC = Fraction(30000, 1001)
 KINDS = [("a.avi", "mpeg4", "DIVX"), ("a.mp4", "libx264", None), ("a.mkv", "libx264", None)]

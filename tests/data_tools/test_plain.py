@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from data_tools.errors import DataError
-from data_tools.media import PlainPass, loop_video, probe, read_audio, read_frames, transcode, write_video, write_wav
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.media.frames import read_frames
+from data_tools.media.plain import PlainPass, loop_video, transcode
+from data_tools.media.source import probe
+from data_tools.media.write import write_video
 
 FPS = 10
 

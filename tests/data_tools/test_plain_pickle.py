@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_tools import plain_pickle
+from data_tools.corpora.mmsa import plain_pickle
+from data_tools.corpora.mmsa.plain_pickle import read_plain_pickle
 from data_tools.errors import DataError
-from data_tools.plain_pickle import read_plain_pickle
 
 PROTOCOLS = range(6)
 ARRAYS = {

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from data_tools.clips import make_clips
-from data_tools.manifest import Utterance
-from data_tools.media import audio_duration_s, ffmpeg_exe, probe, read_audio, read_frames, write_video, write_wav
+from data_tools.media.audio import audio_duration_s, read_audio, write_wav
+from data_tools.media.frames import read_frames
+from data_tools.media.source import probe
+from data_tools.media.write import ffmpeg_exe, write_video
 from data_tools.receipts import ClipSettings, Dialogue
+from data_tools.records import Utterance
 
 FPS = 25
 RATE = 16_000

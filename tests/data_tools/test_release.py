@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.corpora import read_release
+from data_tools.corpora.readers import read_release
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
-from data_tools.manifest import Utterance
+from data_tools.records import Utterance
 
 PLAIN = Utterance("v_1", "v", "s", "", 0.0, 1.0, "hello", {"sad": 1.0}, None, "videos/v.mp4", "videos/v.mp4")
 

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from data_tools.errors import DataError
-from data_tools.standin import iemocap, mosei, write_standin
+from data_tools.standin import iemocap, mosei
 from data_tools.standin.cues import MODALITIES, drawn_misleading
+from data_tools.standin.release import write_standin
 
 
 def hashes(folder: Path) -> dict[str, str]:
@@ -34,7 +35,7 @@ def made(request):
 def test_same_seed_gives_the_same_bytes_with_one_or_two_processes(made, tmp_path):
     """The fixture's was made in this process; this one by two others of a fresh interpreter."""
     code = (
-        "import json, sys; from pathlib import Path; from data_tools.standin import write_standin\n"
+        "import json, sys; from pathlib import Path; from data_tools.standin.release import write_standin\n"
         "settings = json.loads(sys.argv[2])\n"
         "print(json.dumps(write_standin(settings.pop('dataset'), Path(sys.argv[1]), workers=2, **settings)))"
     )
@@ -209,7 +210,8 @@ def test_a_failure_half_way_leaves_nothing_and_the_next_run_is_whole(tmp_path, m
 KILLED = """
 import os, signal, sys, time
 from pathlib import Path
-from data_tools.standin import release, write_standin
+from data_tools.standin import release
+from data_tools.standin.release import write_standin
 
 class Told:
     # Says the id of each worker as it starts, and then lets the real one start.
@@ -262,7 +264,7 @@ def test_a_full_target_is_named_and_leaves_nothing(tmp_path, dataset):
     """A limit on the size of files stands in for the full disk: both refuse a write half-way."""
     code = (
         "import resource, sys; from pathlib import Path\n"
-        "from data_tools.errors import DataError; from data_tools.standin import write_standin\n"
+        "from data_tools.errors import DataError; from data_tools.standin.release import write_standin\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
         "try: write_standin(sys.argv[1], Path(sys.argv[2]), utterances=6, workers=1)\n"
         "except DataError as error: print(error)"

@@ -3,12 +3,12 @@ import torch
 from safetensors.torch import load_file
 
 from data_tools.errors import DataError
-from data_tools.store import DialogueStore, Features, dialogue_writer, read_fingerprint, write_dialogue
+from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, write_dialogue
 
 
 def features(faces, rows, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return Features(
+    return SampleTensors(
         faces=torch.randint(0, 256, (faces, 48, 48, 3), generator=generator, dtype=torch.uint8),
         face_time_s=torch.arange(faces) * 0.5,
         face_score=torch.rand(faces, generator=generator),

@@ -8,7 +8,7 @@ import torch
 from data_tools.batch import WAVEFORM
 from data_tools.damage import Blank, drop_modalities, drop_steps
 from data_tools.dataset import collate, to_sample
-from data_tools.media import write_wav
+from data_tools.media.audio import write_wav
 from data_tools.store import EMPTY
 from data_tools.waveform import waveform
 

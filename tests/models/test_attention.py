@@ -7,8 +7,8 @@ import pytest
 import torch
 from reference import attention, nucleus
 
-from models.layers.attention import SOFTNESS, CrossModalAttention
-from models.layers.sparse_map import SparseMap
+from models.layers.sparse.attention import SOFTNESS, CrossModalAttention
+from models.layers.sparse.sparse_map import SparseMap
 
 EVERY = ["none", "straight_through", "soft", "budget"]
 

@@ -117,7 +117,8 @@ def test_an_utterance_without_a_modality_has_a_defined_answer(build_fusion, make
 def test_eight_utterances_are_learnt_by_heart(build_fusion, make_features, name):
     model = build_fusion(name, **SMALL[name])
     batch = make_features(lengths=((3, 4, 5),) * 8)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    # At 1e-2 the loss of ucrn jumps up to 30 again after it came down: by chance, some seeds end there.
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3 if name == "ucrn" else 1e-2)
     for _ in range(150):
         optimizer.zero_grad()
         output = model(batch)

@@ -1,4 +1,4 @@
-"""What every model has to do on a GPU; `make gpu-test` runs these."""
+"""Laws that every model holds on a GPU too; `make gpu-test` runs these."""
 
 from typing import get_args
 
@@ -7,8 +7,8 @@ import torch
 from reference import masked_convolution
 
 import models
-from models.layers.backends import BackendName, convolve
-from models.layers.sparse_map import SparseMap
+from models.layers.sparse.backends import BackendName, convolve
+from models.layers.sparse.sparse_map import SparseMap
 
 # Share of the largest value by which results may differ: bfloat16 keeps 8 bits, float16 11, of up to nine sums.
 ROUNDING = {torch.float32: 1e-4, torch.float16: 5e-3, torch.bfloat16: 3e-2}
@@ -42,7 +42,7 @@ def active_maps(shape, density):
 @pytest.mark.parametrize("backend", get_args(BackendName))
 @pytest.mark.parametrize("shape", [(1, 7, 5), (33, 24, 24)], ids=str)
 @pytest.mark.parametrize("density", [0.1, 0.5, 0.9, "one", "all but one"])
-def test_every_engine_agrees_with_the_masked_convolution_forward_and_backward(shape, density, backend, dtype):
+def test_every_backend_agrees_with_the_masked_convolution_forward_and_backward(shape, density, backend, dtype):
     if backend in WITHOUT_BFLOAT16 and dtype == torch.bfloat16:
         dtype = torch.float16
     generator = torch.Generator().manual_seed(1)

@@ -1,4 +1,4 @@
-"""How the kernels in C are compiled: once, for what the processor has, and what is said where they cannot be."""
+"""Compiling the kernels in C: once, for what the processor has, and what is said where they cannot be."""
 
 import platform
 import shutil
@@ -10,28 +10,33 @@ from reference import masked_convolution
 from torch.nn import functional as F
 
 from models.errors import ModelError
-from models.layers import attention, norm, sparse_map, submanifold, top_p
-from models.layers.attention import CrossModalAttention
-from models.layers.native import build
-from models.layers.native.call import at, fits
-from models.layers.native.convolution import by_native, check
+from models.layers import norm
 from models.layers.norm import BatchNormRelu
-from models.layers.sparse_map import SparseMap
-from models.layers.submanifold import SparseMaxPool2d
-
-
-@pytest.fixture(autouse=True)
-def _built_anew(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.delenv("CC", raising=False)
-    build._library_or_why_not.cache_clear()
-    yield
-    build._library_or_why_not.cache_clear()
+from models.layers.sparse import attention, sparse_map, submanifold, top_p
+from models.layers.sparse.attention import CrossModalAttention
+from models.layers.sparse.native_convolution import convolve_native
+from models.layers.sparse.sparse_map import SparseMap
+from models.layers.sparse.submanifold import SparseMaxPool2d
+from models.native import build
+from models.native.call import kernels_support, pointer_to
 
 
 @pytest.fixture
-def folder(tmp_path):
-    return tmp_path / "cache" / "emotion-pipeline"
+def folder(monkeypatch, tmp_path):
+    """A cache folder that is still to be made, and no library loaded from another one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("CC", raising=False)
+    build._library_or_why_not.cache_clear()
+    yield tmp_path / "cache" / "emotion-pipeline"
+    build._library_or_why_not.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """A library that was really compiled, for the tests of all that happens around the compiler."""
+    path = tmp_path_factory.mktemp("compiled") / "native.so"
+    build._compiled(["cc"], path)
+    return path
 
 
 def _use_compiler(monkeypatch, path, script):
@@ -40,11 +45,19 @@ def _use_compiler(monkeypatch, path, script):
     monkeypatch.setenv("CC", str(path))
 
 
-def _counted(monkeypatch):
-    calls = []
-    compiled = build._compiled
-    monkeypatch.setattr(build, "_compiled", lambda *args: calls.append(args) or compiled(*args))
-    return calls
+@pytest.fixture
+def calls(monkeypatch, compiled):
+    """Arguments of each compilation, which copies `compiled` in place of the compiler's work."""
+    noted = []
+
+    def copied(compiler, path):
+        noted.append((compiler, path))
+        shutil.copyfile(compiled, path)
+        path.chmod(0o700)
+        return build._loaded(path)
+
+    monkeypatch.setattr(build, "_compiled", copied)
+    return noted
 
 
 has_compiler = pytest.mark.skipif(
@@ -54,8 +67,7 @@ has_compiler = pytest.mark.skipif(
 
 
 @has_compiler
-def test_where_there_is_a_compiler_there_are_kernels(monkeypatch, folder):
-    calls = _counted(monkeypatch)
+def test_where_there_is_a_compiler_there_are_kernels(folder, calls):
     for _ in range(2):
         build._library_or_why_not.cache_clear()
         assert build.is_available(), str(build._library_or_why_not())
@@ -63,6 +75,7 @@ def test_where_there_is_a_compiler_there_are_kernels(monkeypatch, folder):
     assert [path.suffix for path in folder.iterdir()] == [".so"]
 
 
+@pytest.mark.usefixtures("folder")
 def test_without_a_compiler_it_is_said_once_what_to_do(monkeypatch, tmp_path):
     monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
     with pytest.warns(UserWarning, match="plain torch takes the place of the kernels in C"):
@@ -80,37 +93,39 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing_behind(monkeypatch, 
 
 
 @has_compiler
-def test_a_compiler_may_come_with_arguments(monkeypatch):
+def test_a_compiler_may_come_with_arguments_and_leaves_the_library_alone(monkeypatch, folder):
     monkeypatch.setenv("CC", "cc -DUNUSED=1")
-    assert build.is_available()
+    assert build.is_available(), str(build._library_or_why_not())
+    assert [path.suffix for path in folder.iterdir()] == [".so"]
 
 
 @has_compiler
 @pytest.mark.parametrize("harm", ["damaged", "others may write to it"])
-def test_a_library_that_cannot_be_trusted_is_made_again(monkeypatch, folder, harm):
+def test_a_library_that_cannot_be_trusted_is_made_again(folder, calls, harm):
     folder.mkdir(parents=True, mode=0o700)
     path = folder / f"native-{build._digest(['cc'])}.so"
     path.write_bytes(b"not a library")
     if harm != "damaged":
         path.chmod(0o666)
-    calls = _counted(monkeypatch)
     assert build.is_available()
     assert len(calls) == 1
     assert (path.read_bytes() == b"not a library") is (harm != "damaged")
 
 
 @has_compiler
-def test_without_a_folder_to_keep_them_in_kernels_are_made_for_this_process(monkeypatch, tmp_path):
+@pytest.mark.usefixtures("folder")
+def test_without_a_folder_to_keep_them_in_kernels_are_made_for_this_process(monkeypatch, tmp_path, calls):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert build.is_available()
+    assert len(calls) == 1
 
 
 def test_a_user_without_a_home_has_a_cache_too(monkeypatch):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(build.Path, "home", no_home)
     assert build.cache_folder().name == "emotion-pipeline"
 
@@ -142,13 +157,14 @@ def test_the_kernels_are_what_a_cpu_really_uses(monkeypatch):
 
 def test_a_tensor_that_a_kernel_cannot_read_is_refused():
     with pytest.raises(ValueError, match=r"strides \(1, 2\)"):
-        at(torch.ones(3, 2).T)
-    assert not fits(torch.ones(4, 16), torch.ones(16, dtype=torch.bfloat16))
-    assert not fits(torch.ones(4, 16).double())
-    assert not fits(torch.ones(4, 15))
+        pointer_to(torch.ones(3, 2).T)
+    assert not kernels_support(torch.ones(4, 16), torch.ones(16, dtype=torch.bfloat16))
+    assert not kernels_support(torch.ones(4, 16).double())
+    assert not kernels_support(torch.ones(4, 15))
 
 
 @has_compiler
+@pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("without", ["-mno-amx-bf16", "-mno-avx512f"])
 def test_kernels_for_a_processor_that_has_less_agree_too(monkeypatch, tmp_path, without):
     _use_compiler(monkeypatch, tmp_path / "less", f'exec cc "$@" {without}')
@@ -158,7 +174,7 @@ def test_kernels_for_a_processor_that_has_less_agree_too(monkeypatch, tmp_path, 
     dense = torch.randn(6, 48, 9, 8, generator=generator, requires_grad=True)
     weight = torch.randn(80, 48, 3, 3, generator=generator, requires_grad=True)
     sparse = SparseMap.from_dense(dense, active)
-    found = SparseMap(by_native(sparse.features, weight, sparse.sites)[0], sparse.sites)
+    found = SparseMap(convolve_native(sparse.features, weight, sparse.sites)[0], sparse.sites)
     expected = masked_convolution(dense, weight, active)
     torch.testing.assert_close(found.dense(), expected, rtol=1e-4, atol=1e-4)
     both = (found.dense(), expected)
@@ -188,5 +204,6 @@ def test_kernels_for_a_processor_that_has_less_agree_too(monkeypatch, tmp_path, 
     torch.testing.assert_close(*grads, rtol=1e-3, atol=1e-4)
     broken = torch.full((2, 16), float("nan"), dtype=torch.bfloat16)
     assert BatchNormRelu(16)(broken).isnan().all()
-    with pytest.raises(ModelError, match="no matrix tiles"):
-        check(torch.device("cpu"), torch.bfloat16)
+    in_half, _ = convolve_native(sparse.features.bfloat16(), weight, sparse.sites)
+    assert in_half.dtype == torch.bfloat16
+    assert (in_half - found.features).abs().max() < 1e-2 * found.features.abs().max()

@@ -35,7 +35,7 @@ def _by_torch(layer, rows, cotangent):
 @pytest.fixture(params=["kernels", "plain torch"])
 def way(request, monkeypatch):
     if request.param == "plain torch":
-        monkeypatch.setattr(norm, "fits", lambda rows, *constants: False)
+        monkeypatch.setattr(norm, "kernels_support", lambda rows, *constants: False)
     return request.param
 
 

@@ -8,8 +8,7 @@ import torch
 import models
 from data_tools.batch import WAVEFORM, Packed
 from models import ModelError
-from models.layers.codewords import Codewords
-from models.pretraining import CMTPretraining, Masks
+from models.pretraining import CMTPretraining, Codewords, Masks
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def network(build_fusion, **masks):
 def test_codewords_are_the_nearest_centre_and_scored_by_cosine():
     torch.manual_seed(0)
     codewords = Codewords(torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 3.0]]), width=5, size=4)
-    assert codewords.of(torch.tensor([[1.9, 0.1], [2.1, 0.1], [0.5, 2.9], [-9.0, -9.0]])).tolist() == [0, 1, 2, 0]
+    assert codewords.nearest(torch.tensor([[1.9, 0.1], [2.1, 0.1], [0.5, 2.9], [-9.0, -9.0]])).tolist() == [0, 1, 2, 0]
     states = torch.randn(7, 5)
     found = codewords(states)
     for n in range(7):

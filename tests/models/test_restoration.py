@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
+from models.emt_dlfr import SimSiam
 from models.layers.padded import Padded
 from models.layers.reconstruction import Decoders, reconstruction_loss
-from models.layers.siamese import SimSiam
 
 
 def slow_smooth_l1(x):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.layers.native.rows import take_rows
+from models.native.rows import take_rows
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

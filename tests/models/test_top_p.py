@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import nucleus
 
-from models.layers import top_p
-from models.layers.top_p import mass_before, top_p_mask
+from models.layers.sparse import top_p
+from models.layers.sparse.top_p import mass_before, top_p_mask
 
 
 @pytest.fixture(autouse=True, params=["kernel", "plain torch"])
 def _way(request, monkeypatch):
     if request.param == "plain torch":
-        monkeypatch.setattr(top_p, "usable", lambda weights: False)
+        monkeypatch.setattr(top_p, "kernels_available", lambda weights: False)
 
 
 def _weights(images, sites, seed, peaked=3.0):

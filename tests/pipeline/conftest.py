@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from data_tools.files import write_json, write_text
-from data_tools.manifest import Clip, write_manifest
-from data_tools.media import write_video, write_wav
-from data_tools.store import Features, store_path, write_dialogue
+from data_tools.manifest import write_manifest
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
+from data_tools.records import Clip
+from data_tools.store import SampleTensors, store_path, write_dialogue
 from pipeline.progress import Reporter
 from pipeline.settings import ModelSpec
 from pipeline.train import train
@@ -40,7 +42,7 @@ def write_corpus(folder, sizes, labels=None, standin=True, emotions=EMOTIONS, se
             faces[..., own] += 150
             logmel = noise.normal(size=(rows, 128)).astype(np.float16)
             logmel[:, own * 40 : own * 40 + 30] += 4
-            features[name] = Features(
+            features[name] = SampleTensors(
                 faces=torch.from_numpy(faces),
                 face_time_s=torch.arange(n_faces) * 0.5,
                 face_score=torch.ones(n_faces),

@@ -6,8 +6,10 @@ import pytest
 import skimage.data
 
 from data_tools.dataset import UtteranceDataset
-from data_tools.manifest import Clip, read_manifest, read_rejects, write_manifest
-from data_tools.media import write_video, write_wav
+from data_tools.manifest import read_manifest, read_rejects, write_manifest
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
+from data_tools.records import Clip
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 

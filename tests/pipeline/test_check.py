@@ -9,7 +9,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data_tools.media import write_video, write_wav
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
 from pipeline import cli
 from pipeline.check import check, failed
 from pipeline.check_report import format_check

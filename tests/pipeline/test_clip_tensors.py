@@ -10,8 +10,9 @@ import skimage.data
 import torch
 
 from data_tools.errors import DataError
-from data_tools.faces import FaceDetector
-from data_tools.media import write_video, write_wav
+from data_tools.faces.detector import FaceDetector
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
 from pipeline.clip_tensors import FaceSettings, MelSettings, extract_each, extract_features
 
 FACES, MEL = FaceSettings(sample_every_ms=100, min_face_px=30, batch_frames=4), MelSettings()

@@ -263,9 +263,9 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, corpus, monkey
     assert result["failed"] == [{"model": "fe2e", "seed": 1, "reason": "the loss is nan in step 3"}]
     assert [len(row["runs"]) for row in result["models"]] == [1, 2]
     text = as_markdown(result)
-    assert "fe2e: 1 of 2 seeds came to an end" in text
+    assert "fe2e: 1 of 2 seeds finished" in text
     assert "fe2e, seed 1, failed: the loss is nan in step 3" in text
-    with pytest.raises(TrainingError, match="no run came to an end"):
+    with pytest.raises(TrainingError, match="no run finished"):
         compare(asked(corpus, tmp_path / "none", ("fe2e",), epochs=1, seed=1), Listener())
 
 

@@ -22,18 +22,12 @@ import pytest
 
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.media import (
-    Cut,
-    audio_duration_s,
-    cut_video,
-    ffmpeg_exe,
-    probe,
-    read_audio,
-    read_frames,
-    write_video,
-    write_wav,
-)
-from data_tools.standin import write_standin
+from data_tools.media.audio import audio_duration_s, read_audio, write_wav
+from data_tools.media.cut import Cut, cut_video
+from data_tools.media.frames import read_frames
+from data_tools.media.source import probe
+from data_tools.media.write import ffmpeg_exe, write_video
+from data_tools.standin.release import write_standin
 
 MEDIA = {".avi", ".mp4", ".wav"}
 # One line in: the folders of a case. One line out: "" or the message of an error that a person can mend.

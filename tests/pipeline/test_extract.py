@@ -15,13 +15,14 @@ import torch
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.features import DialogueFeatures, features_path
-from data_tools.features.audio import acoustic, mel_summary
-from data_tools.features.vision import FACE_SIZE, face
 from data_tools.files import folder_lock, write_json
-from data_tools.manifest import Clip, write_manifest
-from data_tools.media import read_audio, write_wav
-from data_tools.store import DialogueStore, Features, store_path, write_dialogue
+from data_tools.manifest import write_manifest
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.records import Clip
+from data_tools.sequences.audio import acoustic, mel_summary
+from data_tools.sequences.store import DialogueFeatures, features_path
+from data_tools.sequences.vision import FACE_SIZE, face
+from data_tools.store import DialogueStore, SampleTensors, store_path, write_dialogue
 from pipeline.extract import ExtractSettings, extract
 from pipeline.extraction.text_steps import WordVectors, token_states
 from pipeline.progress import Reporter
@@ -37,7 +38,7 @@ def stored(seed, faces, found=True):
     picture = cv2.resize(skimage.data.astronaut()[0:200, 130:330], (48, 48))
     crops = [np.roll(picture, seed + i, axis=1) for i in range(faces)]
     landmarks = random.uniform(10, 38, (faces, 5, 2)) if found else np.full((faces, 5, 2), np.nan)
-    return Features(
+    return SampleTensors(
         faces=torch.from_numpy(np.stack(crops)),
         face_time_s=torch.arange(faces) * 0.5,
         face_score=torch.full((faces,), float(found)),
@@ -298,7 +299,7 @@ def test_aligned_features_have_one_step_a_word(tmp_path):
 
 
 def test_a_words_state_is_the_mean_of_its_tokens():
-    from data_tools.features.align import Word
+    from data_tools.sequences.align import Word
 
     words = [Word("unbelievably", 0, 1), Word("", 1, 2), Word("good", 2, 3)]
     steps = token_states("minilm", 100)
@@ -313,7 +314,7 @@ def test_a_words_state_is_the_mean_of_its_tokens():
 
 
 def test_words_beyond_the_longest_text_are_zero():
-    from data_tools.features.align import Word
+    from data_tools.sequences.align import Word
 
     steps = token_states("tiny", 5)
     values = steps.of_words([Word(text, 0, 1) for text in ("one", "two", "three", "four")]).values

@@ -5,11 +5,11 @@ import pickle
 import numpy as np
 import pytest
 
+from data_tools.corpora.mmsa.features import without_padding
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.features import DialogueFeatures, features_path
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.mmsa_features import without_padding
+from data_tools.sequences.store import DialogueFeatures, features_path
 from pipeline.cli import main
 from pipeline.import_features import import_features
 from pipeline.preprocess import PreprocessSettings, preprocess

@@ -13,8 +13,10 @@ import skimage.data
 from data_tools import mel
 from data_tools.errors import DataError
 from data_tools.files import write_json
-from data_tools.manifest import Clip, Reject, read_manifest, write_manifest, write_rejects
-from data_tools.media import write_video, write_wav
+from data_tools.manifest import read_manifest, write_manifest, write_rejects
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
+from data_tools.records import Clip, Reject
 from data_tools.store import DialogueStore, store_path
 from pipeline.inspect import inspect
 from pipeline.preprocess import PreprocessSettings, preprocess

@@ -11,7 +11,10 @@ import pytest
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.media import probe, read_audio, read_frames, write_video, write_wav
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.media.frames import read_frames
+from data_tools.media.source import probe
+from data_tools.media.write import write_video
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize

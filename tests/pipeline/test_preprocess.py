@@ -13,8 +13,10 @@ import torch
 from data_tools import mel
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.manifest import Clip, Reject, read_rejects, write_manifest, write_rejects
-from data_tools.media import read_audio, write_video, write_wav
+from data_tools.manifest import read_rejects, write_manifest, write_rejects
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.media.write import write_video
+from data_tools.records import Clip, Reject
 from data_tools.store import DialogueStore, store_path
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter

@@ -11,7 +11,7 @@ import models
 from data_tools.batch import WAVEFORM
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.manifest import read_manifest
-from data_tools.media import write_wav
+from data_tools.media.audio import write_wav
 from models.layers.padded import Padded
 from pipeline.counting.model import count_model
 from pipeline.evaluate import EvaluateSettings, evaluate

@@ -17,7 +17,10 @@ import soundfile
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.media import probe, read_audio, read_frames, write_video, write_wav
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.media.frames import read_frames
+from data_tools.media.source import probe
+from data_tools.media.write import write_video
 from pipeline.jobs.local import Died
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize

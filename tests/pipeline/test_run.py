@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json
@@ -76,6 +77,17 @@ def test_resume_takes_the_same_settings_and_a_few_others(started):
     assert resumed_run(started.out, started, MODEL).path == started.out
     longer = started.model_copy(update={"epochs": 9, "patience": 2, "device": "cpu", "loader_workers": 1})
     assert resumed_run(started.out, longer, MODEL).path == started.out
+
+
+def test_a_run_of_earlier_versions_with_measured_backends_goes_on(started):
+    earlier = {**MODEL, "backend": "gather"}
+    run = resumed_run(started.out, started, MODEL)
+    run.settings.write_text(run.settings.read_text().replace("model:\n", "model:\n  backend: gather\n"))
+    (started.out / "engines.json").write_text('{"cpu, float32, 64 to 128 channels": "gather"}')
+    assert resumed_run(started.out, started, earlier).path == started.out
+    _, model = run.read_settings()
+    assert model == earlier
+    assert models.config_of(model.pop("name"), model).backend == "auto"
 
 
 def test_resume_with_other_settings_names_them_all(started):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from data_tools.corpora import CORPORA
+from data_tools.corpora.readers import CORPORA
 from pipeline.evaluate import EvaluateSettings
 from pipeline.preprocess import PreprocessSettings
 from pipeline.reorganize import ReorganizeSettings

@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from data_tools.batch import Batch
-from data_tools.manifest import Clip, write_manifest, write_rejects
-from data_tools.media import write_video, write_wav
+from data_tools.manifest import write_manifest, write_rejects
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
+from data_tools.records import Clip
 from data_tools.store import DialogueStore, store_path
 from pipeline.counting.noise import random_batch
 from pipeline.preprocess import PreprocessSettings, preprocess

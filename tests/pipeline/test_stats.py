@@ -5,7 +5,8 @@ import json
 import pytest
 
 from data_tools.errors import DataError
-from data_tools.manifest import Clip, write_manifest
+from data_tools.manifest import write_manifest
+from data_tools.records import Clip
 from data_tools.splits import SPLITS
 from pipeline.stats import format_stats, stats
 

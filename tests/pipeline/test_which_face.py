@@ -4,9 +4,13 @@ import cv2
 import numpy as np
 import pytest
 
-from data_tools.faces import FaceDetector, cut_square
-from data_tools.manifest import Clip, read_manifest, write_manifest
-from data_tools.media import read_frames, write_video, write_wav
+from data_tools.faces.crop import cut_square
+from data_tools.faces.detector import FaceDetector
+from data_tools.manifest import read_manifest, write_manifest
+from data_tools.media.audio import write_wav
+from data_tools.media.frames import read_frames
+from data_tools.media.write import write_video
+from data_tools.records import Clip
 from data_tools.standin.cast import iemocap_performer
 from data_tools.standin.faces import Face, Puppet
 from data_tools.standin.portraits import make_portrait

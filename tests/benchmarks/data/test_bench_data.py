@@ -14,7 +14,7 @@ from benchmarks.data.jpegs import write_jpegs
 from benchmarks.data.memory import _write_release
 from benchmarks.data.page import as_markdown
 from data_tools.errors import DataError
-from data_tools.media import write_video
+from data_tools.media.write import write_video
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config

@@ -4,11 +4,10 @@ import pytest
 import torch
 
 from benchmarks.cases import Case, GraphedTower, Run, TowerFeatures
-from benchmarks.engines import engines_used
 from benchmarks.models.attention import attention_rows
 from benchmarks.models.curves import curve_rows
-from benchmarks.models.steps import bench_models
-from models.layers.attention import CrossModalAttention
+from benchmarks.models.steps import backends_used, bench_models
+from models.layers.sparse.attention import CrossModalAttention
 from pipeline.counting.noise import random_batch
 from pipeline.progress import Reporter
 
@@ -25,8 +24,8 @@ def test_rows_of_every_work_and_model_with_their_ratio():
     ]
     assert all(0 < row["min_s"] <= row["median_s"] for row in rows)
     assert {row["backend"] for row in rows if row["model"] == "fe2e"} == {"dense"}
-    engines = {engine for row in rows for engine in row["backend"].split(", ")}
-    assert engines <= {"dense", "gather", "torch"}
+    backends = {backend for row in rows for backend in row["backend"].split(", ")}
+    assert backends <= {"dense", "native", "torch"}
     for base, sparse in zip(rows[::2], rows[1::2], strict=True):
         assert base["ratio_to_fe2e"] == 1
         assert sparse["ratio_to_fe2e"] == pytest.approx(sparse["median_s"] / base["median_s"], rel=0.1)
@@ -50,9 +49,9 @@ def test_a_forward_is_in_evaluation_mode_and_a_step_in_training_mode():
 
 
 @pytest.mark.parametrize(("asked", "used"), [("torch", "torch"), ("dense", "dense")])
-def test_the_engine_that_was_asked_for_is_the_one_that_is_noted(asked, used):
+def test_the_backend_that_was_asked_for_is_the_one_that_is_noted(asked, used):
     run = Run(Case("towers only", 0.5, width=8, backend=asked), random_batch(2, 1, 1, 4))
-    assert engines_used(run, "forward") == used
+    assert backends_used(run, "forward") == used
 
 
 def test_a_tower_that_gives_its_features_alone_changes_no_score():

@@ -17,7 +17,7 @@ from ray.cluster_utils import Cluster
 
 from data_tools.clips import make_clips
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.standin import write_standin
+from data_tools.standin.release import write_standin
 from pipeline.jobs import ray_cluster as ray_workers
 from pipeline.jobs.local import Died
 from pipeline.jobs.run import run_jobs

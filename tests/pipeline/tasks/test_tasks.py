@@ -12,7 +12,8 @@ from sklearn import metrics as sklearn
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import write_json
-from data_tools.media import write_video, write_wav
+from data_tools.media.audio import write_wav
+from data_tools.media.write import write_video
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.predict import format_predictions, predict
 from pipeline.progress import Reporter

@@ -6,8 +6,10 @@ import yaml
 import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.features import FeatureFacts, features_path, read_facts, untimed, write_facts, write_features
 from data_tools.manifest import read_manifest
+from data_tools.sequences.steps import untimed
+from data_tools.sequences.store import FeatureFacts, features_path, read_facts, write_facts
+from data_tools.sequences.store import write_dialogue as write_features
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.extraction.fresh import FreshFeatures
 from pipeline.predict import predict

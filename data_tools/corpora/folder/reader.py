@@ -1,0 +1,150 @@
+"""One's own videos: a folder with a table of utterances, or with one file a clip, sorted into folders by emotion."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, unique_ids
+from data_tools.corpora.folder.table import FOLDS, check_name, choose_emotions, read_rows
+from data_tools.corpora.release import Release, is_file, is_folder, visible
+from data_tools.corpora.tables import SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
+from data_tools.errors import DataError
+from data_tools.records import Utterance
+from data_tools.transcript import spoken_words
+
+_TRANSCRIPT_SUFFIXES = (".srt", ".txt")
+# A transcript of one clip: more than that is another file.
+_MAX_TRANSCRIPT_BYTES = 131_072
+
+
+def read_folder(root: Path, emotions: Sequence[str], table: str | None = None, encoding: str | None = None) -> Release:
+    """Utterances of the videos below `root`: those of its table, or every clip where there is none.
+
+    root: the folder, or the table in it. It is read as it is: nothing is looked for above it.
+    emotions: label order; empty for all that the table or the folders name, in the table's order or sorted.
+    table: which file is the table, relative to `root`; needed where several lie there.
+    encoding: of the table, where it is not UTF-8.
+
+    Raises:
+        DataError: no such folder, several tables, a table that cannot be used, neither table nor clips, or an
+            emotion that nothing is labelled with.
+    """
+    start = Path(root).absolute()
+    for name, value in (("table", table), ("encoding", encoding)):
+        if value is not None and not isinstance(value, str):
+            raise DataError(f"reader.{name} is {value!r}; expected a text")
+    if is_file(start):
+        start, table = start.parent, table or start.name
+    if not is_folder(start):
+        raise DataError(f"no folder {start}; give the one that holds your videos and their table with --root")
+    release = Release(start)
+    path = start / table if table else _find_table(start)
+    if path is not None:
+        read_rows(release, path, emotions, encoding)
+    elif encoding is not None:
+        raise DataError(f"reader.encoding is {encoding!r}, but {start} holds no table")
+    else:
+        _read_clips(release, emotions)
+    return release
+
+
+def _find_table(folder: Path) -> Path | None:
+    """The one table that lies in `folder`; None without any."""
+    tables = [path for suffix in TABLE_SUFFIXES for path in visible(folder, suffix).values()]
+    if len(tables) > 1:
+        names = ", ".join(sorted(path.name for path in tables))
+        raise DataError(f"several tables lie in {folder}: {names}; name one, e.g. --root {tables[0]}")
+    sheets = [path for suffix in SPREADSHEET_SUFFIXES for path in visible(folder, suffix).values()]
+    if sheets and not tables:
+        raise DataError(f"{sheets[0]} is a spreadsheet; save it as CSV (UTF-8) beside it")
+    return tables[0] if tables else None
+
+
+def _read_clips(release: Release, emotions: Sequence[str]) -> None:
+    """Every video is one utterance: its folder's name is the label, a .txt or .srt beside it the text."""
+    clips = list(_walk(release, release.root))
+    if not clips:
+        raise DataError(
+            f"{release.root} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor videos "
+            f"({', '.join(VIDEO_SUFFIXES)}); see docs/corpora/folder.md for both forms"
+        )
+    ids = unique_ids(release.relative(clip) for clip in clips)
+    named = {clip: _label(release, clip) for clip in clips}
+    chosen = choose_emotions(emotions, sorted({name for name in named.values() if not check_name(name)}), "folders")
+    release.emotions = tuple(chosen.values())
+    for clip, label in named.items():
+        utterance_id = ids[release.relative(clip)]
+        problem = check_name(label) if label else ""
+        text, unreadable = _text(clip)
+        if not label:
+            release.reject(utterance_id, clip, "unlabelled", "it lies in no folder that names an emotion")
+        elif problem:
+            release.reject(utterance_id, clip, "labels:unreadable", f"the name of its folder is no label: {problem}")
+        elif label not in chosen:
+            release.reject(utterance_id, clip, f"label:{label}", f"the label {label!r} is not in the task's emotions")
+        elif unreadable:
+            release.reject(utterance_id, clip, "transcript:unreadable", unreadable)
+        else:
+            release.add(
+                _utterance(release, clip, utterance_id, text, {e: float(n == label) for n, e in chosen.items()})
+            )
+    if any(utterance.fold for utterance in release.utterances):
+        release.notes.append("the folders state a split: --split release keeps it")
+    release.notes.append("no speakers are named: each clip counts as a speaker of its own")
+
+
+def _utterance(release: Release, clip: Path, utterance_id: str, text: str, labels: dict[str, float]) -> Utterance:
+    sound = next((s for s in map(clip.with_suffix, SOUND_SUFFIXES) if is_file(s)), clip)
+    return Utterance(
+        utterance_id=utterance_id,
+        dialogue_id=utterance_id,
+        speaker=utterance_id,
+        session="",
+        start_s=0.0,
+        end_s=float("inf"),
+        text=text,
+        labels=labels,
+        sentiment=None,
+        source_video=release.relative(clip),
+        source_audio=release.relative(sound),
+        fold=FOLDS.get(clip.relative_to(release.root).parts[0].lower(), ""),
+    )
+
+
+def _label(release: Release, clip: Path) -> str:
+    """The name of the clip's folder in small letters; empty where it lies in the root, or right in that of a split."""
+    folders = clip.relative_to(release.root).parts[:-1]
+    return "" if not folders or (len(folders) == 1 and folders[0].lower() in FOLDS) else folders[-1].lower()
+
+
+def _walk(release: Release, start: Path) -> Iterator[Path]:
+    """Every video below `start`, sorted, without hidden files; folders that are links are not entered."""
+
+    def unreadable(error: OSError) -> None:
+        path = Path(error.filename)
+        release.reject(None, path, "folder:unreadable", f"{path.name} cannot be read: {error.strerror}")
+
+    for folder, below, files in os.walk(start, onerror=unreadable):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        for name in sorted(files):
+            path = Path(folder, name)
+            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".") and is_file(path):
+                yield path
+
+
+def _text(clip: Path) -> tuple[str, str]:
+    """The words in the .srt or .txt of the same name, empty without one; and why they cannot be read, or ""."""
+    path = next((p for p in map(clip.with_suffix, _TRANSCRIPT_SUFFIXES) if is_file(p)), None)
+    if path is None:
+        return "", ""
+    try:
+        if path.stat().st_size > _MAX_TRANSCRIPT_BYTES:
+            return "", f"{path.name} has {path.stat().st_size} bytes; the limit is {_MAX_TRANSCRIPT_BYTES}"
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        return "", f"{path.name} cannot be read: {error.strerror or error}"
+    except UnicodeDecodeError:
+        return "", f"{path.name} is not UTF-8 text; save it as UTF-8"
+    return (
+        (spoken_words(text, path.suffix.lower() == ".srt"), "") if "\0" not in text else ("", f"{path.name} holds NUL")
+    )

@@ -28,7 +28,8 @@ def noise(samples, seed=0):
 def test_numba_has_a_place_for_its_cache_where_nothing_else_can_be_written(tmp_path):
     """As with a read-only installation and a user without a home; for root, who may write anywhere, none is needed."""
     code = (
-        "import os; os.access = lambda *_: False; from data_tools.sequences.numba_cache import ensure_numba_cache as ensure; ensure()\n"
+        "import os; os.access = lambda *_: False\n"
+        "from data_tools.sequences.numba_cache import ensure_numba_cache; ensure_numba_cache()\n"
         "folder = os.environ['NUMBA_CACHE_DIR']; print(folder, oct(os.stat(folder).st_mode & 0o777))"
     )
     kept = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}

@@ -81,6 +81,14 @@ class MESM(EndToEndModel):
         if config.attention_gradient == "budget" and config.top_p < 1:
             self.budget = config.top_p if config.budget is None else config.budget
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile all but the sparse stages, whose shapes depend on the data: torch.compile cannot trace them."""
+        # Not as a decorator: that would import the compiler wherever the model is imported.
+        for module in self.modules():
+            if isinstance(module, SparseStage):
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+        super().compile(*args, **kwargs)
+
     def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor:
         """(images, Q): the text state of the utterance that each image belongs to, or the learnt constant."""
         if state is None:

@@ -190,7 +190,7 @@ def _read_csv(path: Path, encoding: str | None) -> Iterator[_Row]:
 
 def _delimiter(text: str) -> str:
     """The one that splits the header most often; a comma where none does."""
-    header = next((line for line in io.StringIO(text[:MAX_CELL_CHARACTERS]) if line.strip()), "")
+    header = next((line for line in io.StringIO(text[:MAX_CELL_CHARACTERS], newline=None) if line.strip()), "")
     return max(_DELIMITERS, key=header.count)
 
 

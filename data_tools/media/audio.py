@@ -12,7 +12,6 @@ import numpy as np
 import soundfile
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from scipy.signal import resample_poly
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
@@ -240,4 +239,6 @@ def _resample(samples: np.ndarray, source_hz: int, rate_hz: int) -> np.ndarray:
     if source_hz == rate_hz:
         return samples
     common = gcd(source_hz, rate_hz)
+    from scipy.signal import resample_poly  # half a second, which most commands do not need
+
     return resample_poly(samples, rate_hz // common, source_hz // common).astype(np.float32)

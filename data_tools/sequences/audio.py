@@ -10,14 +10,17 @@ ten times faster, doesn't tell voice from noise.
 
 import warnings
 
-import librosa
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from data_tools import mel
+from data_tools.sequences.numba_cache import ensure_numba_cache
 from data_tools.sequences.steps import Floats, Steps
+
+ensure_numba_cache()
+import librosa  # noqa: E402
 
 N_MFCC, N_CHROMA = 20, 12
 ACOUSTIC_SIZE = 1 + N_MFCC + N_CHROMA

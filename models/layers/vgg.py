@@ -143,8 +143,6 @@ class SparseStage(nn.Module):
         self.block = SparseBlock(in_channels, out_channels, backend)
         self.pool = SparseMaxPool2d()
 
-    # Shapes depend on the data here, which torch.compile cannot trace.
-    @torch.compiler.disable
     def forward(self, x: DenseMap | SparseMap, query: Tensor) -> StageResult:
         """query: (images, query_size), what the attention asks each image's sites with."""
         if isinstance(x, DenseMap):

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_auc_score
 
 from pipeline.metrics.classes import weighted_f1
 from pipeline.metrics.metric import Bools, Floats, Metric, mean_entry
@@ -56,6 +55,8 @@ def roc_auc(present: Bools, scores: Floats) -> list[float | None]:
 
     scores: (n, E); of equal ones half counts as above.
     """
+    from sklearn.metrics import roc_auc_score  # takes most of a second
+
     return [
         float(roc_auc_score(truth, score)) if truth.any() and not truth.all() else None
         for truth, score in zip(present.T, scores.T, strict=True)

@@ -2,12 +2,10 @@
 
 import logging
 import os
+import sys
 from typing import Any, Generic, TypeVar
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
-from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -16,6 +14,20 @@ from models.base import Model
 from models.output import Output
 from pipeline.settings import ConfigError
 from pipeline.training.device import check_compiler, choose_device
+
+# Fabric asks for the version of torchmetrics by importing it, which brings transformers, matplotlib and librosa and
+# takes longer than torch. Nothing here uses the part of Fabric that needs it.
+_torchmetrics = sys.modules.get("torchmetrics")
+sys.modules["torchmetrics"] = None  # type: ignore[assignment]
+try:
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+    from lightning_fabric.strategies import DDPStrategy
+finally:
+    if _torchmetrics is None:
+        del sys.modules["torchmetrics"]
+    else:
+        sys.modules["torchmetrics"] = _torchmetrics
 
 T = TypeVar("T")
 

@@ -8,8 +8,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from torch.utils.tensorboard import SummaryWriter
-
 from data_tools.errors import DataError
 from data_tools.files import write_text
 from pipeline.run import RunDir
@@ -28,6 +26,9 @@ class TrainLog:
         self.path = run.log
         self.rows = [row for row in self.read(run.log) if int(row["epoch"]) <= epoch]
         self.events = run.events
+        # Importing it takes most of a second, which no other reader of a log needs.
+        from torch.utils.tensorboard import SummaryWriter
+
         with self._writing():
             self.writer = SummaryWriter(str(run.events), purge_step=epoch + 1)
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
+from data_tools.sequences.numba_cache import ensure_numba_cache
 from data_tools.standin.release import write_standin
+
+ensure_numba_cache()  # some tests import librosa themselves
 
 
 @dataclass(frozen=True)

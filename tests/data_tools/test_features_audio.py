@@ -1,3 +1,8 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import librosa
 import numpy as np
 import pytest
@@ -18,6 +23,22 @@ def buzz(hertz, seconds=1.0):
 
 def noise(samples, seed=0):
     return np.random.default_rng(seed).normal(0, 0.1, samples).astype(np.float32)
+
+
+def test_numba_has_a_place_for_its_cache_where_nothing_else_can_be_written(tmp_path):
+    """As with a read-only installation and a user without a home; for root, who may write anywhere, none is needed."""
+    code = (
+        "import os; os.access = lambda *_: False\n"
+        "from data_tools.sequences.numba_cache import ensure_numba_cache; ensure_numba_cache()\n"
+        "folder = os.environ['NUMBA_CACHE_DIR']; print(folder, oct(os.stat(folder).st_mode & 0o777))"
+    )
+    kept = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment = kept | {"TMPDIR": str(tmp_path)}
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    folder, mode = said.stdout.rsplit(maxsplit=1)
+    assert Path(folder).parent == tmp_path
+    assert mode == "0o700"
+    assert not Path(folder).exists(), "it goes with the process"
 
 
 @pytest.mark.filterwarnings("ignore:n_fft")

@@ -115,19 +115,26 @@ def test_an_utterance_without_a_modality_has_a_defined_answer(build_fusion, make
 
 @pytest.mark.parametrize("name", FUSION)
 def test_eight_utterances_are_learnt_by_heart(build_fusion, make_features, name):
+    """Within 400 steps; it is looked at every 10, as with so large a rate the loss may jump up again later."""
     model = build_fusion(name, **SMALL[name])
     batch = make_features(lengths=((3, 4, 5),) * 8)
-    # At 1e-2 the loss of ucrn jumps up to 30 again after it came down: by chance, some seeds end there.
-    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3 if name == "ucrn" else 1e-2)
-    for _ in range(150):
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(1, 401):
         optimizer.zero_grad()
         output = model(batch)
         loss = F.binary_cross_entropy_with_logits(output.logits, batch.labels)
         (loss + 0.01 * sum(output.losses.values())).backward()
         optimizer.step()
+        if step % 10 == 0 and learnt(model, batch):
+            return
+    raise AssertionError(f"after {step} steps the loss is {loss.item():.3f}")
+
+
+def learnt(model, batch):
     with torch.no_grad():
         logits = model.eval()(batch).logits
-    assert ((logits > 0) == (batch.labels > 0.5)).all()
+    model.train()
+    return ((logits > 0) == (batch.labels > 0.5)).all()
 
 
 @pytest.mark.parametrize("name", FUSION)

@@ -38,7 +38,6 @@ def _has_tiles() -> bool:
     return bool(library().has_bfloat16())
 
 
-@torch.compiler.disable
 def convolve_native(rows: Tensor, weight: Tensor, sites: Sites) -> tuple[Tensor, Count]:
     """Products over pairs of active sites, added up in registers; bfloat16: over the neighbours of 16 sites at a time.
 

@@ -155,7 +155,7 @@ def _signature(command: Command) -> inspect.Signature:
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     in_file = isinstance(field.json_schema_extra, dict) and field.json_schema_extra["in_file"]
     required = field.is_required() and not in_file
-    about = {"help": f"{field.description}{_shown(field.default)}", "show_default": False}
+    about: dict[str, Any] = {"help": f"{field.description}{_shown(field.default)}", "show_default": False}
     if is_argument(field):
         kind = list[Path] if _typed_as(field.annotation) is Path else list[str]  # type: ignore[misc]
         kind = Path if field.annotation is Path else kind

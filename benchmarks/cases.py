@@ -13,7 +13,7 @@ from models.base import Model
 from models.layers.text import TextEncoder
 from models.layers.tokenizers import HashTokenizer
 from models.layers.tower import Tower, TowerResult
-from pipeline.training.memory import keep_freed_memory
+from pipeline.training.device import keep_freed_memory
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # compile: torch.compile of the whole model. cuda graph: the towers, whose work has one size, replayed as one launch.

@@ -1,6 +1,6 @@
 """Search for the samples and the ways to count that give the figures of Dai et al. 2021.
 
-`pipeline.counting.paper` has the figures and says in plain sentences what is found here.
+`pipeline.counting.published` has the figures and says in plain sentences what is found here.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 import models
 from models.layers.vgg import DenseConv2d, DenseMap
 from pipeline.counting.noise import random_batch
-from pipeline.counting.paper import CODE_OF_FE2E, FE2E, of_fe2e
+from pipeline.counting.published import CODE_OF_FE2E, FE2E, of_fe2e
 
 # The tables have two decimals of 1e9.
 _HALF_A_DECIMAL = 0.005e9

@@ -8,7 +8,7 @@ from data_tools.files import folder_lock
 from pipeline.command import Command
 from pipeline.progress import Reporter
 from pipeline.report.comparison import score_tables, sheet_of
-from pipeline.report.tables import Cell, Sheet, Table, markdown, number, score_column, write_result
+from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column, write_result
 from pipeline.run_data import dataset_name
 from pipeline.settings import ConfigError, Names, flag
 from pipeline.study.plan import ALL, Planned, StudySettings, ValueFlags, planned_variant, read_study, refuse_own

@@ -157,8 +157,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     required = field.is_required() and not in_file
     about: dict[str, Any] = {"help": f"{field.description}{_shown(field.default)}", "show_default": False}
     if is_argument(field):
-        kind = list[Path] if _typed_as(field.annotation) is Path else list[str]  # type: ignore[misc]
-        kind = Path if field.annotation is Path else kind
+        part = _typed_as(field.annotation)
+        kind: Any = part if field.annotation is part else list[part]  # type: ignore[valid-type]
         marker = typer.Argument(**about)
     else:
         kind = _typed_as(field.annotation)

@@ -11,7 +11,7 @@ from data_tools.files import folder_lock
 from pipeline.command import Command
 from pipeline.progress import Reporter
 from pipeline.report.comparison import as_markdown, sheet
-from pipeline.report.tables import write_result
+from pipeline.report.pages import write_result
 from pipeline.run_data import dataset_name
 from pipeline.settings import Names, flag
 from pipeline.study.plan import StudySettings, ValueFlags, plan, read_study

@@ -29,12 +29,9 @@ from data_tools.sequences.store import write_dialogue as write_features
 from data_tools.sequences.words import read_vectors, split_words
 from data_tools.store import DialogueStore, store_path
 from pipeline.command import Command
-from pipeline.extraction.recipe import Recipe
-from pipeline.extraction.sequences import Source, sizes_of, steps_of
-from pipeline.extraction.text_steps import TextSteps, WordVectors, token_states
-from pipeline.jobs.dialogues import follow
+from pipeline.extract_sequences import Recipe, Source, TextSteps, WordVectors, sizes_of, steps_of, token_states
 from pipeline.jobs.local import Died
-from pipeline.jobs.run import run_jobs
+from pipeline.jobs.run import follow, run_jobs
 from pipeline.progress import Reporter
 from pipeline.settings import (
     DATA_HELP,

@@ -18,8 +18,7 @@ from data_tools.transcript import spoken_words
 from data_tools.waveform import waveform
 from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
 from pipeline.command import Command, fields_of
-from pipeline.extraction.fresh import FreshFeatures
-from pipeline.extraction.sequences import Source
+from pipeline.extract_sequences import FreshFeatures, Source
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag

@@ -29,9 +29,8 @@ from data_tools.records import Reject
 from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path
 from pipeline.clip_tensors import FaceSettings, MelSettings, extract_each
 from pipeline.command import Command
-from pipeline.jobs.dialogues import follow
 from pipeline.jobs.local import Died, available_cores
-from pipeline.jobs.run import run_jobs
+from pipeline.jobs.run import follow, run_jobs
 from pipeline.progress import Reporter
 from pipeline.settings import (
     DATA_HELP,

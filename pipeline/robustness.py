@@ -16,8 +16,7 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
 from pipeline.command import Command
-from pipeline.metrics.areas import DEFINITIONS, FIRST_RATE, named_auilcs
-from pipeline.metrics.seeds import SPREAD, mean_and_spread
+from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, SPREAD, mean_and_spread, named_auilcs
 from pipeline.progress import Reporter
 from pipeline.published import published_facts
 from pipeline.report.figures import missing_png

@@ -12,12 +12,11 @@ import models
 from data_tools.files import folder_lock
 from models.end_to_end import EndToEndModel
 from pipeline.command import Command
-from pipeline.counting import paper
+from pipeline.counting import published as paper
 from pipeline.progress import Reporter
 from pipeline.report.comparison import score_tables, sheet_of
-from pipeline.report.figures import data_uri
-from pipeline.report.sweep_figure import sweep_png
-from pipeline.report.tables import Cell, Sheet, Table, markdown, number, score_column, write_result
+from pipeline.report.figures import data_uri, sweep_png
+from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column, write_result
 from pipeline.run_data import dataset_name
 from pipeline.settings import ConfigError, Names, flag
 from pipeline.study.plan import Planned, StudySettings, ValueFlags, planned_variant, read_study, refuse_own

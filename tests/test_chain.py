@@ -17,8 +17,7 @@ from data_tools.store import DialogueStore, store_path
 from pipeline.counting.model import count_run
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.extract import ExtractSettings, extract
-from pipeline.extraction.fresh import FreshFeatures
-from pipeline.extraction.sequences import Source
+from pipeline.extract_sequences import FreshFeatures, Source
 from pipeline.predict import failed, format_predictions, predict, read_transcript
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter

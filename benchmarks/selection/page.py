@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.report.tables import Cell, Sheet, Table, markdown, number, score_column
+from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column
 
 _BETTER = {True: "↓", False: "↑"}
 

@@ -14,7 +14,7 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.store import DialogueStore, store_path
 from models.layers.sparse.attention import CrossModalAttention
 from models.mesm import MESM
-from pipeline.metrics.seeds import mean_and_spread
+from pipeline.metrics.metric import mean_and_spread
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError
 from pipeline.study.runs import SPLIT

@@ -20,7 +20,7 @@ from benchmarks.selection.page import as_markdown
 from benchmarks.selection.sites import DRAWS, RADIUS, kept_sites
 from data_tools.files import folder_lock, read_json_if_any, write_json
 from models.layers.sparse.attention import AttentionGradient
-from pipeline.metrics.seeds import mean_and_spread
+from pipeline.metrics.metric import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import dataset_name

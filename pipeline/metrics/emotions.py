@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics.classes import weighted_f1
 from pipeline.metrics.metric import Bools, Floats, Metric, mean_entry
+from pipeline.metrics.single_label import weighted_f1
 
 _MAJORITY = "always the answer, yes or no, that is more frequent in train"
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics.classes import accuracy, weighted_f1
 from pipeline.metrics.metric import Bools, Classes, Floats, Metric, entry
+from pipeline.metrics.single_label import accuracy, weighted_f1
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 
 from pipeline.metrics.emotions import MULTI_LABEL
 from pipeline.metrics.single_label import SINGLE_LABEL
-from pipeline.report.tables import Cell, Sheet, Table, markdown, number, score_column
+from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column
 
 _BETTER = {True: "↓", False: "↑"}
 # Metrics that have a table by emotion, as in the papers.

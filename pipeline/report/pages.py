@@ -1,11 +1,14 @@
 """Pages for people: a template of this package and its values become one HTML file that needs nothing beside it."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-from data_tools.files import write_text
+from data_tools.files import write_json, write_text
+from pipeline.progress import Reporter
 
 
 def write_page(page: Path, template: str, **values: Any) -> None:
@@ -25,3 +28,115 @@ def write_page(page: Path, template: str, **values: Any) -> None:
         undefined=StrictUndefined,
     )
     write_text(page, environment.get_template(template).render(**values))
+
+
+@dataclass(frozen=True)
+class Cell:
+    """best: of its column."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """rows: as long as `columns`, the name of the row first."""
+
+    title: str
+    note: str
+    columns: list[str]
+    rows: list[list[Cell]]
+
+
+def score_column(scores: Sequence[Mapping[str, Any] | None], lower_is_better: bool) -> list[Cell]:
+    """A score in each row, `{"mean", "spread", "values"}` over the seeds, the best marked; None where there is none."""
+    # Equal in what is shown is equal.
+    means = [None if score is None or score["mean"] is None else round(score["mean"], 3) for score in scores]
+    known = [mean for mean in means if mean is not None]
+    best = (min(known) if lower_is_better else max(known)) if known else None
+    return [
+        Cell("-") if score is None else Cell(number(**score), mean is not None and mean == best)
+        for score, mean in zip(scores, means, strict=True)
+    ]
+
+
+def number(mean: float | None, spread: float | None = None, values: Sequence[float | None] = (), **_: Any) -> str:
+    """A score as it is shown, with its spread where there are several values."""
+    if mean is None:
+        return "undefined"
+    return f"{mean:.3f}" + (f" ± {spread:.3f}" if len(values) > 1 else "")
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Tables, and what a reader must know of them.
+
+    notice: what must stand beside every score. about: data set, protocol and what the scores are. remarks: what
+    holds for single rows. command: what made it.
+    """
+
+    title: str
+    notice: str | None
+    about: str
+    tables: Sequence[Table]
+    remarks: Sequence[str]
+    command: str
+    versions: dict[str, str | None]
+
+
+def markdown(sheet: Sheet) -> str:
+    """The sheet as a page of Markdown."""
+    lines = [f"# {sheet.title}", ""]
+    if sheet.notice:
+        lines += [f"**{sheet.notice}**", ""]
+    lines += [sheet.about, ""]
+    for table in sheet.tables:
+        lines += [f"## {table.title}", "", table.note, "", _line(table.columns), _line(["---"] * len(table.columns))]
+        lines += [_line(f"**{cell.text}**" if cell.best else cell.text for cell in row) for row in table.rows]
+        lines.append("")
+    lines += [f"- {line}" for line in sheet.remarks]
+    return "\n".join([*lines, "", f"Written by `{sheet.command}`.", ""])
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+
+def write_sheet(page: Path, sheet: Sheet, template: str = "report/tables.html.j2", **values: Any) -> None:
+    """Write the sheet as one HTML file. template: one that extends the default. values: what it has besides.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    write_page(
+        page,
+        template,
+        title=sheet.title,
+        notice=sheet.notice,
+        about=sheet.about,
+        tables=sheet.tables,
+        remarks=sheet.remarks,
+        command=sheet.command,
+        versions=", ".join(f"{name} {version}" for name, version in sheet.versions.items()),
+        **values,
+    )
+
+
+def write_result(
+    out: Path,
+    name: str,
+    result: Mapping[str, Any],
+    sheet: Sheet,
+    reporter: Reporter,
+    template: str = "report/tables.html.j2",
+    **values: Any,
+) -> None:
+    """<name>.json, <name>.md and <name>.html; for the page see `write_sheet`.
+
+    Raises:
+        DataError: one cannot be written.
+    """
+    write_json(out / f"{name}.json", result)
+    write_text(out / f"{name}.md", markdown(sheet))
+    write_sheet(out / f"{name}.html", sheet, template, **values)
+    reporter.say(f"the page is at {(out / f'{name}.html').resolve()}")

@@ -13,7 +13,7 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.files import read_json
 from models.base import Model
 from pipeline.counting.model import multiply_adds
-from pipeline.metrics.seeds import SPREAD, mean_and_spread
+from pipeline.metrics.metric import SPREAD, mean_and_spread
 from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
 from pipeline.study.plan import StudySettings, laid_over, standin_budget

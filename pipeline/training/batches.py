@@ -1,9 +1,12 @@
-"""Samples into batches: which utterances meet in which epoch, and the loader that reads them."""
+"""Samples into batches: the utterances that meet in an epoch, the loader, and splits held in memory."""
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,9 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from data_tools.batch import Batch
+from data_tools.batch import Batch, Packed
 from data_tools.dataset import UtteranceDataset, collate
-from pipeline.training.processes import Ranks
+from data_tools.mel import CHUNK_MS
+from pipeline.settings import ConfigError
+from pipeline.training.device import Ranks
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 
@@ -128,3 +133,129 @@ def ordered_loader(dataset: Any, batch_size: int, tokenize: Tokenize, workers: i
 def _own_generator() -> torch.Generator:
     """A loader draws a number at the start of each pass; from torch's own generator that would shift all dropout."""
     return torch.Generator().manual_seed(0)
+
+
+Wish = Literal["auto"] | bool
+
+# The rest is for weights and activations on a GPU, and for everything else that runs on a CPU.
+_SHARE = {"cuda": 0.5, "cpu": 0.25}
+_FACE_BYTES = 3 * 48 * 48
+_CHUNK_BYTES = 128 * 32 * 4
+_WAVEFORM_BYTES = 16 * CHUNK_MS * 4
+
+
+def is_to_be_held(splits: list[UtteranceDataset], device: torch.device, wish: Wish, workers: int) -> bool:
+    """Return True if the splits go into the memory of `device` as a whole.
+
+    wish: `auto` for yes where they take at most a half of a GPU's free memory, a quarter of a CPU's, and where
+    nobody asked for `workers` to read.
+
+    Raises:
+        ConfigError: they are to be held and don't fit.
+    """
+    if wish is False or (wish == "auto" and workers):
+        return False
+    needed, free = sum(map(bytes_of, splits)), free_bytes(device)
+    if wish == "auto":
+        return needed <= _SHARE[device.type] * free
+    if needed > free:
+        raise ConfigError(
+            f"keep_on_device is true, but the utterances take {needed / 2**30:.1f} GiB and {device} has "
+            f"{free / 2**30:.1f} GiB free; use --set keep_on_device=auto"
+        )
+    return True
+
+
+def bytes_of(split: UtteranceDataset) -> int:
+    """About how many bytes the packed tensors of a split take; no sample is read."""
+    counts = {name: int(values.sum()) for name, values in split.counts().items()}
+    if split.features is None:
+        sound = counts["chunks"] * (_CHUNK_BYTES + split.waveforms * _WAVEFORM_BYTES)
+        return counts["faces"] * _FACE_BYTES + sound
+    return sum(4 * count * split.features.sizes[letter] for letter, count in counts.items())
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory of `device` that nobody uses; on a CPU also what the system would give back of its caches."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    known = Path("/proc/meminfo")
+    if known.is_file():
+        lines = dict(line.split(":") for line in known.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Packed steps of all utterances on the device, and where each utterance begins, on the host."""
+
+    values: Tensor
+    counts: NDArray[np.int64]
+    starts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, values: Tensor, counts: Tensor, device: torch.device) -> "_Rows":
+        on_host = counts.numpy()
+        return cls(values.to(device), on_host, on_host.cumsum() - on_host)
+
+    def of_utterances(self, at: NDArray[np.int64]) -> Packed:
+        """The steps of the utterances at these positions, one utterance after the other."""
+        counts = self.counts[at]
+        shift = np.repeat(self.starts[at] - (counts.cumsum() - counts), counts)
+        rows = torch.from_numpy(np.arange(counts.sum()) + shift)
+        device = self.values.device
+        return Packed(self.values.index_select(0, _sent(rows, device)), _sent(torch.from_numpy(counts), device))
+
+
+def _sent(small: Tensor, device: torch.device) -> Tensor:
+    return small.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else small
+
+
+class HeldBatches:
+    """The batches that a loader would give in the same order, bit for bit, cut out of memory.
+
+    device: where the split is kept and where the batches are.
+    """
+
+    def __init__(
+        self,
+        split: UtteranceDataset,
+        order: EpochBatches | OrderedBatches,
+        tokenize: Tokenize,
+        device: torch.device,
+    ) -> None:
+        whole = collate([split[i] for i in range(len(split))], tokenize)
+        self._order = order
+        self._ids = np.array(whole.ids, dtype=object)
+        self._faces = _Rows.of(whole.faces, whole.face_counts, device)
+        self._chunks = _Rows.of(whole.chunks, whole.chunk_counts, device)
+        self._features = {name: _Rows.of(part.values, part.counts, device) for name, part in whole.features.items()}
+        self._tokens, self._token_mask = whole.tokens.to(device), whole.token_mask.to(device)
+        # Padding is on the right: the last real token says how long a text is.
+        places = torch.arange(1, whole.tokens.shape[1] + 1)
+        self._text_lengths = (whole.token_mask * places).amax(1).numpy()
+        self._labels, self._sentiment = whole.labels.to(device), whole.sentiment.to(device)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for positions in self._order:
+            yield self._batch(np.array(positions, np.int64))
+
+    def _batch(self, at: NDArray[np.int64]) -> Batch:
+        faces, chunks = self._faces.of_utterances(at), self._chunks.of_utterances(at)
+        longest, here = int(self._text_lengths[at].max()), _sent(torch.from_numpy(at), self._labels.device)
+        return Batch(
+            faces=faces.values,
+            face_counts=faces.counts,
+            chunks=chunks.values,
+            chunk_counts=chunks.counts,
+            tokens=self._tokens[here, :longest],
+            token_mask=self._token_mask[here, :longest],
+            labels=self._labels[here],
+            sentiment=self._sentiment[here],
+            ids=tuple(self._ids[at]),
+            features={name: rows.of_utterances(at) for name, rows in self._features.items()},
+        )

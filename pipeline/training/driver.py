@@ -14,12 +14,11 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir, default_path, new_run, resumed_run
 from pipeline.run_data import DataFacts
 from pipeline.training.batches import EpochBatches, OrderedBatches
-from pipeline.training.engine import Engine
+from pipeline.training.device import Ranks
+from pipeline.training.engine import Engine, learning_rates
 from pipeline.training.log import TrainLog
 from pipeline.training.loop import Batches, Pass, Share, Update, run_epoch
 from pipeline.training.losses import Loss
-from pipeline.training.optim import learning_rates
-from pipeline.training.processes import Ranks
 from pipeline.training.settings import TrainSettings
 from pipeline.training.state import Progress, load_state, save_state
 

@@ -15,9 +15,8 @@ from data_tools.batch import Batch
 from data_tools.errors import DataError
 from models.output import Output
 from pipeline.progress import Reporter
+from pipeline.training.device import Ranks, peak_bytes, start_peak
 from pipeline.training.losses import Loss
-from pipeline.training.memory import peak_bytes, start_peak
-from pipeline.training.processes import Ranks
 
 T = TypeVar("T")
 # Reading a loss waits for the device, so it is not done in every step.
@@ -82,7 +81,7 @@ class Pass:
     ids, logits (n, outputs) float32, labels (n, E), sentiment (n,): in the loader's order, on the CPU.
     batches, steps: how many; steps are those of the optimizer. seconds: wall clock of the pass.
     wait_s: of these, seconds in which the loop stood waiting for the loader. Both are this process' own.
-    peak_bytes: as `pipeline.training.memory.peak_bytes`, the largest of all processes.
+    peak_bytes: as `pipeline.training.device.peak_bytes`, the largest of all processes.
     """
 
     loss: float

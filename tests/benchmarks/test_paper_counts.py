@@ -5,7 +5,7 @@ import torch
 
 import models
 from benchmarks.paper_counts import explanation, image_counts, sizes_that_give, ways_to_count
-from pipeline.counting import paper
+from pipeline.counting import published as paper
 
 
 def by_hand(height, width, channels):

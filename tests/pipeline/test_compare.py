@@ -18,10 +18,10 @@ from data_tools.errors import DataError
 from pipeline import cli
 from pipeline.compare import CompareSettings, compare, plan
 from pipeline.counting.model import multiply_adds
-from pipeline.metrics.seeds import mean_and_spread
+from pipeline.metrics.metric import mean_and_spread
 from pipeline.progress import Reporter
 from pipeline.report.comparison import as_markdown, sheet
-from pipeline.report.tables import write_sheet
+from pipeline.report.pages import write_sheet
 from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError, configs_dir
 from pipeline.study import runs as runs_module

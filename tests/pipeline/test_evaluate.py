@@ -16,7 +16,7 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError, ModelSpec
-from pipeline.tasks.thresholds import choose
+from pipeline.tasks.multi_label import choose_thresholds
 from pipeline.train import train
 from pipeline.training import scoring
 from pipeline.training.scoring import BestModel, format_split
@@ -90,7 +90,7 @@ def test_thresholds_come_from_valid_alone(trained):
     stored = json.loads((run / "thresholds.json").read_text())
     table = pd.read_parquet(run / "predictions.parquet")
     valid = table[table["split"] == "valid"]
-    expected = choose(columns(valid, "label_") >= 0.5, columns(valid, "score_"))
+    expected = choose_thresholds(columns(valid, "label_") >= 0.5, columns(valid, "score_"))
     assert stored["thresholds"] == dict(zip(EMOTIONS, expected.tolist(), strict=True))
     assert stored["chosen_on"] == "valid"
     assert summary["splits"]["test"]["thresholds"] == stored

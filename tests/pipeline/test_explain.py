@@ -15,10 +15,9 @@ from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.mel import chunks
 from pipeline.cli import main
-from pipeline.explain import explain
+from pipeline.explain import explain, faces_png, highest, mel_png
 from pipeline.progress import Reporter
 from pipeline.report.chosen import one_of_each
-from pipeline.report.kept_sites import faces_png, highest, mel_png
 from pipeline.run import RunDir
 from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError, ModelSpec

@@ -24,7 +24,7 @@ from data_tools.sequences.store import DialogueFeatures, features_path
 from data_tools.sequences.vision import FACE_SIZE, face
 from data_tools.store import DialogueStore, SampleTensors, store_path, write_dialogue
 from pipeline.extract import ExtractSettings, extract
-from pipeline.extraction.text_steps import WordVectors, token_states
+from pipeline.extract_sequences import WordVectors, token_states
 from pipeline.progress import Reporter
 from pipeline.settings import ConfigError
 

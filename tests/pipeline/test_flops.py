@@ -6,7 +6,7 @@ import pytest
 
 import models
 from models import ModelError
-from pipeline.counting import paper
+from pipeline.counting import published as paper
 from pipeline.counting.model import count_model, count_run, format_model
 from pipeline.settings import ConfigError
 

@@ -21,7 +21,7 @@ from data_tools.store import DialogueStore, store_path
 from pipeline.inspect import inspect
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
-from pipeline.report.timeline import WAVE_PX, WIDTH_PX, make_timeline
+from pipeline.report.contact_sheet import WAVE_PX, WIDTH_PX, make_timeline
 
 QUIET = Reporter(quiet=True)
 EMOTIONS = ("ang", "hap")

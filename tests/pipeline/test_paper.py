@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from pipeline.counting.beside import beside_paper, format_beside
 from pipeline.counting.model import count_model
+from pipeline.flops import beside_paper, format_beside
 
 
 def by_hand(height, width, channels):

@@ -56,7 +56,7 @@ def test_an_exception_reaches_the_caller(workers):
 
 
 def test_workers_end_with_a_killed_parent():
-    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_workers as t; "
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import test_run as t; "
     code += "t.start_a_pool_and_say_its_workers()"
     parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     worker = int(parent.stdout.readline())

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import auc
 
-from pipeline.metrics.areas import DEFINITIONS, FIRST_RATE, auilc, named_auilcs
+from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, auilc, named_auilcs
 
 RATES = [i / 10 for i in range(11)]
 

@@ -9,18 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 
-from pipeline.metrics.classes import (
+from pipeline.metrics.metric import NOBODY, mean_defined
+from pipeline.metrics.single_label import (
+    SINGLE_LABEL,
     accuracy,
     binary_accuracies,
     confusion,
     f1_scores,
     macro_f1,
     recalls,
+    single_label_report,
     unweighted_accuracy,
     weighted_f1,
 )
-from pipeline.metrics.metric import NOBODY, mean_defined
-from pipeline.metrics.single_label import SINGLE_LABEL, single_label_report
 
 TRUTH, ANSWER = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 3, 0])
 

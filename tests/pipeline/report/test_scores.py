@@ -5,7 +5,7 @@ from sklearn.metrics import confusion_matrix
 from pipeline.metrics.emotions import multi_label_report
 from pipeline.metrics.single_label import single_label_report
 from pipeline.report.pages import write_page
-from pipeline.report.scores import Confusion, score_table
+from pipeline.report.report import Confusion, score_table
 
 EMOTIONS = ["ang", "hap", "neu"]
 TRUTH = np.array([0, 0, 0, 1, 1, 2])

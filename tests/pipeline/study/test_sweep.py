@@ -9,7 +9,7 @@ import pytest
 import models
 from pipeline import cli
 from pipeline.counting.model import count_run
-from pipeline.report.sweep_figure import sweep_png
+from pipeline.report.figures import sweep_png
 from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
 from pipeline.study import runs as runs_module

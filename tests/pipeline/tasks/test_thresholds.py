@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from pipeline.tasks.thresholds import GRID, choose, decide
+from pipeline.tasks.multi_label import GRID, choose_thresholds, decide
 
 
 def slow_choice(present, scores):
@@ -24,7 +24,7 @@ def slow_choice(present, scores):
 def test_the_same_choice_as_brute_force(seed, n, share):
     draw = np.random.default_rng(seed)
     present, scores = draw.random((n, 3)) < share, draw.random((n, 3)).round(2).astype(np.float32)
-    assert choose(present, scores).tolist() == slow_choice(present, scores)
+    assert choose_thresholds(present, scores).tolist() == slow_choice(present, scores)
 
 
 def test_the_grid_is_nineteen_values_of_whole_twentieths():
@@ -32,17 +32,17 @@ def test_the_grid_is_nineteen_values_of_whole_twentieths():
 
 
 def test_an_emotion_that_nobody_has_keeps_one_half():
-    assert choose(np.zeros((4, 1), bool), np.array([[0.1], [0.4], [0.6], [0.9]])).tolist() == [0.5]
+    assert choose_thresholds(np.zeros((4, 1), bool), np.array([[0.1], [0.4], [0.6], [0.9]])).tolist() == [0.5]
 
 
 def test_of_equal_thresholds_the_nearest_to_one_half_then_the_smaller_wins():
     # Perfect between 0.2 and 0.4: 0.4 is nearest. Perfect only at 0.45 and 0.55, were 0.5 not worse: the smaller.
-    assert choose(np.array([[False], [True]]), np.array([[0.18], [0.42]])).tolist() == [0.4]
+    assert choose_thresholds(np.array([[False], [True]]), np.array([[0.18], [0.42]])).tolist() == [0.4]
     present = np.array([[True], [False], [False], [True], [True]])
     scores = np.array([[0.47], [0.46], [0.52], [0.6], [0.7]])
     f1 = {t: f1_score(present[:, 0], scores[:, 0] >= t) for t in (0.45, 0.5, 0.55)}
     assert max(f1, key=f1.get) == 0.55
-    assert choose(present, scores).tolist() == [0.55]
+    assert choose_thresholds(present, scores).tolist() == [0.55]
 
 
 def test_scores_on_the_threshold_count_and_survive_a_float32_column(tmp_path):

@@ -6,7 +6,7 @@ import torch
 
 from data_tools.dataset import UtteranceDataset
 from pipeline.training.batches import EpochBatches, lengths_of, ordered_loader, padding_share, train_loader
-from pipeline.training.processes import Ranks
+from pipeline.training.device import Ranks
 
 
 def tokenize(texts):

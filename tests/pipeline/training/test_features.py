@@ -11,7 +11,7 @@ from data_tools.sequences.steps import untimed
 from data_tools.sequences.store import FeatureFacts, features_path, read_facts, write_facts
 from data_tools.sequences.store import write_dialogue as write_features
 from pipeline.evaluate import EvaluateSettings, evaluate
-from pipeline.extraction.fresh import FreshFeatures
+from pipeline.extract_sequences import FreshFeatures
 from pipeline.predict import predict
 from pipeline.progress import Reporter
 from pipeline.run import RunDir

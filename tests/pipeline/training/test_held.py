@@ -7,9 +7,16 @@ from torch import Tensor
 from data_tools.dataset import UtteranceDataset
 from models import tokenizer_for
 from pipeline.settings import ConfigError
-from pipeline.training import held
-from pipeline.training.batches import EpochBatches, OrderedBatches, lengths_of, train_loader
-from pipeline.training.held import HeldBatches, bytes_of, is_to_be_held
+from pipeline.training import batches as held
+from pipeline.training.batches import (
+    EpochBatches,
+    HeldBatches,
+    OrderedBatches,
+    bytes_of,
+    is_to_be_held,
+    lengths_of,
+    train_loader,
+)
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ import sys
 
 SCRIPT = """
 import resource
-from pipeline.training.memory import keep_freed_memory
+from pipeline.training.device import keep_freed_memory
 
 def faults():
     for _ in range(2):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from pipeline.settings import ConfigError
-from pipeline.training.optim import build_optimizer, learning_rates, parameter_groups
+from pipeline.training.engine import build_optimizer, learning_rates, parameter_groups
 from pipeline.training.settings import TrainSettings
 
 

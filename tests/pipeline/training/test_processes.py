@@ -16,8 +16,8 @@ from torch.testing import assert_close
 from pipeline.progress import Reporter
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
+from pipeline.training.device import Ranks
 from pipeline.training.engine import devices_started
-from pipeline.training.processes import Ranks
 from pipeline.training.settings import TrainSettings
 
 spec = ModelSpec.from_dict

@@ -1,1 +1,0 @@
-"""Feature sequences for two-phase models, from raw media or from other people's files."""

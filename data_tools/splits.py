@@ -16,6 +16,8 @@ from data_tools.records import Reject, Utterance
 Split = Literal["train", "valid", "test"]
 SPLITS: tuple[Split, ...] = ("train", "valid", "test")
 SPECS = "random, random:utterance, release, session:K, speaker:ID, lists:FOLDER"
+# What may follow the colon where it is one of a few words.
+_VALUES = {"random": ("", "utterance"), "release": ("",)}
 
 _RANDOM_SHARES: dict[Split, float] = {"train": 0.7, "valid": 0.1, "test": 0.2}
 _VALID_OF_REST: dict[Split, float] = {"train": 0.8, "valid": 0.2}
@@ -32,6 +34,38 @@ _LEVELS = 2
 
 
 @dataclass(frozen=True)
+class SplitSpec:
+    """A split protocol as `--split` names it. `str` gives that name back.
+
+    kind: random, release, session, speaker or lists. value: what follows the colon, as `assign_splits` explains.
+    """
+
+    kind: str = "random"
+    value: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "SplitSpec":
+        """The protocol called `text`.
+
+        Raises:
+            DataError: no such protocol.
+        """
+        kind, _, value = text.partition(":")
+        known = value in _VALUES[kind] if kind in _VALUES else kind in ("session", "speaker", "lists") and bool(value)
+        if not known or (kind == "session" and not re.fullmatch(r"\w+", value)) or (not value and ":" in text):
+            raise DataError(f"split is {text!r}; expected one of {SPECS}")
+        return cls(kind, value)
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.value}" if self.value else self.kind
+
+    @property
+    def portable(self) -> str:
+        """The name without a path of this machine: of lists only their folder's own name."""
+        return f"lists:{Path(self.value).name}" if self.kind == "lists" else str(self)
+
+
+@dataclass(frozen=True)
 class SplitResult:
     """by_id: split of each utterance that has one. rejects: the others. notes: what to know about this split.
 
@@ -44,7 +78,9 @@ class SplitResult:
     listed: dict[Split, int] = field(default_factory=dict)
 
 
-def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int, rejected: Collection[str] = ()) -> SplitResult:
+def assign_splits(
+    utterances: Sequence[Utterance], spec: SplitSpec, seed: int, rejected: Collection[str] = ()
+) -> SplitResult:
     """Put every utterance into train, valid or test; the same arguments give the same answer on every machine.
 
     spec:
@@ -58,25 +94,22 @@ def assign_splits(utterances: Sequence[Utterance], spec: str, seed: int, rejecte
     rejected: ids that the release has too, but that cannot be used; only for the notes on lists.
 
     Raises:
-        DataError: unknown spec, session or speaker; a release that states no split; lists that are missing, empty
+        DataError: unknown session or speaker; a release that states no split; lists that are missing, empty
             or contradict each other.
     """
-    kind, _, value = spec.partition(":")
-    if spec == "random":
-        result = _random(utterances, seed, lambda utterance: utterance.dialogue_id)
-    elif spec == "random:utterance":
+    if spec.kind == "random" and spec.value:
         result = _random(utterances, seed, lambda utterance: utterance.utterance_id)
         result.notes.append("single utterances were drawn, as in the MESM paper: nothing keeps a dialogue together")
-    elif spec == "release":
+    elif spec.kind == "random":
+        result = _random(utterances, seed, lambda utterance: utterance.dialogue_id)
+    elif spec.kind == "release":
         result = _by_release(utterances)
-    elif kind == "session" and value:
-        result = _by_session(utterances, value, seed)
-    elif kind == "speaker" and value:
-        result = _by_speaker(utterances, value, seed)
-    elif kind == "lists" and value:
-        result = _by_lists(utterances, Path(value), set(rejected))
+    elif spec.kind == "session":
+        result = _by_session(utterances, spec.value, seed)
+    elif spec.kind == "speaker":
+        result = _by_speaker(utterances, spec.value, seed)
     else:
-        raise DataError(f"split is {spec!r}; expected one of {SPECS}")
+        result = _by_lists(utterances, Path(spec.value), set(rejected))
     result.notes.extend(_leaks(utterances, result.by_id))
     return result
 

@@ -189,10 +189,10 @@ def _split(
     emotions: Sequence[str],
     published: Published,
 ) -> dict[str, Any]:
-    known = published.split(settings.split, split.listed)
+    known = published.split(str(settings.split), split.listed)
     parts = {name: [u for u in wanted if split.by_id[u.utterance_id] == name] for name in SPLITS}
     return {
-        "protocol": settings.split,
+        "protocol": str(settings.split),
         "splits": {
             name: {
                 "utterances": len(members),

@@ -26,7 +26,7 @@ from data_tools.manifest import (
 )
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
 from data_tools.records import Clip, Reject, Utterance
-from data_tools.splits import SPLITS, Split, SplitResult, assign_splits, shared_between
+from data_tools.splits import SPECS, SPLITS, Split, SplitResult, SplitSpec, assign_splits, shared_between
 from pipeline.command import Command
 from pipeline.jobs.account import check_share, is_broken, label_counts, lines_of, video_notes
 from pipeline.jobs.local import Died
@@ -40,6 +40,7 @@ from pipeline.settings import (
     Executor,
     LocalPath,
     Settings,
+    SplitProtocol,
     Workers,
     config_names,
     flag,
@@ -62,11 +63,7 @@ class ReorganizeSettings(Settings):
         None, description="what training takes for task `auto`; None: multi-label where there are emotions"
     )
     reader: dict[str, Any] = Field({}, description="options of this corpus' reader alone")
-    split: str = flag(
-        "random",
-        pattern=r"^(random|random:utterance|release|session:\w+|speaker:.+|lists:.+)$",
-        help="random, random:utterance, release, session:K, speaker:ID or lists:PATH.",
-    )
+    split: SplitProtocol = flag(SplitSpec(), help=f"{SPECS}.")
     seed: int = flag(0, ge=0, help="Of a split that is drawn.")
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
@@ -152,14 +149,13 @@ def _summary(
     files = Counter(reject.reason for reject in rejects if reject.utterance_id is None)
     kept, rejected = len(clips), sum(reasons.values())
     by_id: dict[str, Split] = {clip.utterance_id: split.by_id[clip.utterance_id] for clip in clips}
-    kind, _, folder = settings.split.partition(":")
     return {
         "dataset": settings.dataset,
         "source": printable(release.root.name),
         "standin": release.is_standin,
         "emotions": list(settings.emotions),
         **({"task": settings.task} if settings.task else {}),
-        "split": f"lists:{Path(folder).name}" if kind == "lists" else settings.split,
+        "split": settings.split.portable,
         "listed_ids": split.listed,
         "merged_labels": settings.reader.get("merge", {}),
         "settings": settings.model_dump(include={"seed", "min_duration_s", "max_duration_s", "crf"}),
@@ -188,7 +184,7 @@ def split_of(release: Release, settings: ReorganizeSettings) -> SplitResult:
     """
     rejected = [reject.utterance_id for reject in release.rejects if reject.utterance_id]
     split = assign_splits(release.utterances, settings.split, settings.seed, rejected)
-    known = published_facts(settings.dataset, settings.published).split(settings.split, split.listed)
+    known = published_facts(settings.dataset, settings.published).split(str(settings.split), split.listed)
     if known and split.listed:
         split.notes.append(f"by their numbers of ids these are {known.name}")
     return split

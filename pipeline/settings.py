@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+
+from data_tools.errors import DataError
+from data_tools.splits import SplitSpec
 
 if TYPE_CHECKING:
     from models.base import ModelSettings
@@ -102,10 +105,20 @@ def _check_executor(executor: str) -> str:
     return executor
 
 
+def _read_split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return SplitSpec.parse(value)
+    except DataError as error:
+        raise ValueError(str(error)) from None
+
+
 LOCAL = "local"
 ConfigKind = Literal["datasets", "models", "features"]
 Device = Literal["auto", "cpu", "cuda"]
 LocalPath = Annotated[Path, BeforeValidator(local_path)]
+SplitProtocol = Annotated[SplitSpec, BeforeValidator(_read_split), PlainSerializer(str)]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 Workers = Annotated[int | None, Field(ge=1)]
 Executor = Annotated[str, Field(pattern=r"^(local|ray|ray:[^\s/]+:\d+)$"), AfterValidator(_check_executor)]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from data_tools.corpora.readers import read_release
 from data_tools.errors import DataError
 from data_tools.manifest import read_rejects, write_rejects
-from data_tools.splits import assign_splits
+from data_tools.splits import SplitSpec, assign_splits
 
 SIX = ["anger", "disgust", "fear", "happy", "sad", "surprise"]
 COLUMNS = ["HITId", "Input.VIDEO_ID", "Input.CLIP", "WorkerId", "Answer.anger", "Answer.disgust", "Answer.fear",
@@ -332,7 +332,7 @@ def test_the_standard_folds_are_lists_of_videos(tmp_path):
     (tmp_path / "lists").mkdir()
     for split, names in lists.items():
         (tmp_path / "lists" / f"{split}_split.txt").write_text("".join(f"{name}\n" for name in names))
-    result = assign_splits(release.utterances, f"lists:{tmp_path / 'lists'}", seed=0)
+    result = assign_splits(release.utterances, SplitSpec.parse(f"lists:{tmp_path / 'lists'}"), seed=0)
     assert result.by_id == {
         f"{video}_{clip}": split for split, names in lists.items() for video in names for clip in (0, 1) if video in IDS
     }

@@ -2,6 +2,8 @@
 SHELL := /bin/bash
 VENV ?= .venv
 EXTRAS ?=
+# Each with one thread: two threads a process would wait for each other on two cores.
+TEST_PROCESSES ?= 2
 # The first Python of a supported version; PYTHON=... chooses another. spconv has no wheel for 3.14.
 NEWEST := $(if $(filter cuda,$(EXTRAS)),13,14)
 SUPPORTED := -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, $(NEWEST)))' 2>/dev/null
@@ -36,8 +38,8 @@ $(STAMP): $(LOCKS) pyproject.toml
 demo: install ## run the main job on stand-in data; prints where the page is
 	$(RUN)pipeline demo --out demo
 
-test: install ## run the tests
-	$(RUN)python -m pytest
+test: install ## run the tests, TEST_PROCESSES at once (2 by default)
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
 test-slow: install ## run the tests that take minutes
 	$(RUN)python -m pytest -m slow

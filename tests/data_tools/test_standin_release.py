@@ -239,6 +239,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_killed_half_way_and_started_again_at_once(standin_iemocap, tmp_path):
     script = tmp_path / "killed.py"
     script.write_text(KILLED)

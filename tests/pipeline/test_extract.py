@@ -150,6 +150,7 @@ def test_without_a_face_all_is_zero_and_nothing_is_nan(done):
     assert not features.any()
 
 
+@pytest.mark.slow
 def test_processes_change_no_byte(done, tmp_path):
     extract(settings(make_data(tmp_path), workers=2), QUIET)
     assert written(tmp_path) == written(done[0])
@@ -194,6 +195,7 @@ def test_features_beside_each_other(tmp_path):
     assert set(UtteranceDataset(tmp_path, features="default")[0].features) == set("tav")
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_gives_the_same_bytes(done, tmp_path):
     make_data(tmp_path)
     command = [sys.executable, "-m", "pipeline.cli", "extract", "--data", str(tmp_path), "--workers", "1"]

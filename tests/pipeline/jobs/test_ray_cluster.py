@@ -96,6 +96,7 @@ def cut_or_die(dialogue):
     return make_clips(dialogue)
 
 
+@pytest.mark.slow
 def test_two_nodes_make_the_bytes_of_one_process(executor, release, done, tmp_path, monkeypatch):
     # "pipeline.reorganize" the attribute may be the function of that name.
     monkeypatch.setattr(import_module("pipeline.reorganize"), "make_clips", cut_and_say_node)

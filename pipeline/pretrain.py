@@ -37,13 +37,13 @@ from pipeline.run_data import DataFacts
 from pipeline.settings import ConfigError, ModelFlags, ModelSpec, ResumeFlag, Settings, flag, read_model
 from pipeline.training.batches import EpochBatches, OrderedBatches, lengths_of, ordered_loader, train_loader
 from pipeline.training.data import load_split
-from pipeline.training.device import choose_device, resolve_precision
+from pipeline.training.device import choose_device, resolve_precision, seed_everything
 from pipeline.training.driver import Epochs, Scores, is_over, open_run, resume_progress, run_epochs, start_run
 from pipeline.training.engine import Engine, start_fabric
 from pipeline.training.loop import Pass
 from pipeline.training.losses import Loss
 from pipeline.training.settings import TrainSettings
-from pipeline.training.state import Progress, seed_everything
+from pipeline.training.state import Progress
 
 HEADS_FILE = "pretraining.safetensors"
 

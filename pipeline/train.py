@@ -23,14 +23,21 @@ from pipeline.tasks.task import Task
 from pipeline.training.batches import EpochBatches, HeldBatches, OrderedBatches, is_to_be_held, lengths_of, train_loader
 from pipeline.training.damage import damaged_for_training
 from pipeline.training.data import load_split, load_unseen
-from pipeline.training.device import Ranks, check_compiler, from_first_process, peak_of, resolve_precision
+from pipeline.training.device import (
+    Ranks,
+    check_compiler,
+    from_first_process,
+    peak_of,
+    resolve_precision,
+    seed_everything,
+)
 from pipeline.training.driver import Epochs, Scores, is_over, log_of, open_run, resume_progress, run_epochs, start_run
 from pipeline.training.engine import Engine, build_optimizer, devices_started, start_fabric
 from pipeline.training.features import wanted_features, with_sizes
 from pipeline.training.loop import Batches, Pass
 from pipeline.training.scoring import BestModel, record, task_objective
 from pipeline.training.settings import TrainSettings
-from pipeline.training.state import Progress, seed_everything
+from pipeline.training.state import Progress
 
 
 def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume: bool = False) -> dict[str, Any]:

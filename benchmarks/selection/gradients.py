@@ -13,8 +13,8 @@ from models.base import Model
 from pipeline.run import RunDir
 from pipeline.training.batches import ordered_loader
 from pipeline.training.data import load_unseen
+from pipeline.training.device import seed_everything
 from pipeline.training.scoring import task_objective, task_of_run
-from pipeline.training.state import seed_everything
 
 # Of train, in its order.
 BATCHES = 8

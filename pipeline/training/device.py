@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import random
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,6 @@ from data_tools.errors import DataError
 from data_tools.processes import resident_peak
 from models.errors import ModelError
 from pipeline.settings import ConfigError
-from pipeline.training.state import seed_everything
 
 # From malloc.h: M_TRIM_THRESHOLD and M_MMAP_THRESHOLD.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -167,3 +167,10 @@ def from_first_process(fabric: "Fabric", function: Callable[[], T]) -> T:
         raise failure
     made: T = value
     return made
+
+
+def seed_everything(seed: int) -> None:
+    """Seed the generators of python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -153,13 +153,6 @@ def load_state(path: Path, engine: "Engine") -> Progress:
         raise ModelError(f"{path} does not fit this run ({error}); start anew with another --out") from error
 
 
-def seed_everything(seed: int) -> None:
-    """Seed the generators of python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 

@@ -5,7 +5,7 @@ import torch
 import models
 from pipeline import cli
 from pipeline.run import RunDir
-from pipeline.training.state import seed_everything
+from pipeline.training.device import seed_everything
 
 TINY = {"text_encoder": "tiny", "width": 4, "layers": 1}
 

@@ -22,8 +22,8 @@ from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
 from pipeline.training.batches import ordered_loader
 from pipeline.training.data import load_unseen
+from pipeline.training.device import seed_everything
 from pipeline.training.losses import MultiLabelBCE
-from pipeline.training.state import seed_everything
 
 TINY = {"text_encoder": "tiny", "width": 4, "layers": 1, "epochs": 2, "batch_size": 4, "device": "cpu"}
 MODES = ("none", "budget")

@@ -12,8 +12,9 @@ from torch.testing import assert_close
 
 from data_tools.errors import DataError
 from models.errors import ModelError
+from pipeline.training.device import seed_everything
 from pipeline.training.engine import Engine, start_fabric
-from pipeline.training.state import Progress, load_state, save_state, seed_everything
+from pipeline.training.state import Progress, load_state, save_state
 
 
 class Tied(nn.Module):

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.rows import RESULTS
-from data_tools.errors import DataError
+from pipeline.cli import exit_statuses
 from pipeline.progress import Reporter
 from pipeline.settings import ConfigError, local_path, parse_assignments
 
@@ -136,24 +136,8 @@ def _print(result: dict[str, Any], as_json: bool, for_people: Callable[[dict[str
 
 def main() -> None:
     """Run the command line. Exit status: 0 success, 1 the work failed, 2 bad usage, 130 interrupted."""
-    try:
+    with exit_statuses():
         app(prog_name="python -m benchmarks")
-    except ConfigError as error:
-        _fail(error, 2)
-    except DataError as error:
-        _fail(error, 1)
-    except ValueError as error:
-        # Only here: importing it brings torch, which --help does not need.
-        from models.errors import ModelError
-
-        if not isinstance(error, ModelError):
-            raise
-        _fail(error, 2)
-
-
-def _fail(message: object, status: int) -> None:
-    sys.stderr.write(f"error: {message}\n")
-    sys.exit(status)
 
 
 if __name__ == "__main__":

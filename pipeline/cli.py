@@ -1,7 +1,8 @@
 """The `pipeline` command: the list of commands, each a file of its name in this package, and its exit statuses."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -74,9 +75,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if name in ("--help", "-h"):
         sys.stdout.write(format_help())
         return
-    try:
+    with exit_statuses():
         _check_name(name)
         run_command_line(name, HELP[name], load_command(name), rest)
+
+
+@contextmanager
+def exit_statuses() -> Iterator[None]:
+    """Turn what a person can mend into one line on standard error and an exit status; a status of 0 goes on."""
+    try:
+        yield
     except SystemExit as stopped:
         if stopped.code == INTERRUPTED:  # typer makes this of Ctrl-C, without a word
             sys.stderr.write(f"{_KEPT}\n")

@@ -22,6 +22,7 @@ def run(monkeypatch, capsys):
         monkeypatch.setattr(sys, "argv", ["benchmarks", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
             command_line.main()
+            raise SystemExit(0)
         captured = capsys.readouterr()
         return stopped.value.code or 0, captured.out, captured.err
 

@@ -51,10 +51,20 @@ class Reporter:
         """One line for a person."""
         self.console.print(text, markup=False)
 
-    def track(self, items: Iterable[T], total: int, label: str, unit: str, work: Work[T] | None = None) -> Iterator[T]:
+    def track(
+        self,
+        items: Iterable[T],
+        total: int,
+        label: str,
+        unit: str,
+        work: Work[T] | None = None,
+        has_own_line: bool = False,
+    ) -> Iterator[T]:
         """`items` unchanged, while the rate and the time left are shown.
 
         total: how many there are, with those of `work.done`. unit: what they are, in the plural.
+        has_own_line: a line of its own follows, as after an epoch: plain lines come only after the first minute, and
+        none at the end.
         """
         pace = _Pace(total, unit, work or Work(), self.clock)
         if self.quiet:
@@ -62,7 +72,7 @@ class Reporter:
         elif sys.stderr.isatty():
             yield from self._track_bar(items, label, pace)
         else:
-            yield from self._track_plain(items, label, pace)
+            yield from self._track_plain(items, label, pace, has_own_line)
 
     def _track_bar(self, items: Iterable[T], label: str, pace: "_Pace") -> Iterator[T]:
         shown = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
@@ -74,14 +84,18 @@ class Reporter:
                 pace.add(item)
                 progress.update(task, completed=pace.finished, facts=str(pace))
 
-    def _track_plain(self, items: Iterable[T], label: str, pace: "_Pace") -> Iterator[T]:
+    def _track_plain(self, items: Iterable[T], label: str, pace: "_Pace", has_own_line: bool) -> Iterator[T]:
         said_s = 0.0
         for item in items:
             yield item
             pace.add(item)
             elapsed_s = pace.elapsed_s
             gap_s = max(self.plain_every_s, min(_GAP_SHARE * elapsed_s, _LONGEST_GAP_S))
-            if elapsed_s - said_s >= gap_s or (pace.is_over and elapsed_s >= 1.0):
+            if has_own_line:
+                due = elapsed_s - said_s >= _LONGEST_GAP_S and not pace.is_over
+            else:
+                due = elapsed_s - said_s >= gap_s or (pace.is_over and elapsed_s >= 1.0)
+            if due:
                 self.say(f"{label}: {pace}")
                 said_s = elapsed_s
 

@@ -122,7 +122,7 @@ def run_epoch(
     waiting = _Waiting()
     steps = 0
     trainer = cast(Trainer, engine)
-    source = waiting.timed(reporter.track(batches, len(batches), label, "batches"))
+    source = waiting.timed(reporter.track(batches, len(batches), label, "batches", has_own_line=True))
     ranks, sizes = (share.ranks, iter(share.sizes)) if share else (Ranks(), None)
     engine.model.train(update is not None)
     with torch.set_grad_enabled(update is not None):

@@ -163,3 +163,9 @@ def test_a_terminal_gets_a_bar_with_the_same_facts(clock, monkeypatch):
 )  # fmt: skip
 def test_durations_for_a_person(seconds, text):
     assert duration(seconds) == text
+
+
+def test_a_pass_with_a_line_of_its_own_is_silent_for_a_minute_and_at_its_end(clock, reporter):
+    items = clock.working(range(5), lambda _: 25)
+    assert list(reporter.track(items, 5, "epoch 1/3", "batches", has_own_line=True)) == list(range(5))
+    assert reporter.said == ["epoch 1/3: 3/5 batches, 2.4 batches/min, 50 s left"]

@@ -34,8 +34,8 @@ finally:
 T = TypeVar("T")
 
 # Lightning logs which precision it uses, to whatever standard error was when it was imported.
-logging.getLogger("lightning").setLevel(logging.WARNING)
-logging.getLogger("lightning.pytorch.utilities.rank_zero").setLevel(logging.WARNING)
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
 
 
 def start_fabric(device: str = "auto", precision: str = "32-true", devices: int = 1, nodes: int = 1) -> Fabric:

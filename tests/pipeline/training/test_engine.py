@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -117,3 +119,9 @@ def test_every_tensor_of_a_batch_is_pinned(monkeypatch):
     assert pinned.ids == batch.ids
     assert len(asked) == 8 + 2 + 1 + 8
     assert pinned.complete.labels is none.labels
+
+
+def test_fabric_adds_no_line_of_its_own():
+    code = "from pipeline.training.engine import start_fabric; start_fabric('cpu', 'bf16-mixed')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

@@ -197,7 +197,7 @@ def sentiment_report(truth: Floats, predicted: Floats, limit: int, constants: di
 
     constants: of `train_constants`.
     """
-    by_classing = {metric.classing: constants.get(metric.name) for metric in SENTIMENT if metric.name in constants}
+    by_classing = {metric.classing: constants[metric.name] for metric in SENTIMENT if metric.name in constants}
     report = {}
     for metric in sentiment_metrics(limit):
         # Where nothing of train counts, its mean is all that is known.

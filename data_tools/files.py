@@ -2,6 +2,8 @@
 
 import json
 import os
+import stat
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +20,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     """A temporary path beside `target`, renamed to it when the block ends well and deleted when it fails.
 
     The temporary name keeps the suffix (encoders choose a format by it) and holds the process id, so that two
-    processes never write to one file. Creates the parent folder.
+    processes never write to one file. Creates the parent folder. The file gets the permissions that the umask leaves.
 
     Raises:
         DataError: the folder cannot be made or written to (no permission, full disk, a file in the way).
@@ -27,6 +29,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        _follow_umask(temporary)
         temporary.replace(target)
     except (OSError, SafetensorError) as error:
         # safetensors reports a full disk as an error of its own.
@@ -36,6 +39,39 @@ def atomic_path(target: Path) -> Iterator[Path]:
         # After the rename nothing is there; after a failure the half-written file must go.
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _follow_umask(path: Path) -> None:
+    """Give a file that a library made for its owner alone (safetensors: 0600) the permissions that a new file gets."""
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return
+    # The umask cannot be asked for without changing it, for all threads: a new file shows it.
+    new = path.with_name(f"{path.name}.mode")
+    try:
+        new.touch()
+        path.chmod(stat.S_IMODE(new.stat().st_mode))
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def check_writable(target: Path, remedy: str) -> None:
+    """Ask before long work whether `target` can be written after it; makes no file and no folder.
+
+    remedy: what to do else, e.g. "name another place with --out".
+
+    Raises:
+        DataError: it cannot.
+    """
+    folder = target.parent
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        if target.is_dir():
+            raise IsADirectoryError(0, "it is a folder")
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"cannot write {target}: {error.strerror or error}; {remedy}") from error
 
 
 def sweep(folder: Path) -> None:
@@ -86,12 +122,18 @@ def folder_lock(folder: Path) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+        # The lock's file may be there already, in a folder that takes no more.
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except Timeout:
         raise DataError(
             f"another run is at work in {folder} (it holds {lock.lock_file}); wait for it or use another folder"
         ) from None
     except OSError as error:
-        raise DataError(f"cannot write to {folder}: {error.strerror or error}; check permissions and space") from error
+        lock.release()
+        raise DataError(
+            f"cannot write to {folder}: {error.strerror or error}; check permissions and space, or use another folder"
+        ) from error
     try:
         yield
     finally:

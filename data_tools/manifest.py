@@ -8,6 +8,7 @@ import pandas as pd
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
+from data_tools.impostor import check_genuine
 from data_tools.records import LABEL_PREFIX, Clip, Reject
 
 UTTERANCES_FILE = "utterances.parquet"
@@ -100,6 +101,7 @@ def _command(data_dir: Path) -> str:
 
 def _read_table(path: Path) -> pd.DataFrame:
     try:
+        check_genuine(path)
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         raise DataError(f"{path} cannot be read ({error}); delete it and run `pipeline reorganize` again") from error

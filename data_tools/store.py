@@ -15,6 +15,7 @@ from torch import Tensor
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
+from data_tools.impostor import check_genuine
 from data_tools.manifest import STORE_FOLDER
 
 # Raised when the meaning of the stored tensors changes, so that an old store is made anew instead of misread.
@@ -187,9 +188,11 @@ class DialogueStore:
 
     def __init__(self, path: Path) -> None:
         try:
+            check_genuine(path)
             self._file = safe_open(path, framework="pt").__enter__()
         except (OSError, SafetensorError) as error:
-            raise DataError(f"{path} cannot be read ({error}); run `pipeline preprocess` again") from error
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{path} cannot be read ({reason}); run `pipeline preprocess` again") from error
         header = _header(self._file)
         if header.get("version") != STORE_VERSION:
             raise DataError(

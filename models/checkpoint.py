@@ -22,6 +22,9 @@ DESCRIPTION_FILE = "model.json"
 TOKENIZER_DIR = "tokenizer"
 FORMAT = 1
 
+# What stands in a file that Git LFS has not fetched.
+_POINTER = b"version https://git-lfs"
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -105,7 +108,11 @@ def _write_tokenizer(tokenizer: Tokenizer, target: Path) -> None:
 def _replace(target: Path, write: Any) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
+        # The permissions of a new file, as the umask has it: safetensors makes one for its owner alone.
+        temporary.touch()
+        permissions = temporary.stat().st_mode
         write(temporary)
+        temporary.chmod(permissions)
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
@@ -119,6 +126,9 @@ def read_model(folder: Path) -> Saved:
     """
     try:
         description = json.loads((folder / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+        with (folder / WEIGHTS_FILE).open("rb") as file:  # safetensors says "No such file" of any that it cannot open
+            if file.read(len(_POINTER)) == _POINTER:
+                raise ValueError(f"{WEIGHTS_FILE} is a Git LFS pointer: run `git lfs pull` where it was cloned")
         weights = load_file(folder / WEIGHTS_FILE)
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(

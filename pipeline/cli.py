@@ -97,6 +97,8 @@ def exit_statuses() -> Iterator[None]:
         _fail(error, 2)
     except DataError as error:
         _fail(error, 1)
+    except PermissionError as error:
+        _fail(f"{error.filename}: {error.strerror or 'permission denied'}; change its permissions", 1)
     except ValueError as error:
         # Only here: importing it brings torch, which `pipeline --help` does not need.
         from models.errors import ModelError

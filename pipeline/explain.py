@@ -13,7 +13,7 @@ from torch import Tensor
 
 import models
 from data_tools.dataset import Sample, UtteranceDataset, collate
-from data_tools.files import atomic_path, read_json_if_any
+from data_tools.files import atomic_path, check_writable, read_json_if_any
 from data_tools.mel import CHUNK_FRAMES, CHUNK_MS, N_MELS
 from models.base import Model
 from pipeline.clip_tensors import FaceSettings
@@ -76,6 +76,8 @@ def explain(
     """
     run_dir = RunDir.existing(run)
     run_dir.read_thresholds()  # refuses an unfinished run before anything is loaded
+    place = out or run_dir.path / "explain"
+    check_writable(place / PAGE, "name another folder with --out")
     model = models.load(run_dir.path).eval()
     if "top_p" not in type(model.config).model_fields:
         name = run_dir.read_settings()[1]["name"]
@@ -87,7 +89,6 @@ def explain(
     known = dataset.table["utterance_id"].tolist()
     check_known(ids, known, folder, ", among those that were preprocessed and have the label of the task")
     positions = [known.index(name) for name in dict.fromkeys(ids)] or one_of_each(dataset, task, split)
-    place = out or run_dir.path / "explain"
     step_s = _sample_every_s(run_dir)
     shown = [
         _explain_one(model, task, dataset, position, step_s, place)

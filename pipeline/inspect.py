@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_tools.files import read_json_if_any
+from data_tools.files import check_writable, read_json_if_any
 from data_tools.manifest import emotions_of, read_manifest, read_rejects
 from data_tools.records import LABEL_PREFIX, Reject
 from pipeline.command import Command, fields_of
@@ -51,6 +51,8 @@ def inspect(
         DataError: no manifest, an id that is neither in it nor among the rejects, or the page cannot be written.
     """
     table = read_manifest(data)
+    page = out or data / DEFAULT_PAGE
+    check_writable(page, "name another file with --out")
     table.index = pd.Index(table["utterance_id"], name=None)
     rejects: dict[str, list[Reject]] = defaultdict(list)
     for reject in read_rejects(data):
@@ -73,7 +75,6 @@ def inspect(
         "utterances",
     )
     sheets = dict(zip(shown, made, strict=True))
-    page = out or data / DEFAULT_PAGE
     about = read_json_if_any(data / "dataset.json")
     write_page(
         page,

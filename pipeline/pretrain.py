@@ -25,6 +25,7 @@ from data_tools.batch import Batch
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock
+from data_tools.impostor import check_genuine
 from models.base import Model
 from models.cmt import CMT
 from models.layers.padded import Padded
@@ -177,6 +178,7 @@ def _network(
 
 def _read_heads(path: Path) -> dict[str, Tensor]:
     try:
+        check_genuine(path)
         return dict(load_file(path))
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read ({error}); pretrain again") from error

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_tools.corpora import csd_child
 from data_tools.errors import DataError
+from data_tools.impostor import check_genuine
 from data_tools.processes import read_apart
 
 TIME_LIMIT_S = 120.0
@@ -42,6 +43,7 @@ def read_csd(path: Path, time_limit_s: float = TIME_LIMIT_S) -> Csd:
     """
     try:
         size = path.stat().st_size
+        check_genuine(path)
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     if size > _MAX_FILE_BYTES:

@@ -13,6 +13,7 @@ from data_tools.corpora.mosi import read_mosi
 from data_tools.corpora.release import Release
 from data_tools.corpora.sims import read_sims
 from data_tools.errors import DataError
+from data_tools.impostor import Impostor, find_impostor
 
 # Reader: (root, emotions, its own options by name) -> Release.
 CORPORA: dict[str, Callable[..., Release]] = {
@@ -44,4 +45,31 @@ def read_release(
     if unknown:
         listed = ", ".join(known) or "none"
         raise DataError(f"the reader of {dataset} has no option {', '.join(unknown)}; it has: {listed}")
-    return reader(root, emotions, **(options or {}))
+    release = reader(root, emotions, **(options or {}))
+    _set_aside_impostors(release)
+    return release
+
+
+def _set_aside_impostors(release: Release) -> None:
+    """Reject the utterances whose files are pointers or web pages in place of media, with one note for all."""
+    names = {name for utterance in release.utterances for name in (utterance.source_video, utterance.source_audio)}
+    found = {name: impostor for name in sorted(names) if (impostor := _impostor(release.root / name))}
+    good = []
+    for utterance in release.utterances:
+        name = next((n for n in (utterance.source_video, utterance.source_audio) if n in found), None)
+        if name is None:
+            good.append(utterance)
+        else:
+            detail = f"{name} is {found[name].one}; {found[name].remedy}"
+            release.reject(utterance.utterance_id, release.root / name, found[name].reason, detail)
+    release.utterances = good
+    for impostor in dict.fromkeys(found.values()):
+        files = [name for name, what in found.items() if what == impostor]
+        release.notes.append(f"{len(files)} files are {impostor.many}, e.g. {files[0]}; {impostor.remedy}")
+
+
+def _impostor(path: Path) -> Impostor | None:
+    try:
+        return find_impostor(path) if path.is_file() else None
+    except OSError:
+        return None  # whoever opens it says why it cannot be read

@@ -1,11 +1,13 @@
 """Result of every reader, and helpers that readers share: finding the root, reading lines, rejecting."""
 
+import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from data_tools.errors import DataError
+from data_tools.impostor import impostor_in
 from data_tools.records import Reject, Utterance
 
 STAGE = "reorganize"
@@ -158,9 +160,12 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file without their ends; bytes that are not UTF-8 become U+FFFD, a byte order mark goes.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or something else stands in its place (`data_tools.impostor`).
     """
-    return _LINE_END.split(path.read_bytes().decode("utf-8-sig", errors="replace"))
+    content = path.read_bytes()
+    if impostor := impostor_in(content):
+        raise OSError(errno.EINVAL, f"it is {impostor.one}; {impostor.remedy}", str(path))
+    return _LINE_END.split(content.decode("utf-8-sig", errors="replace"))
 
 
 def check_emotions(emotions: Sequence[str], known: Sequence[str], dataset: str) -> None:

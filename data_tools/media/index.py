@@ -55,6 +55,17 @@ def check_index(path: Path) -> None:
         raise DataError(f"{path} has a header that counts {entries} samples; the limit is {MAX_INDEX_ENTRIES}")
 
 
+def lacks_index(path: Path) -> bool:
+    """Return True if `path` is made of boxes, but has none that says what is where: recorders write it at the end.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        kinds = [box.kind for box in _leaves(file, 0, path.stat().st_size)]
+    return kinds[:1] in ([b"ftyp"], [b"wide"], [b"mdat"], [b"free"], [b"skip"]) and b"mvhd" not in kinds
+
+
 def _leaves(file: BinaryIO, start: int, end: int, track: int = 0, depth: int = 0) -> Iterator[_Box]:
     """Boxes without boxes in them, from `start` to `end`."""
     while start + 8 <= end:

@@ -1,5 +1,6 @@
 """Opening a media file that may be broken: limits, stream clocks and what the header says."""
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
-from data_tools.media.index import check_index
+from data_tools.impostor import check_genuine
+from data_tools.media.index import check_index, lacks_index
 
 # Beyond these a file is refused, so that one odd header cannot take all the memory of a machine. The area is that of
 # a 5K camera's picture (14 to 16 million pixels) with room to spare; 8K is beyond it.
@@ -107,6 +109,8 @@ def open_media(path: Path) -> Iterator[InputContainer]:
     try:
         container = av.open(local_url(path), options=READ_OPTIONS, metadata_errors="replace")
     except av.error.FFmpegError as error:
+        if lacks_index(path):
+            raise DataError(f"{path} is incomplete (its index is missing); copy or download it again") from error
         raise DataError(
             f"{path} cannot be read as media: {error.strerror or error}; expected one of {', '.join(FORMATS)}"
         ) from error
@@ -122,18 +126,19 @@ def check_file(path: Path) -> None:
     """Look at `path` before anything else opens it: opening a pipe or a device could wait for ever.
 
     Raises:
-        DataError: not a file, an empty one, or one with a header that `check_index` refuses.
+        DataError: not a file, an empty one, one that may not be read, a pointer or a web page in place of the real
+            one, or one with a header that `check_index` refuses.
     """
     try:
-        if path.is_file():
-            size = path.stat().st_size
-        elif path.exists():
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
             raise DataError(f"{path} is a folder, a pipe or a device; expected a media file")
-        else:
-            raise DataError(f"no media file {path}")
+        check_genuine(path)
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise DataError(f"no media file {path}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    if size == 0:
+    if about.st_size == 0:
         raise DataError(f"{path} is an empty file (0 bytes); copy it again from the release")
     check_index(path)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, write_json
+from data_tools.impostor import check_genuine
 from data_tools.manifest import STORE_FILE, STORE_FOLDER
 from data_tools.sequences.steps import Steps
 
@@ -153,10 +154,12 @@ class DialogueFeatures:
 
     def __init__(self, path: Path) -> None:
         try:
+            check_genuine(path)
             self._file = safe_open(path, framework="pt").__enter__()
             header = json.loads((self._file.metadata() or {}).get("features", "{}"))
         except (OSError, SafetensorError, ValueError) as error:
-            raise DataError(f"{path} cannot be read ({error}); run `pipeline extract` again") from error
+            reason = getattr(error, "strerror", None) or error
+            raise DataError(f"{path} cannot be read ({reason}); run `pipeline extract` again") from error
         if header.get("version") != FEATURES_VERSION:
             raise DataError(
                 f"{path} has version {header.get('version')}, this program reads {FEATURES_VERSION}; "

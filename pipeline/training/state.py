@@ -136,6 +136,7 @@ def load_state(path: Path, engine: "Engine") -> Progress:
         ModelError: a file is broken or missing, of another version, or of another model or optimizer.
     """
     try:
+        path.open("rb").close()  # safetensors says "No such file" of any that it cannot open
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["state"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict

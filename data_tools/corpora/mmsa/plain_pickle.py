@@ -16,6 +16,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 
 from data_tools.errors import DataError
+from data_tools.impostor import check_genuine
 
 # MMSA's largest file, CMU-MOSEI without alignment, has 12 GB; its lists and texts take some hundred thousand
 # instructions. What one of them makes has up to a hundred bytes, beside what is in the file.
@@ -92,6 +93,7 @@ def read_plain_pickle(path: Path) -> Any:
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise DataError(f"{path} has {size} bytes, more than the {MAX_BYTES} that a file of features may have")
+        check_genuine(path)
         with path.open("rb") as file:
             return _Machine(_Bounded(file, size), size).run()
     except _RefusedError as error:

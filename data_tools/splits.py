@@ -21,7 +21,8 @@ _VALUES = {"random": ("", "utterance"), "release": ("",)}
 
 _RANDOM_SHARES: dict[Split, float] = {"train": 0.7, "valid": 0.1, "test": 0.2}
 _VALID_OF_REST: dict[Split, float] = {"train": 0.8, "valid": 0.2}
-_FILE_WORDS: dict[str, Split] = {
+# What releases, folders and lists call the splits, in small letters.
+SPLIT_WORDS: dict[str, Split] = {
     "train": "train",
     "valid": "valid",
     "val": "valid",
@@ -259,7 +260,7 @@ def _best_lists(given: Path, folders: Sequence[Path], known: set[str]) -> Path:
 def _list_files(folder: Path) -> Iterator[tuple[Split, Path]]:
     """(split, file) of each text file in `folder` whose name holds one split's word."""
     for path in visible(folder, ".txt").values():
-        splits = {_FILE_WORDS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in _FILE_WORDS}
+        splits = {SPLIT_WORDS[word] for word in re.split(r"[^a-z]+", path.stem.lower()) if word in SPLIT_WORDS}
         if len(splits) == 1:
             yield splits.pop(), path
 

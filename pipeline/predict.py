@@ -9,12 +9,13 @@ import torch
 
 import models
 from data_tools.batch import WAVEFORM
+from data_tools.corpora.release import is_file
 from data_tools.dataset import collate, to_sample
 from data_tools.errors import DataError
 from data_tools.faces.detector import FaceDetector
 from data_tools.media.source import probe
 from data_tools.store import SampleTensors
-from data_tools.transcript import spoken_words
+from data_tools.transcript import TRANSCRIPT_SUFFIXES, looks_like_a_file, read_transcript, words_of
 from data_tools.waveform import waveform
 from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
 from pipeline.command import Command, fields_of
@@ -31,7 +32,7 @@ class PredictSettings(Settings):
 
     run: LocalPath = flag(help=RUN_HELP)
     files: tuple[Path, ...] = flag(positional=True, help="Video or audio files that ffmpeg reads.")
-    transcript: str | None = flag(None, help="The words said: a text, or a .srt or .txt file.")
+    transcript: str | None = flag(None, help="The words said: a text, or a file (.srt, .vtt, .ass, .json, .txt).")
     device: Device = flag("auto", help="auto, cpu or cuda.")
 
 
@@ -56,13 +57,13 @@ def predict(
 ) -> dict[str, Any]:
     """Scores of each file, taken whole as one utterance, with the preprocessing and thresholds of the run.
 
-    transcript: the words said in the one file, or the path of a .srt or .txt file with them; None for no words.
+    transcript: the words said in the one file, or the path of a transcript of them; None for no words.
     Returns {"run", "task", "notice", "thresholds", "files": [Prediction as a dict]}. A file that cannot be read has
     an `error`.
 
     Raises:
-        ConfigError: a transcript for several files, no such run, one whose features cannot be made of a file alone, or
-            CUDA asked for where there is none.
+        ConfigError: a transcript for several files or one that cannot be read, no such run, one whose features cannot
+            be made of a file alone, or CUDA asked for where there is none.
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
@@ -77,7 +78,7 @@ def predict(
     model = models.load(run).to(place).eval()
     tokenize = models.tokenizer_for(model)
     detector = FaceDetector(place, faces.min_face_px)
-    text = read_transcript(transcript) if transcript else ""
+    text = words_said(transcript) if transcript else ""
 
     answers: list[Prediction] = []
     for path in reporter.track(files, len(files), "predict", "files"):
@@ -137,19 +138,27 @@ def _features(
     return features, absent
 
 
-def read_transcript(transcript: str) -> str:
-    """The words of a transcript: the text itself, or those of a .srt or .txt file without numbers and times.
+def words_said(transcript: str) -> str:
+    """The words of a transcript: the text itself, or those of a file without numbers, times and tags.
+
+    What looks like a file (by its ending, or a slash in it and no blanks) or is one is never taken for the words.
 
     Raises:
-        ConfigError: the named file is missing or not text.
+        ConfigError: the file is missing, of a kind that is not read, or damaged.
     """
-    if not transcript.lower().endswith((".srt", ".txt")):
+    path = Path(transcript)
+    is_there = is_file(path)
+    if not is_there and not looks_like_a_file(transcript):
         return transcript
+    if not is_there:
+        raise ConfigError(
+            f"there is no transcript {transcript!r}; give one of {', '.join(TRANSCRIPT_SUFFIXES)}, or the words "
+            "themselves (with a blank in them, if there is a slash)"
+        )
     try:
-        text = Path(transcript).read_text(encoding="utf-8-sig", errors="strict")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"transcript {transcript!r} cannot be read as UTF-8 text: {error}") from error
-    return spoken_words(text, transcript.lower().endswith(".srt"))
+        return words_of(read_transcript(path, remedy="save it as UTF-8"))
+    except DataError as error:
+        raise ConfigError(f"--transcript: {error}") from error
 
 
 def format_predictions(result: dict[str, Any]) -> str:

@@ -165,6 +165,7 @@ def _summary(
         "kept": kept,
         "rejected": rejected,
         "broken": sum(is_broken(reject) for reject in rejects),
+        "without_words": sum(not clip.text.strip() for clip in clips),
         "reasons": dict(sorted(reasons.items())),
         "unused_files_and_lines": dict(sorted(files.items())),
         "splits": {name: label_counts([c for c in clips if c.split == name], settings.emotions) for name in SPLITS},

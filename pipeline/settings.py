@@ -156,7 +156,7 @@ def load_config(kind: ConfigKind, name: str) -> dict[str, Any]:
     Raises:
         ConfigError: unknown name (the known ones are listed), or not a YAML mapping.
     """
-    path = Path(name) if name.endswith((".yaml", ".yml")) else configs_dir() / kind / f"{name}.yaml"
+    path = Path(name) if name.lower().endswith((".yaml", ".yml")) else configs_dir() / kind / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(config_names(kind))
         raise ConfigError(f"no {kind} config {name!r}: looked for {path}; known: {known}, or give a path to a .yaml")

@@ -157,7 +157,7 @@ def _list_clips(release: Release, part: _Part, folder: Path) -> dict[str, Path]:
         names = sorted(path.name for path in folder.iterdir())
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror or error}") from error
-    clips = {name[:-4]: folder / name for name in names if name.endswith(".mp4") and _CLIP.fullmatch(name[:-4])}
+    clips = {name[:-4]: folder / name for name in names if name.lower().endswith(".mp4") and _CLIP.fullmatch(name[:-4])}
     others = [name for name in names if name[:-4] not in clips]
     for start, what in (("._", "hidden files of macOS"), ("final_videos_test", "second cuts")):
         some = [name for name in others if name.startswith(start)]

@@ -3,11 +3,11 @@
 Every cell stays the text that it was: `007`, `NA`, `1e5`, `True` and `=1+1` are not turned into anything else.
 """
 
-import codecs
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import pandas as pd
 
 from data_tools.corpora import parquet_child
+from data_tools.encodings import decode
 from data_tools.errors import DataError
+from data_tools.impostor import check_genuine
 from data_tools.processes import read_apart
 
 TABLE_SUFFIXES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
@@ -29,14 +31,10 @@ MAX_CELL_CHARACTERS = 131_072
 TIME_LIMIT_S = 120.0
 
 _DELIMITERS = (",", ";", "\t")
-# The longer mark first: UTF-32's begins with that of UTF-16.
-_BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-    codecs.BOM_UTF8: "utf-8-sig",
-}
+# Excel writes such a line above the header, and reads it.
+_SEPARATOR_LINE = re.compile(r'"?sep=([^\w\s"]|\t)"?(?:\r\n?|\n|\Z)', re.IGNORECASE)
+# Tables that were glued together repeat it.
+HEADER_AGAIN = "it repeats the header"
 _PARQUET_MARK = b"PAR1"
 
 # A row as it was found: its number, and its cells by column or, as a text, why it cannot be used.
@@ -60,9 +58,10 @@ class Table:
 def read_table(path: Path, encoding: str | None = None) -> Table:
     """The table in `path`, whose suffix says what it is: .csv, .tsv, .json, .jsonl, .ndjson or .parquet.
 
-    Text is UTF-8, or what its byte order mark says, unless `encoding` is given. A CSV may be separated by commas,
-    semicolons or tabs; quotes and line breaks inside them are as in RFC 4180. JSON is a list of flat objects.
-    Rows with too few or too many cells, with a NUL, or with lists inside, are in `bad`; empty ones don't count.
+    Text is what its byte order mark says, else in `encoding`, else UTF-8. A CSV may be separated by commas, semicolons
+    or tabs, or by what Excel's first line `sep=;` says; quotes and line breaks inside them are as in RFC 4180. JSON is
+    a list of flat objects. Rows with too few or too many cells, with a NUL, with lists inside, or that repeat the
+    header (HEADER_AGAIN; the rows below may have another order of columns), are in `bad`; empty ones don't count.
     Columns without a name are left out.
 
     Raises:
@@ -76,6 +75,7 @@ def read_table(path: Path, encoding: str | None = None) -> Table:
             raise DataError(f"{path} is not a file; expected a table")
         if size > MAX_BYTES:
             raise DataError(f"{path} has {size} bytes; the limit for a table is {MAX_BYTES}: split it")
+        check_genuine(path)
         found = list(_limited(path, read(path, encoding)))
     except OSError as error:
         raise DataError(f"the table {path} cannot be read: {error.strerror or error}") from error
@@ -139,37 +139,22 @@ def _unusable(row: dict[str, str]) -> str:
             return f"the cell {name!r} holds a NUL character"
         if not cell.isascii() and cell != cell.encode("utf-8", "replace").decode():
             return f"the cell {name!r} holds half of a surrogate pair, which is no character"
-    return ""
-
-
-def _text(path: Path, encoding: str | None) -> str:
-    content = path.read_bytes()
-    if encoding is None:
-        marks = (name for mark, name in _BYTE_ORDER_MARKS.items() if content.startswith(mark))
-        name = next(marks, "utf-8")
-    else:
-        name = encoding
-    try:
-        return content.decode(name)
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path} is not {name} text (line {line}, byte {content[error.start : error.start + 1]!r}); save it as "
-            "UTF-8, or name its encoding, e.g. --set 'reader={encoding: cp1252}'"
-        ) from error
-    except (LookupError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as {name!r}: {error}; known are e.g. utf-8, cp1252, gb18030") from error
+    return HEADER_AGAIN if all(name.lower() == cell.strip().lower() for name, cell in row.items()) else ""
 
 
 def _read_csv(path: Path, encoding: str | None) -> Iterator[_Row]:
-    text = _text(path, encoding)
+    text = decode(path.read_bytes(), path, encoding)
     lines = io.StringIO(text, newline="")
+    separator = _SEPARATOR_LINE.match(text)
+    if separator:
+        lines.readline()
     # Strict: otherwise a quote that is never closed takes the whole rest of the file into one cell.
-    reader = csv.reader(lines, delimiter=_delimiter(text), strict=True)
+    reader = csv.reader(lines, delimiter=separator[1] if separator else _delimiter(text), strict=True)
     names: list[str] = []
+    by_name: dict[str, str] = {}
     line = 1
     while True:
-        line = reader.line_num + 1
+        line = reader.line_num + 1 + bool(separator)
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -180,12 +165,27 @@ def _read_csv(path: Path, encoding: str | None) -> Iterator[_Row]:
             break
         if not names and any(cell.strip() for cell in cells):
             names = _columns(path, cells)
+            by_name = {name.lower(): name for name in names}
+        elif _names_of(cells, by_name) == sorted(names):
+            names = [by_name[cell.strip().lower()] for cell in cells]
+            yield line, HEADER_AGAIN
         elif names and len(cells) == len(names):
             yield line, {name: cell for name, cell in zip(names, cells, strict=True) if name}
         elif names and any(cell.strip() for cell in cells):
             yield line, f"it has {len(cells)} cells, the header {len(names)}"
     if not names:
         raise DataError(f"{path} is empty; expected a line with the names of the columns, then one line an utterance")
+
+
+def _names_of(cells: list[str], by_name: Mapping[str, str]) -> list[str] | None:
+    """The sorted names of columns that `cells` repeat; None where they are anything else."""
+    found = []
+    for cell in cells:
+        name = by_name.get(cell.strip().lower())
+        if name is None:
+            return None
+        found.append(name)
+    return sorted(found)
 
 
 def _delimiter(text: str) -> str:
@@ -210,7 +210,7 @@ def _check_twice(path: Path, names: list[str]) -> None:
 
 def _read_json(path: Path, encoding: str | None) -> Iterator[_Row]:
     try:
-        values = _parse_json(_text(path, encoding))
+        values = _parse_json(decode(path.read_bytes(), path, encoding))
     except ValueError as error:
         raise DataError(f"{path} is not JSON: {error}") from error
     if not isinstance(values, list) or isinstance(values, _Object):
@@ -221,7 +221,7 @@ def _read_json(path: Path, encoding: str | None) -> Iterator[_Row]:
 
 def _read_json_lines(path: Path, encoding: str | None) -> Iterator[_Row]:
     # Not splitlines: that one also breaks at marks which may stand inside a JSON string.
-    for number, line in enumerate(_text(path, encoding).split("\n"), start=1):
+    for number, line in enumerate(decode(path.read_bytes(), path, encoding).split("\n"), start=1):
         if line.strip():
             try:
                 row = _object(_parse_json(line))

@@ -43,6 +43,8 @@ def lines_of(summary: Mapping[str, Any], published: int) -> Iterator[str]:
         yield f"  (the published release has {published} labelled utterances: this is another copy or a part of it)"
     if unlabelled:
         yield f"{unlabelled} more have a transcript line, but no label"
+    if summary["without_words"]:
+        yield f"{summary['without_words']} of the {summary['kept']} kept have no words"
     for reason, count in summary["reasons"].items():
         yield f"  {reason:24} {count:6}"
     for reason, count in summary["unused_files_and_lines"].items():

@@ -315,6 +315,136 @@ def test_one_file_a_clip(tmp_path):
         read(tmp_path, emotions=["joy"])
 
 
+def test_words_and_sound_beside_a_clip_in_any_case(tmp_path):
+    names = (
+        "MVI_01.MP4",
+        "MVI_01.WAV",
+        "b.mp4",
+        "c.Mov",
+        "d.mp4",
+        "e.mkv",
+        "f.mp4",
+        "g.mp4",
+        "g.en.mp4",
+        "h.mp4",
+        "H.mp4",
+    )
+    videos(tmp_path, *(f"joy/{name}" for name in (*names, "i.mp4")))
+    vtt = "WEBVTT\n\n00:01.000 --> 00:02.000\nwords of {}\n"
+    texts = {
+        "MVI_01.TXT": "words of MVI_01",
+        "B.SRT": "00:00:01 --> 00:00:02\nwords of b\n",
+        "c.vtt": vtt.format("c"),
+        "d.en.srt": "00:00:01 --> 00:00:02\nwords of d\n",
+        "D.EN.VTT": "not needed, the .srt comes first",
+        "e.pt-BR.vtt": vtt.format("e"),
+        "e.json": '{"fps": 25}',
+        "f.json": '{"text": "words of f"}',
+        "g.en.srt": "00:00:01 --> 00:00:02\nwords of g.en\n",
+        "h.txt": "words of h",
+        "i.de.srt": "00:00:01 --> 00:00:02\nWorte\n",
+        "i.en.srt": "00:00:01 --> 00:00:02\nwords of i\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / "joy" / name).write_text(text, encoding="utf-8")
+    release = read(tmp_path)
+    found = {Path(u.source_video).stem: u.text for u in release.utterances}
+    assert found == {name: f"words of {name}" for name in ("MVI_01", "b", "c", "d", "e", "f", "g.en", "h")} | {
+        "g": "",
+        "H": "",
+    }
+    assert next(u.source_audio for u in release.utterances if "MVI" in u.source_video) == "joy/MVI_01.WAV"
+    ((name, reason),) = reasons(release)
+    assert (name, reason) == ("joy__i", "transcript:ambiguous")
+    assert "i.de.srt, i.en.srt: keep one" in release.rejects[0].detail
+    (note,) = (note for note in release.notes if ".json" in note)
+    assert note.startswith("1 .json files beside clips hold no words")
+
+
+def test_encodings_of_words_beside_clips(tmp_path):
+    videos(tmp_path, "joy/a.mp4", "joy/b.mp4")
+    (tmp_path / "joy/a.txt").write_bytes("你好".encode("utf-16"))
+    (tmp_path / "joy/b.txt").write_bytes("早上好".encode("gbk"))
+    release = read(tmp_path)
+    assert [u.text for u in release.utterances] == ["你好"]
+    assert reasons(release) == [("joy__b", "transcript:unreadable")]
+    assert "b.txt is not utf-8 text" in release.rejects[0].detail
+    assert "reader={encoding:" in release.rejects[0].detail
+    assert str(tmp_path) not in release.rejects[0].detail
+    assert [u.text for u in read(tmp_path, encoding="gbk").utterances] == ["你好", "早上好"]
+
+
+def test_usual_other_names_of_columns(tmp_path):
+    videos(tmp_path, "a.mp4", "b.mp4")
+    for header in (["filename", "start_time", "end_time", "Utterance", "Emotion"],
+                   ["path", "Start Time", "End-Time", "sentence", "labels"]):  # fmt: skip
+        release = read(tmp_path, [header, ["a.mp4", "0", "1.5", "hi", "joy"]])
+        (one,) = release.utterances
+        assert (one.source_video, one.start_s, one.end_s, one.text, one.labels) == (
+            "a.mp4",
+            0.0,
+            1.5,
+            "hi",
+            {"joy": 1.0},
+        )
+        assert f"columns that are read under another name: {header[0]!r} as video" in ";".join(release.notes)
+    # The names of the page hold where both are there.
+    (one,) = read(tmp_path, [["video", "path", "label"], ["b", "a.mp4", "joy"]]).utterances
+    assert one.source_video == "b.mp4"
+
+
+def test_tables_that_were_glued_make_no_class_of_a_header(tmp_path):
+    videos(tmp_path, "a.mp4", "b.mp4")
+    rows = [["video", "label", "text"], ["a", "joy", "one"], ["Video ", "label", "text"], ["b", "sad", "two"],
+            ["text", "video", "label"], ["three", "a", "joy"]]  # fmt: skip
+    release = read(tmp_path, rows)
+    assert release.emotions == ("joy", "sad")
+    assert [(u.source_video, u.text, u.labels["sad"]) for u in release.utterances] == [
+        ("a.mp4", "one", 0.0), ("b.mp4", "two", 1.0), ("a.mp4", "three", 0.0),
+    ]  # fmt: skip
+    assert reasons(release) == [(None, "row:unreadable")] * 2
+    assert [r.detail for r in release.rejects] == [f"line {line}: it repeats the header" for line in (3, 5)]
+
+
+def test_classes_are_those_of_rows_that_are_kept(tmp_path):
+    videos(tmp_path, "a.mp4")
+    rows = [["video", "label", "split", "id"], ["a", "joy", "", "1"], ["gone", "fear", "", "2"],
+            ["a", "bored", "odd", "3"], ["a", "rage", "", "1"], ["a", "joy; calm", "", "4"],
+            ["a", "odd", "", "../x"]]  # fmt: skip
+    release = read(tmp_path, rows)
+    assert release.emotions == ("calm", "joy")
+    assert [u.labels for u in release.utterances] == [{"calm": 0.0, "joy": 1.0}, {"calm": 1.0, "joy": 1.0}]
+    assert [reason for _, reason in reasons(release)] == ["no_video", "fold:unknown", "duplicate", "id:unsafe"]
+
+
+def test_labels_between_commas_are_as_many_labels(tmp_path):
+    videos(tmp_path, "a.mp4")
+    release = read(tmp_path, [["video", "label"], ["a", "Happy, surprised"], ["a", "happy"], ["a", "sad,"]])
+    assert release.emotions == ("happy", "sad", "surprised")
+    assert [u.labels["surprised"] for u in release.utterances] == [1.0, 0.0, 0.0]
+    assert any(note.startswith("1 cells name several labels between commas") for note in release.notes)
+
+
+def test_a_name_of_another_case(tmp_path):
+    videos(tmp_path, "Day 1/a.mp4", "b.MP4", "C.mov")
+    rows = [
+        ["video", "label"],
+        ["day 1/A.MP4", "x"],
+        ["B.MP4", "x"],
+        ["b.mp4", "x"],
+        ["c", "x"],
+        ["C.MOV", "x"],
+        ["d", "x"],
+    ]
+    release = read(tmp_path, rows)
+    assert [u.source_video for u in release.utterances] == ["b.MP4", "C.mov"]
+    hints = [r.detail.rpartition("; ")[2] for r in release.rejects]
+    assert hints == [
+        *(f"only the case of letters differs from {name!r}: write it so" for name in ("Day 1/a.mp4", "b.MP4", "C.mov")),
+        "line 7: there is no file 'd' below the folder",
+    ]
+
+
 def test_clips_that_are_split_already(tmp_path):
     videos(tmp_path, "train/joy/a.mp4", "val/joy/a.mp4", "test/anna/joy/a.mp4", "test/b.mp4")
     release = read(tmp_path)

@@ -11,6 +11,8 @@ from data_tools.corpora.folder import table as folder_table
 from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from data_tools.corpora.folder.values import MAX_SENTIMENT
 from data_tools.corpora.readers import read_release
+from data_tools.splits import SPLIT_WORDS
+from data_tools.transcript import TRANSCRIPT_SUFFIXES
 
 DOCS = Path(__file__).parents[2] / "docs" / "corpora"
 
@@ -72,7 +74,9 @@ def test_the_example_of_a_table(tmp_path):
     "names",
     [
         [name for names in folder_table.FIELDS.values() for name in names],
-        list(folder_table.FOLDS),
+        [name for names in folder_table.OTHER_NAMES.values() for name in names],
+        list(SPLIT_WORDS),
+        TRANSCRIPT_SUFFIXES,
         VIDEO_SUFFIXES,
         SOUND_SUFFIXES,
         tables.TABLE_SUFFIXES,

@@ -327,3 +327,32 @@ def test_damaged_tables(tmp_path, suffix, times):
                 content[chance.randrange(len(content))] = chance.randrange(256)
         path.write_bytes(content)
         only_a_table_or_a_data_error(path)
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("line", ["sep=;", '"sep=;"', "SEP=|", "sep=\t"])
+def test_the_first_line_of_excel_names_the_delimiter(tmp_path, line, end):
+    delimiter = line.strip('"')[-1]
+    rows = [delimiter.join(cells) for cells in (["id", "text"], ["a", "x, y"], ["b"], ["c", "z"])]
+    table = read_table(write(tmp_path, "t.csv", end.join([line, *rows, ""])))
+    assert table.rows.to_dict("list") == {"id": ["a", "c"], "text": ["x, y", "z"]}
+    assert list(table.rows.index) == [3, 5]
+    assert table.bad == [(4, "it has 1 cells, the header 2")]
+
+
+def test_a_column_may_be_called_sep(tmp_path):
+    assert cells(write(tmp_path, "t.csv", "sep=;,b\n1,2\n")) == [{"sep=;": "1", "b": "2"}]
+
+
+def test_a_repeated_header_is_no_row_and_may_change_the_order(tmp_path):
+    table = read_table(write(tmp_path, "t.csv", "id,text,\na,x,\n id,TEXT,\nb,y,\ntext,,id\nz,,c\nid,text,more\n"))
+    assert table.rows.to_dict("list") == {"id": ["a", "b", "c", "more"], "text": ["x", "y", "z", "id"]}
+    assert table.bad == [(3, tables.HEADER_AGAIN), (5, tables.HEADER_AGAIN)]
+    rows = [{"id": "a", "text": "x"}, {"id": "id", "text": "Text"}]
+    assert read_table(write(tmp_path, "t.json", json.dumps(rows))).bad == [(2, tables.HEADER_AGAIN)]
+    pd.DataFrame(rows).to_parquet(tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").bad == [(2, tables.HEADER_AGAIN)]
+
+
+def test_a_mark_holds_against_a_named_encoding(tmp_path):
+    assert cells(write(tmp_path, "t.csv", "id\n你\n".encode("utf-16")), encoding="cp1252") == [{"id": "你"}]

@@ -3,16 +3,17 @@
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, unique_ids
-from data_tools.corpora.folder.table import FOLDS, check_name, choose_emotions, read_rows
+from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Beside, unique_ids
+from data_tools.corpora.folder.table import check_name, choose_emotions, read_rows
 from data_tools.corpora.release import Release, is_file, is_folder, visible
 from data_tools.corpora.tables import SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
 from data_tools.errors import DataError
 from data_tools.records import Utterance
-from data_tools.transcript import spoken_words
+from data_tools.splits import SPLIT_WORDS
+from data_tools.transcript import TRANSCRIPT_SUFFIXES, OtherFormError, read_transcript, words_of
 
-_TRANSCRIPT_SUFFIXES = (".srt", ".txt")
 # A transcript of one clip: more than that is another file.
 _MAX_TRANSCRIPT_BYTES = 131_072
 
@@ -23,7 +24,7 @@ def read_folder(root: Path, emotions: Sequence[str], table: str | None = None, e
     root: the folder, or the table in it. It is read as it is: nothing is looked for above it.
     emotions: label order; empty for all that the table or the folders name, in the table's order or sorted.
     table: which file is the table, relative to `root`; needed where several lie there.
-    encoding: of the table, where it is not UTF-8.
+    encoding: of the table, or of the texts beside the clips, where they are not UTF-8 and have no mark.
 
     Raises:
         DataError: no such folder, several tables, a table that cannot be used, neither table nor clips, or an
@@ -41,10 +42,8 @@ def read_folder(root: Path, emotions: Sequence[str], table: str | None = None, e
     path = start / table if table else _find_table(start)
     if path is not None:
         read_rows(release, path, emotions, encoding)
-    elif encoding is not None:
-        raise DataError(f"reader.encoding is {encoding!r}, but {start} holds no table")
     else:
-        _read_clips(release, emotions)
+        _read_clips(release, emotions, encoding)
     return release
 
 
@@ -60,8 +59,8 @@ def _find_table(folder: Path) -> Path | None:
     return tables[0] if tables else None
 
 
-def _read_clips(release: Release, emotions: Sequence[str]) -> None:
-    """Every video is one utterance: its folder's name is the label, a .txt or .srt beside it the text."""
+def _read_clips(release: Release, emotions: Sequence[str], encoding: str | None) -> None:
+    """Every video is one utterance: its folder's name is the label, a transcript beside it the text."""
     clips = list(_walk(release, release.root))
     if not clips:
         raise DataError(
@@ -72,29 +71,35 @@ def _read_clips(release: Release, emotions: Sequence[str]) -> None:
     named = {clip: _label(release, clip) for clip in clips}
     chosen = choose_emotions(emotions, sorted({name for name in named.values() if not check_name(name)}), "folders")
     release.emotions = tuple(chosen.values())
+    beside = Beside()
+    other_json = 0
     for clip, label in named.items():
         utterance_id = ids[release.relative(clip)]
         problem = check_name(label) if label else ""
-        text, unreadable = _text(clip)
+        words = _words(clip, beside, encoding)
+        other_json += words.other_json
         if not label:
             release.reject(utterance_id, clip, "unlabelled", "it lies in no folder that names an emotion")
         elif problem:
             release.reject(utterance_id, clip, "labels:unreadable", f"the name of its folder is no label: {problem}")
         elif label not in chosen:
             release.reject(utterance_id, clip, f"label:{label}", f"the label {label!r} is not in the task's emotions")
-        elif unreadable:
-            release.reject(utterance_id, clip, "transcript:unreadable", unreadable)
+        elif words.reason:
+            release.reject(utterance_id, clip, words.reason, words.detail)
         else:
-            release.add(
-                _utterance(release, clip, utterance_id, text, {e: float(n == label) for n, e in chosen.items()})
-            )
+            labels = {emotion: float(name == label) for name, emotion in chosen.items()}
+            sound = next(iter(beside.find(clip, SOUND_SUFFIXES).get("", ())), clip)
+            release.add(_utterance(release, clip, sound, utterance_id, words.text, labels))
+    if other_json:
+        release.notes.append(f"{other_json} .json files beside clips hold no words that are understood: not used")
     if any(utterance.fold for utterance in release.utterances):
         release.notes.append("the folders state a split: --split release keeps it")
     release.notes.append("no speakers are named: each clip counts as a speaker of its own")
 
 
-def _utterance(release: Release, clip: Path, utterance_id: str, text: str, labels: dict[str, float]) -> Utterance:
-    sound = next((s for s in map(clip.with_suffix, SOUND_SUFFIXES) if is_file(s)), clip)
+def _utterance(
+    release: Release, clip: Path, sound: Path, utterance_id: str, text: str, labels: dict[str, float]
+) -> Utterance:
     return Utterance(
         utterance_id=utterance_id,
         dialogue_id=utterance_id,
@@ -107,14 +112,14 @@ def _utterance(release: Release, clip: Path, utterance_id: str, text: str, label
         sentiment=None,
         source_video=release.relative(clip),
         source_audio=release.relative(sound),
-        fold=FOLDS.get(clip.relative_to(release.root).parts[0].lower(), ""),
+        fold=SPLIT_WORDS.get(clip.relative_to(release.root).parts[0].lower(), ""),
     )
 
 
 def _label(release: Release, clip: Path) -> str:
     """The name of the clip's folder in small letters; empty where it lies in the root, or right in that of a split."""
     folders = clip.relative_to(release.root).parts[:-1]
-    return "" if not folders or (len(folders) == 1 and folders[0].lower() in FOLDS) else folders[-1].lower()
+    return "" if not folders or (len(folders) == 1 and folders[0].lower() in SPLIT_WORDS) else folders[-1].lower()
 
 
 def _walk(release: Release, start: Path) -> Iterator[Path]:
@@ -132,19 +137,31 @@ def _walk(release: Release, start: Path) -> Iterator[Path]:
                 yield path
 
 
-def _text(clip: Path) -> tuple[str, str]:
-    """The words in the .srt or .txt of the same name, empty without one; and why they cannot be read, or ""."""
-    path = next((p for p in map(clip.with_suffix, _TRANSCRIPT_SUFFIXES) if is_file(p)), None)
-    if path is None:
-        return "", ""
-    try:
-        if path.stat().st_size > _MAX_TRANSCRIPT_BYTES:
-            return "", f"{path.name} has {path.stat().st_size} bytes; the limit is {_MAX_TRANSCRIPT_BYTES}"
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        return "", f"{path.name} cannot be read: {error.strerror or error}"
-    except UnicodeDecodeError:
-        return "", f"{path.name} is not UTF-8 text; save it as UTF-8"
-    return (
-        (spoken_words(text, path.suffix.lower() == ".srt"), "") if "\0" not in text else ("", f"{path.name} holds NUL")
-    )
+class _Words(NamedTuple):
+    """The words of a clip, or `reason`, a short code, and `detail`, a sentence. other_json: files without words."""
+
+    text: str = ""
+    reason: str = ""
+    detail: str = ""
+    other_json: int = 0
+
+
+def _words(clip: Path, beside: Beside, encoding: str | None) -> _Words:
+    """The words in the transcript of the same name, else in that of the one language there is."""
+    by_language = beside.find(clip, TRANSCRIPT_SUFFIXES)
+    paths = by_language.pop("", [])
+    if len(by_language) > 1 and not paths:
+        named = ", ".join(paths[0].name for paths in by_language.values())
+        return _Words(reason="transcript:ambiguous", detail=f"the words may be those of {named}: keep one of them")
+    other_json = 0
+    for path in [*paths, *(path for paths in by_language.values() for path in paths)]:
+        try:
+            if (size := path.stat().st_size) > _MAX_TRANSCRIPT_BYTES:
+                raise DataError(f"{path} has {size} bytes; the limit is {_MAX_TRANSCRIPT_BYTES}")
+            return _Words(words_of(read_transcript(path, encoding)), other_json=other_json)
+        except OtherFormError:
+            other_json += 1
+        except (DataError, OSError) as error:
+            # Paths of this machine have no place in the data folder.
+            return _Words(reason="transcript:unreadable", detail=str(error).replace(f"{path.parent}/", ""))
+    return _Words(other_json=other_json)

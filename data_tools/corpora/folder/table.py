@@ -4,16 +4,17 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Files, NoFileError, unique_ids
 from data_tools.corpora.folder.values import UnusableError, interval, sentiment_of, share
 from data_tools.corpora.release import Release, check_emotions, printable
-from data_tools.corpora.tables import Table, read_table
+from data_tools.corpora.tables import HEADER_AGAIN, Table, read_table
 from data_tools.errors import DataError
 from data_tools.records import LABEL_PREFIX, Utterance
+from data_tools.splits import SPLIT_WORDS
 
 # What a column may be called, in small or capital letters; the second names are those of our own manifest.
 FIELDS = {
@@ -30,13 +31,17 @@ FIELDS = {
     "id": ("id", "utterance_id"),
     "audio": ("audio", "source_audio"),
 }
-FOLDS: dict[str, Literal["train", "valid", "test"]] = {
-    "train": "train",
-    "valid": "valid",
-    "validation": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
+# What others call them; a blank or a hyphen counts as an underscore. Used where none of the names above is there.
+OTHER_NAMES = {
+    "video": ("filename", "file_name", "filepath", "file_path", "path", "video_path", "video_file", "clip"),
+    "start": ("start_time", "starttime", "begin", "onset"),
+    "end": ("end_time", "endtime", "stop", "offset"),
+    "text": ("utterance", "sentence", "transcription", "words"),
+    "label": ("labels", "emotions"),
+    "speaker": ("speaker_id",),
+    "session": ("session_id",),
+    "split": ("subset", "fold", "partition"),
+    "audio": ("audio_path", "audio_file", "wav"),
 }
 MAX_EMOTIONS = 100
 MAX_NAME_CHARACTERS = 64
@@ -75,7 +80,9 @@ def read_rows(release: Release, path: Path, emotions: Sequence[str], encoding: s
     release.emotions = tuple(columns.chosen.values())
     source = release.root / path.name
     for number, why in table.bad:
-        release.reject(f"{path.name} {table.unit} {number}", source, "row:unreadable", f"{table.unit} {number}: {why}")
+        # A header is no utterance that is lost.
+        name = None if why == HEADER_AGAIN else f"{path.name} {table.unit} {number}"
+        release.reject(name, source, "row:unreadable", f"{table.unit} {number}: {why}")
     files = Files(release.root)
     seen: set[str] = set()
     for row in _rows(path, table, columns, files):
@@ -89,7 +96,19 @@ def read_rows(release: Release, path: Path, emotions: Sequence[str], encoding: s
             release.add(_utterance(row, columns, files), source, row.where)
         except (UnusableError, NoFileError) as problem:
             release.reject(row.utterance_id, source, problem.reason, f"{row.where}: {problem.detail}")
+    if not emotions and not columns.emotions:
+        _keep_used_labels(release)
     _add_notes(release, table, columns)
+
+
+def _keep_used_labels(release: Release) -> None:
+    """Leave out the labels that only rejects have: they are no classes."""
+    used = {name for utterance in release.utterances for name, value in utterance.labels.items() if value}
+    release.emotions = tuple(name for name in release.emotions if name in used)
+    release.utterances = [
+        replace(utterance, labels={name: utterance.labels[name] for name in release.emotions})
+        for utterance in release.utterances
+    ]
 
 
 def choose_emotions(wanted: Sequence[str], found: Sequence[str], what: str) -> dict[str, str]:
@@ -120,9 +139,11 @@ def _columns(path: Path, table: Table, emotions: Sequence[str]) -> _Columns:
         if column.lower() in by_name:
             raise DataError(f"{path}: the columns {by_name[column.lower()]!r} and {column!r} are the same; rename one")
         by_name[column.lower()] = column
+    usual = {re.sub(r"[\s-]+", "_", name): column for name, column in by_name.items()}
     fields = {}
     for field, names in FIELDS.items():
         there = [by_name[name] for name in names if name in by_name]
+        there = there or [usual[name] for name in OTHER_NAMES.get(field, ()) if name in usual]
         if len(there) > 1:
             raise DataError(f"{path}: the columns {', '.join(map(repr, there))} both mean {field}; rename one")
         if there:
@@ -202,8 +223,8 @@ def _utterance(row: _Row, columns: _Columns, files: Files) -> Utterance:
     if not labels and sentiment is None:
         raise UnusableError("unlabelled", "it has neither a label nor a sentiment")
     fold = cells.get("split", "").lower()
-    if fold and fold not in FOLDS:
-        raise UnusableError("fold:unknown", f"the split {fold[:80]!r} is none of {', '.join(FOLDS)}")
+    if fold and fold not in SPLIT_WORDS:
+        raise UnusableError("fold:unknown", f"the split {fold[:80]!r} is none of {', '.join(SPLIT_WORDS)}")
     return Utterance(
         utterance_id=row.utterance_id,
         dialogue_id=row.dialogue_id,
@@ -216,13 +237,13 @@ def _utterance(row: _Row, columns: _Columns, files: Files) -> Utterance:
         sentiment=sentiment,
         source_video=video,
         source_audio=files.find(cells["audio"], SOUND_SUFFIXES) if cells.get("audio") else video,
-        fold=FOLDS[fold] if fold else "",
+        fold=SPLIT_WORDS[fold] if fold else "",
     )
 
 
 def _names(cell: str) -> list[str]:
-    """The labels that a cell names, separated by ; or |, in small letters."""
-    parts = (unicodedata.normalize("NFC", part).strip().lower() for part in re.split(r"[;|]", cell))
+    """The labels that a cell names, separated by ; or | or commas, in small letters."""
+    parts = (unicodedata.normalize("NFC", part).strip().lower() for part in re.split(r"[;|,]", cell))
     return [part for part in parts if part]
 
 
@@ -249,12 +270,25 @@ def _labels(row: _Row, columns: _Columns) -> dict[str, float]:
     return {emotion: values.get(name, 0.0) for name, emotion in columns.chosen.items()}
 
 
+def _is_other_name(field: str, column: str) -> bool:
+    return column.lower() not in FIELDS[field]
+
+
 def _add_notes(release: Release, table: Table, columns: _Columns) -> None:
     used = {*columns.fields.values(), *columns.emotions.values()}
     unused = [str(column)[:40] for column in table.rows.columns if column not in used]
     if unused:
         more = f" and {len(unused) - 10} more" if len(unused) > 10 else ""
         release.notes.append(f"columns that are not used: {', '.join(map(repr, unused[:10]))}{more}")
+    if "label" in columns.fields:
+        commas = sum(len(_names(cell)) > 1 and "," in cell for cell in table.rows[columns.fields["label"]])
+        if commas:
+            release.notes.append(
+                f"{commas} cells name several labels between commas, as between ; they are as many labels"
+            )
+    renamed = [f"{column!r} as {field}" for field, column in columns.fields.items() if _is_other_name(field, column)]
+    if renamed:
+        release.notes.append(f"columns that are read under another name: {', '.join(renamed)}")
     if "text" not in columns.fields:
         release.notes.append("the table has no column text: no utterance has words")
     if "speaker" not in columns.fields:

@@ -18,20 +18,15 @@ from typing import Literal, NamedTuple
 
 from data_tools.corpora.release import Release, is_file, is_folder
 from data_tools.errors import DataError
+from data_tools.impostor import check_genuine
 from data_tools.records import Utterance
+from data_tools.splits import SPLIT_WORDS
 
 Fold = Literal["", "train", "valid", "test"]
 
 TABLE, CLIPS = "label.csv", "Raw"
 _NAMES = ("mosei", "mosi", "sims")
 _NEEDED = ("video_id", "clip_id", "text", "label")
-_FOLDS: dict[str, Fold] = {
-    "train": "train",
-    "valid": "valid",
-    "val": "valid",
-    "dev": "valid",
-    "test": "test",
-}
 
 
 @dataclass(frozen=True)
@@ -129,7 +124,7 @@ def match_clips(
             release.reject(utterance_id, table, "unlabelled", f"line {row.line}: the label is empty")
         else:
             counted["outside"] += abs(label) > bound
-            fold: Fold = _FOLDS.get(row.mode.lower(), "")
+            fold: Fold = SPLIT_WORDS.get(row.mode.lower(), "")
             counted["without split"] += not fold
             clamped = min(float(bound), max(-float(bound), label))
             clips.append(MmsaClip(video_id, clip_id, row.text, clamped, fold, file))
@@ -195,6 +190,7 @@ def _read_table(release: Release, table: Path, fallback_encoding: str) -> tuple[
 
 def _decoded(release: Release, table: Path, fallback_encoding: str) -> str:
     try:
+        check_genuine(table)
         content = table.read_bytes()
     except OSError as error:
         raise DataError(f"{table} cannot be read: {error.strerror or error}") from error

@@ -126,11 +126,25 @@ def _summary(file: Path, found: ImportedFile) -> dict[str, Any]:
     """No time and no path of this machine: the same file gives the same bytes anywhere."""
     kept, rejected = len(found.utterances), len(found.rejects)
     counts = Counter(utterance.split for utterance in found.utterances)
+    counted = (
+        (found.replaced, "{} values of {} were no numbers and are 0 now"),
+        (found.beyond, "{} utterances have values of {} beyond their stated length, which are left out"),
+        (found.wrong_lengths, "{} utterances state a length that their {} does not have"),
+    )
     notes = [
-        f"{count} values of {NAMES[letter]} were no numbers and are 0 now"
-        for letter, count in sorted(found.replaced.items())
+        text.format(count, NAMES[letter])
+        for counts, text in counted
+        for letter, count in sorted(counts.items())
         if count
     ]
+    if found.aligned:
+        notes.append(f"aligned: all modalities keep the same steps ({', '.join(dict.fromkeys(found.aligned))})")
+    without_words = sum(not utterance.text.strip() for utterance in found.utterances)
+    if without_words:
+        notes.append(f"{without_words} utterances have no words")
+    if found.unused:
+        more = f" and {len(found.unused) - 20} more" if len(found.unused) > 20 else ""
+        notes.append(f"not used: {', '.join(sorted(found.unused)[:20])}{more}")
     return {
         "source": file.name,
         "imported": True,

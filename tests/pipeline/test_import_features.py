@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 
-from data_tools.corpora.mmsa.features import without_padding
+from data_tools.corpora.mmsa.features import span
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
@@ -114,7 +114,86 @@ def test_without_lengths_zeros_at_both_ends_are_padding(tmp_path):
     import_features(write(tmp_path, value), tmp_path / "data", QUIET)
     data = UtteranceDataset(tmp_path / "data", features="imported")
     assert [len(data[i].features["a"]) for i in range(8)] == [2, 2, 2, 0, 2, 2, 2, 2]
-    assert without_padding(np.array([[0.0], [1], [0], [2], [0]])).tolist() == [[1], [0], [2]]
+    assert span(np.array([False, True, False, True, False])) == (1, 4)
+    assert span(np.zeros(3, bool)) == (0, 0)
+
+
+def test_aligned_files_stay_aligned(tmp_path):
+    """Each modality has zero steps of its own at both ends; what is padding in all of them alone is cut."""
+    random = np.random.default_rng(0)
+    arrays = {name: random.normal(size=(2, 50, size)) for name, size in (("text", 4), ("audio", 3), ("vision", 2))}
+    for name, first, stop in (("text", 0, 30), ("audio", 1, 29), ("vision", 1, 30)):
+        arrays[name][:, :first] = arrays[name][:, stop:] = 0
+    arrays["audio"][1] = 0
+    part = {"id": ["v$_$1", "v$_$2"], "regression_labels": np.ones(2), **arrays}
+    summary = import_features(write(tmp_path, {"train": part}), tmp_path / "data", QUIET)
+    assert "aligned: all modalities keep the same steps (train)" in summary["notes"]
+    data = UtteranceDataset(tmp_path / "data", features="imported")
+    for i in range(2):
+        for letter, name in (("t", "text"), ("a", "audio"), ("v", "vision")):
+            np.testing.assert_allclose(data[i].features[letter], arrays[name][i, :30], rtol=1e-6)
+    # The mask of the text counts for it; lengths that differ say that a file is not aligned.
+    masks = np.zeros((2, 3, 50))
+    masks[:, 1, 2:32] = 1
+    import_features(write(tmp_path, {"train": part | {"text_bert": masks}}), tmp_path / "data", QUIET)
+    data = UtteranceDataset(tmp_path / "data", features="imported")
+    assert [len(data[0].features[letter]) for letter in "tav"] == [31, 31, 31]
+    assert [len(data[1].features[letter]) for letter in "tav"] == [31, 31, 31]
+    lengths = {"audio_lengths": [29, 3], "vision_lengths": [30, 30]}
+    import_features(write(tmp_path, {"train": part | lengths}), tmp_path / "data", QUIET)
+    data = UtteranceDataset(tmp_path / "data", features="imported")
+    assert [len(data[0].features[letter]) for letter in "tav"] == [30, 29, 30]
+
+
+def test_padding_at_the_start_keeps_the_data(tmp_path):
+    audio = np.zeros((8, 6, 3), np.float32)
+    lengths = [2, 3, 6, 0, 1, 2, 3, 4]
+    for i, length in enumerate(lengths):
+        audio[i, 6 - length :] = i + 1
+    value = {"train": split([f"v$_${i}" for i in range(8)], audio=audio, audio_lengths=lengths)}
+    summary = import_features(write(tmp_path, value), tmp_path / "data", QUIET)
+    data = UtteranceDataset(tmp_path / "data", features="imported")
+    for i, length in enumerate(lengths):
+        np.testing.assert_array_equal(data[i].features["a"], np.full((length, 3), i + 1))
+    assert not any("audio" in note for note in summary["notes"])
+
+
+def test_lengths_that_do_not_fit_are_counted(tmp_path):
+    audio = np.ones((8, 6, 3), np.float32)
+    value = {"train": split([f"v$_${i}" for i in range(8)], audio=audio, audio_lengths=[6] * 5 + [5, 9, -1])}
+    notes = import_features(write(tmp_path, value), tmp_path / "data", QUIET)["notes"]
+    assert "2 utterances have values of audio beyond their stated length, which are left out" in notes
+    assert "2 utterances state a length that their audio does not have" in notes
+
+
+@pytest.mark.parametrize("name", ["dev", "val", "validation", "Valid", " VAL "])
+def test_the_names_of_splits(tmp_path, name):
+    value = content()
+    value[name] = value.pop("valid")
+    summary = import_features(write(tmp_path, value), tmp_path / "data", QUIET)
+    assert {split: part["utterances"] for split, part in summary["splits"].items()} == {
+        "train": 8,
+        "valid": 2,
+        "test": 2,
+    }
+    assert (summary["kept"], summary["rejected"], summary["found"]) == (12, 0, 12)
+
+
+def test_what_is_in_no_split_is_counted_and_named(tmp_path):
+    value = content() | {"held_out": split(["z$_$1", "z$_$2", "z$_$3"]), "meta": {"a": 1}, "version": 2}
+    summary = import_features(write(tmp_path, value), tmp_path / "data", QUIET)
+    assert (summary["kept"], summary["rejected"], summary["found"]) == (12, 3, 15)
+    assert summary["reasons"] == {"fold:unknown": 3}
+    assert {r.utterance_id for r in read_rejects(tmp_path / "data")} == {"z_1", "z_2", "z_3"}
+    (unused,) = (note for note in summary["notes"] if note.startswith("not used: "))
+    assert unused == "not used: annotations, classification_labels, meta, version"
+
+
+def test_many_parts_with_the_same_ids_are_refused(tmp_path):
+    ids = [f"z$_${i}" for i in range(300)]
+    value = content() | {f"part{i}": {"id": ids} for i in range(300)}
+    with pytest.raises(DataError, match="the same ids in many parts"):
+        import_features(write(tmp_path, value), tmp_path / "data", QUIET)
 
 
 def test_lists_of_arrays_and_fewer_modalities(tmp_path):
@@ -131,7 +210,7 @@ def test_what_is_no_number_becomes_zero_and_is_said(tmp_path):
     audio = np.ones((8, 6, 3))
     audio[0, 0] = [-np.inf, np.nan, 1e300]
     summary = import_features(write(tmp_path, content(audio=audio)), tmp_path / "data", QUIET)
-    assert summary["notes"] == ["3 values of audio were no numbers and are 0 now"]
+    assert summary["notes"][0] == "3 values of audio were no numbers and are 0 now"
     data = UtteranceDataset(tmp_path / "data", "train", "imported")
     assert data[0].features["a"].tolist() == [[0, 0, 0]]
 

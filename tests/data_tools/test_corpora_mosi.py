@@ -192,6 +192,9 @@ def test_what_is_missing_is_named(tmp_path):
     with pytest.raises(DataError, match=f"no labels: looked for {CSV} and {CSD}"):
         read_release("mosi", tmp_path, [])
     write_csv(tmp_path, ["<html>not found</html>"])
+    with pytest.raises(DataError, match="it is a saved web page, not the file itself; download again"):
+        read_release("mosi", tmp_path, [])
+    write_csv(tmp_path, ["not found"])
     with pytest.raises(DataError, match="no line that is start,end,video,number,label"):
         read_release("mosi", tmp_path, [])
     with pytest.raises(DataError, match="it has none, only sentiment: set emotions to"):

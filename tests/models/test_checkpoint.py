@@ -1,7 +1,10 @@
 """Saving and loading: the same answers, plain files only, clear errors."""
 
+import io
 import json
+import os
 import shutil
+import stat
 
 import pytest
 import torch
@@ -57,6 +60,31 @@ def test_what_cannot_be_loaded_is_named(build_small, tmp_path):
         models.load(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="holds no readable model"):
+        models.load(tmp_path)
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_every_file_follows_the_umask(build_small, tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        models.save(build_small("fe2e"), tmp_path / "new")
+    finally:
+        os.umask(before)
+    files = [path for path in (tmp_path / "new").rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {mode}
+
+
+def test_weights_that_may_not_be_read_say_so(build_small, tmp_path, monkeypatch):
+    models.save(build_small("fe2e"), tmp_path)
+
+    def refuse(path, *arguments, **options):
+        if path.name == "model.safetensors":
+            raise PermissionError(13, "Permission denied")
+        return io.open(path, *arguments, **options)  # noqa: UP020 - the one that is replaced
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(ModelError, match="holds no readable model .*Permission denied"):
         models.load(tmp_path)
 
 

@@ -179,6 +179,15 @@ def test_ctrl_c_says_that_finished_work_is_kept(run, monkeypatch):
     assert "kept" in err
 
 
+def test_a_file_that_may_not_be_read_is_one_line(run, monkeypatch):
+    def refused(settings):
+        raise PermissionError(13, "Permission denied", "runs/first/settings.yaml")
+
+    monkeypatch.setattr(cli, "load_command", lambda name: Command(refused, (StatsSettings,), "stats"))
+    status, _, err = run("stats")
+    assert (status, err) == (1, "error: runs/first/settings.yaml: Permission denied; change its permissions\n")
+
+
 def test_json_is_json(run):
     status, out, _ = run("flops", "--model", "fe2e", "--set", "text_encoder=tiny", "--json")
     assert status == 0

@@ -123,6 +123,13 @@ def test_an_unknown_id_is_refused_with_near_ones(run, tmp_path):
         explain(run, ["test_0O"], "test", None, tmp_path, QUIET)
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(models, "load", lambda *_: pytest.fail("work was done"))
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write .*explain.html: Not a directory; name another folder with --out"):
+        explain(run, [], "test", None, tmp_path / "file" / "out", QUIET)
+
+
 def test_a_dense_model_is_refused(toy_corpus, tmp_path):
     dense = make_run(tmp_path / "dense", toy_corpus, name="fe2e")
     with pytest.raises(ConfigError, match="is a run of fe2e, which computes every site; explain needs one of mesm"):

@@ -2,6 +2,7 @@
 
 import base64
 import html.parser
+import importlib
 import json
 import re
 
@@ -22,6 +23,8 @@ from pipeline.inspect import inspect
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.report.contact_sheet import WAVE_PX, WIDTH_PX, make_timeline
+
+module = importlib.import_module("pipeline.inspect")  # `pipeline.inspect` is the function
 
 QUIET = Reporter(quiet=True)
 EMOTIONS = ("ang", "hap")
@@ -196,6 +199,14 @@ def test_an_unknown_id_names_near_ones(data, tmp_path):
     with pytest.raises(DataError, match="no utterance ''"):
         inspect(data, [""], tmp_path / "p.html", 12, 0, QUIET)
     assert not (tmp_path / "p.html").exists()
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "make_sheet", lambda *_: pytest.fail("work was done"))
+    (tmp_path / "file").touch()
+    for out in (tmp_path / "file" / "page.html", tmp_path):
+        with pytest.raises(DataError, match=f"cannot write {out}: .*; name another file with --out"):
+            inspect(data, [], out, 12, 0, QUIET)
 
 
 def test_the_sample_is_seeded_and_even_and_has_the_worst(tmp_path):

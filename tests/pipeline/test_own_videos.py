@@ -92,6 +92,7 @@ def data(films, tmp_path_factory):
 def test_a_table_becomes_clips(data):
     out, summary = data
     assert (summary["kept"], summary["rejected"], summary["found"]) == (5, 4, 9)
+    assert summary["without_words"] == 1
     assert summary["emotions"] == ["happy", "sad"]
     table = read_manifest(out).set_index("utterance_id")
     # By hand from the table: utterance -> its greys, frame by frame, and its pitch.
@@ -156,6 +157,7 @@ def test_the_command_as_the_docs_have_it(films, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kept"] == 5
     assert "5 utterances kept + 4 rejected = 9" in done.stderr
+    assert "1 of the 5 kept have no words" in done.stderr
     done = shell(command[:-5])
     assert done.returncode == 1
     # The two that the table alone shows; the folder is not touched then.
@@ -174,7 +176,7 @@ def test_one_file_a_clip(tmp_path):
     write_wav(root / "test/joy/dubbed.wav", tone(1.0, 880))
     out = tmp_path / "data"
     summary = run(root, out, split="release")
-    assert (summary["kept"], summary["reasons"]) == (5, {"no_audio": 1})
+    assert (summary["kept"], summary["reasons"], summary["without_words"]) == (5, {"no_audio": 1}, 4)
     table = read_manifest(out).set_index("utterance_id")
     assert table["split"].to_dict() == {
         "train__joy__clip 0": "train", "train__anger__clip 1": "train", "dev__joy__clip 2": "valid",

@@ -1,6 +1,8 @@
+import os
 import random
 import resource
 import signal
+import stat
 
 import numpy as np
 import pytest
@@ -155,6 +157,24 @@ def test_a_state_of_another_model_or_a_broken_one_is_refused(tmp_path):
         load_state(path, engine)
     path.write_bytes(whole[:100])
     with pytest.raises(ModelError, match=r"state\.safetensors does not fit"):
+        load_state(path, engine)
+
+
+def test_a_state_follows_the_umask_and_an_unreadable_one_says_so(tmp_path, monkeypatch):
+    engine, path = engine_of(0), tmp_path / "state.safetensors"
+    before = os.umask(0o022)
+    try:
+        save_state(path, engine, Progress())
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o644}
+    assert len(list(tmp_path.iterdir())) == 2
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(ModelError, match=r"state\.safetensors .*Permission denied"):
         load_state(path, engine)
 
 

@@ -37,6 +37,7 @@ _NOTE = re.compile(r"(NOTE|STYLE|REGION)(\s|$)")
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 # {\\an8}: a command of ASS, which players obey in SubRip too.
 _OVERRIDE = re.compile(r"\{\\[^{}]*\}")
+_DRAWING = re.compile(r"\\p[1-9]")
 # The time of a word inside a cue: captions with these roll up, and show every line again in the next cue.
 _WORD_TIME = re.compile(r"<\d[\d:.]*>")
 
@@ -108,19 +109,25 @@ def looks_like_a_file(value: str) -> bool:
 
 def _subtitles(path: Path, text: str, suffix: str) -> list[Cue]:
     cues = _ass_cues(path, text, suffix) if suffix in (".ass", ".ssa") else _loose_cues(text, suffix == ".vtt")
-    if not cues and text.strip():
+    # A head alone is what recognisers write of silence.
+    has_head = suffix != ".srt" and text.lstrip().startswith(("WEBVTT", "[")) and "-->" not in text
+    if not cues and text.strip() and not has_head:
         raise DataError(f"{path} has no line of times and words: it is no {suffix} file; give plain text as .txt")
     return cues
 
 
 def _ass_cues(path: Path, text: str, suffix: str) -> list[Cue]:
+    # The library takes quadratic time for braces that nothing closes, and for asking whether an event is a drawing.
+    lines = (line.rpartition("}") for line in text.split("\n"))
+    closed = "\n".join(head + brace + tail.replace("{", "") for head, brace, tail in lines)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about fonts and colours
-            events = SSAFile.from_string(text, format_=suffix[1:]).get_text_events()
+            events = SSAFile.from_string(closed, format_=suffix[1:]).events
     except (Pysubs2Error, ValueError, KeyError, IndexError, TypeError, OverflowError) as error:
         raise DataError(f"{path} is a damaged {suffix} file ({error}); save it again") from error
-    cues = (Cue(event.start / 1000, event.end / 1000, event.plaintext) for event in events)
+    spoken = (event for event in events if not event.is_comment and not _DRAWING.search(event.text))
+    cues = (Cue(event.start / 1000, event.end / 1000, event.plaintext) for event in spoken)
     return list(dict.fromkeys(cues))  # layers of one subtitle, drawn over each other
 
 

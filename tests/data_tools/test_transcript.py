@@ -148,6 +148,21 @@ Dialogue: 0,0:00:03.00,0:00:04.00,Default,,0,0,0,,{\p1}m 0 0 l 100 0 100 100{\p0
     assert cues(tmp_path, "a.ass", text) == cues(tmp_path, "a.SSA", text) == expected
 
 
+@pytest.mark.parametrize("name", ["a.srt", "a.vtt", "a.ass", "a.json", "a.txt"])
+def test_no_words_are_none(tmp_path, name):
+    heads = {"a.vtt": "WEBVTT\n\n", "a.ass": "[Script Info]\nTitle: x\n", "a.json": "[]"}
+    assert cues(tmp_path, name, heads.get(name, "")) == []
+    if name != "a.json":
+        assert cues(tmp_path, name, "") == []
+
+
+@pytest.mark.parametrize("piece", ["{", "{}", "{\\an8}", "<", "<a", "<1", "&", "00:"])
+@pytest.mark.parametrize("name", ["a.ass", "a.vtt", "a.srt"])
+def test_time_grows_with_the_file_alone(tmp_path, name, piece):
+    head = "Dialogue: 0,0:00:01.00,0:00:02.00,Default,,0,0,0,," if name == "a.ass" else "00:01.000 --> 00:02.000\n"
+    cues(tmp_path, name, head + piece * (500_000 // len(piece)))
+
+
 def test_a_txt_stays_as_it_is(tmp_path):
     text = "\ufeffI <3 you\nand 2 > 1 &amp; {so}\n\n 00:01 --> 00:02 "
     assert cues(tmp_path, "a.txt", text) == [Cue(0.0, INF, "I <3 you and 2 > 1 &amp; {so} 00:01 --> 00:02")]

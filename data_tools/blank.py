@@ -28,17 +28,40 @@ def blank(clip: Path, wav: Path, features: SampleTensors, sample_every_ms: int) 
     Raises:
         DataError: as `read_frames` and `read_audio`.
     """
-    if not (features.face_score > 0).any():
-        levels = _flatness(frame for _, frame in read_frames(clip, sample_every_ms))
-        if levels is not None:
-            return "video:blank", (
-                f"every sampled frame is one flat colour: its levels deviate by {levels:.2f} of 255 at most; "
-                f"the limit is {FLAT_LEVELS:g}"
-            )
-    dbfs = level_dbfs(read_audio(wav))
-    if dbfs < SILENT_DBFS:
-        return "audio:silent", f"its sound has a level of {dbfs:.1f} dBFS; the limit is {SILENT_DBFS:g} dBFS"
+    if problem := flat_picture(clip, features, sample_every_ms):
+        return "video:blank", problem
+    if problem := silence(wav):
+        return "audio:silent", problem
     return None
+
+
+def flat_picture(video: Path, features: SampleTensors, sample_every_ms: int) -> str:
+    """One sentence where each sampled frame of `video` is one flat colour, else nothing. features: as in `blank`.
+
+    Raises:
+        DataError: as `read_frames`.
+    """
+    if (features.face_score > 0).any():
+        return ""
+    levels = _flatness(frame for _, frame in read_frames(video, sample_every_ms))
+    if levels is None:
+        return ""
+    return (
+        f"every sampled frame is one flat colour: its levels deviate by {levels:.2f} of 255 at most; "
+        f"the limit is {FLAT_LEVELS:g}"
+    )
+
+
+def silence(audio: Path) -> str:
+    """One sentence where the sound of `audio` is zero throughout, or nearly; else nothing.
+
+    Raises:
+        DataError: as `read_audio`.
+    """
+    dbfs = level_dbfs(read_audio(audio))
+    if dbfs >= SILENT_DBFS:
+        return ""
+    return f"its sound has a level of {dbfs:.1f} dBFS; the limit is {SILENT_DBFS:g} dBFS"
 
 
 def _flatness(frames: Iterable[np.ndarray]) -> float | None:

@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from data_tools.media.frames import read_frames
 from data_tools.media.source import ClipError, has_audio
 from data_tools.receipts import Dialogue, DialogueResult, Made, begin, write_receipt
 from data_tools.records import Reject, Utterance
+
+LENGTHS = "its pictures last {:.2f} s, its sound {:.2f} s"
 
 
 class _UnusableError(Exception):
@@ -55,13 +58,24 @@ def _write_wavs(dialogue: Dialogue, result: DialogueResult) -> list[Utterance]:
             try:
                 if math.isfinite(utterance.end_s):
                     _check_duration(dialogue, utterance.end_s - utterance.start_s)
-                samples = _whole(dialogue, utterance) if utterance.audio_is_cut else sounds.interval(utterance)
+                notes: list[str] = []
+                if utterance.audio_is_cut:
+                    samples = _whole(dialogue, utterance, notes)
+                else:
+                    samples = sounds.interval(utterance, notes)
+                _add_notes(result, utterance.source_audio, notes)
                 _check_duration(dialogue, len(samples) / AUDIO_RATE_HZ)
                 write_wav(dialogue.wav(utterance), samples)
                 usable.append(utterance)
             except _UnusableError as problem:
                 _reject(dialogue, result, utterance, (utterance.source_audio, problem.reason, problem.detail))
     return usable
+
+
+def _add_notes(result: DialogueResult, source: str, notes: list[str]) -> None:
+    for note in (f"{source}: {note}" for note in notes):
+        if note not in result.notes:
+            result.notes.append(note)
 
 
 def _cut(dialogue: Dialogue, video: Path, utterances: list[Utterance], result: DialogueResult) -> None:
@@ -71,7 +85,10 @@ def _cut(dialogue: Dialogue, video: Path, utterances: list[Utterance], result: D
     for utterance, outcome in zip(utterances, cut_video(video, cuts, dialogue.settings.crf), strict=True):
         failure, detail = outcome.failure, outcome.detail
         if not failure and math.isinf(utterance.end_s):
-            failure, detail = _far_apart(outcome.end_s - utterance.start_s, audio_duration_s(dialogue.wav(utterance)))
+            lengths_s = outcome.end_s - utterance.start_s, audio_duration_s(dialogue.wav(utterance))
+            failure, detail = _far_apart(*lengths_s)
+            if not failure and abs(lengths_s[0] - lengths_s[1]) > END_SLACK_S:
+                _add_notes(result, utterance.source_video, [LENGTHS.format(*lengths_s)])
         if failure:
             dialogue.clip(utterance).unlink(missing_ok=True)
             dialogue.wav(utterance).unlink(missing_ok=True)
@@ -87,7 +104,7 @@ def _far_apart(picture_s: float, sound_s: float) -> tuple[str | None, str]:
     """
     if abs(picture_s - sound_s) <= END_SLACK_S + min(picture_s, sound_s):
         return None, ""
-    return "clip:length", f"its pictures last {picture_s:.2f} s, its sound {sound_s:.2f} s"
+    return "clip:length", LENGTHS.format(picture_s, sound_s)
 
 
 def _boxes(video: Path, utterances: list[Utterance], result: DialogueResult) -> dict[str, tuple[int, int, int, int]]:
@@ -96,7 +113,7 @@ def _boxes(video: Path, utterances: list[Utterance], result: DialogueResult) -> 
     if not halves:
         return {}
     try:
-        _, frame = next(read_frames(video, every_ms=1000))
+        _, frame = next(read_frames(video, every_ms=1000, square_pixels=False))
     except DataError:
         return {}  # cutting fails for the same reason, and reports it for each utterance
     boxes: dict[str, tuple[int, int, int, int]] = {}
@@ -119,7 +136,7 @@ def _check_duration(dialogue: Dialogue, duration_s: float) -> None:
         )
 
 
-def _whole(dialogue: Dialogue, utterance: Utterance) -> np.ndarray:
+def _whole(dialogue: Dialogue, utterance: Utterance, notes: list[str]) -> np.ndarray:
     """All sound of a file that holds this utterance alone; one of another length is damaged or another utterance.
 
     Not more than a second beyond the longest that is allowed: a small file may unfold to hours.
@@ -129,7 +146,9 @@ def _whole(dialogue: Dialogue, utterance: Utterance) -> np.ndarray:
     try:
         if is_video and not has_audio(file):
             raise _UnusableError("no_audio", f"{file.name} has no sound track")
-        samples = read_audio(file, end_s=dialogue.settings.max_duration_s + 1)
+        samples = read_audio(
+            file, end_s=dialogue.settings.max_duration_s + 1, stream=utterance.audio_stream, notes=notes
+        )
     except DataError as error:
         raise _UnusableError("video:unreadable" if is_video else "audio:unreadable", str(error)) from error
     found_s, interval_s = len(samples) / AUDIO_RATE_HZ, utterance.end_s - utterance.start_s
@@ -149,41 +168,52 @@ class _Sounds:
 
     def __init__(self, dialogue: Dialogue, opened: ExitStack) -> None:
         self.dialogue, self.opened = dialogue, opened
-        self.files: dict[str, tuple[Path, float] | _UnusableError] = {}
+        self.files: dict[tuple[str, int | None], _Sound | _UnusableError] = {}
 
-    def interval(self, utterance: Utterance) -> np.ndarray:
-        """The sound of one utterance, (S,) float32."""
-        name = utterance.source_audio
-        if name not in self.files:
-            self.files[name] = self._open(name, utterance.source_video)
-        file = self.files[name]
+    def interval(self, utterance: Utterance, notes: list[str]) -> np.ndarray:
+        """The sound of one utterance, (S,) float32; `notes` gets what had to be done to it."""
+        wanted = utterance.source_audio, utterance.audio_stream
+        if wanted not in self.files:
+            self.files[wanted] = self._open(*wanted, utterance.source_video)
+        file = self.files[wanted]
         if isinstance(file, _UnusableError):
             raise file
-        path, duration_s = file
-        end_s = duration_s if math.isinf(utterance.end_s) else utterance.end_s
-        if utterance.start_s >= duration_s or end_s > duration_s + END_SLACK_S:
+        notes += file.notes
+        end_s = file.duration_s if math.isinf(utterance.end_s) else utterance.end_s
+        if utterance.start_s >= file.duration_s or end_s > file.duration_s + END_SLACK_S:
             raise _UnusableError(
-                "interval:outside", f"the interval ends after the sound, which lasts {duration_s:.2f} s"
+                "interval:outside", f"the interval ends after the sound, which lasts {file.duration_s:.2f} s"
             )
         try:
-            return read_audio(path, AUDIO_RATE_HZ, utterance.start_s, end_s)
+            # Where the sound was decoded, `path` holds that one stream alone.
+            stream = utterance.audio_stream if file.path == self.dialogue.root / utterance.source_audio else None
+            return read_audio(file.path, AUDIO_RATE_HZ, utterance.start_s, end_s, stream=stream, notes=notes)
         except DataError as error:
             raise _UnusableError("audio:unreadable", str(error)) from error
 
-    def _open(self, name: str, video: str) -> tuple[Path, float] | _UnusableError:
+    def _open(self, name: str, stream: int | None, video: str) -> "_Sound | _UnusableError":
         source = self.dialogue.root / name
+        notes: list[str] = []
         try:
             if name == video and not has_audio(source):
                 return _UnusableError("no_audio", f"there is no wav, and {source.name} has no sound track")
             # Counted, not called after the file: a dialogue may have two videos of one name, from two folders.
             temporary = self.dialogue.folder / f".{len(self.files)}.sound.tmp.wav"
-            path = self.opened.enter_context(seekable_sound(source, temporary))
-            return path, audio_duration_s(path)
+            path = self.opened.enter_context(seekable_sound(source, temporary, stream, notes))
+            return _Sound(path, audio_duration_s(path, stream if path == source else None), notes)
         except ClipError:
             raise
         except DataError as error:
             kind = "video" if name == video else "audio"
             return _UnusableError(f"{kind}:unreadable", str(error))
+
+
+class _Sound(NamedTuple):
+    """A file to take intervals from, how long its sound lasts, and what had to be done to it."""
+
+    path: Path
+    duration_s: float
+    notes: list[str]
 
 
 def _reject(dialogue: Dialogue, result: DialogueResult, utterance: Utterance, why: tuple[str, str, str]) -> None:

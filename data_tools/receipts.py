@@ -14,7 +14,7 @@ CLIPS_FOLDER = "clips"
 _RECEIPT = "receipt.json"
 _OURS = {".mp4", ".wav"}
 # Raise it when the same settings begin to give other clips: all of them are then made again.
-_VERSION = 3
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,10 @@ def _cannot_clear(path: Path, error: OSError) -> DataError:
 
 
 def _fingerprint(dialogue: Dialogue) -> str:
-    wanted = ("utterance_id", "start_s", "end_s", "source_video", "source_audio", "audio_is_cut", "half", "stated_s")
+    wanted = (
+        "utterance_id", "start_s", "end_s", "source_video", "source_audio", "audio_is_cut", "half", "stated_s",
+        "audio_stream",
+    )  # fmt: skip
     cuts = [[getattr(utterance, name) for name in wanted] for utterance in dialogue.utterances]
     sizes = [path.stat().st_size if path.is_file() else None for path in dialogue.sources]
     everything = [_VERSION, asdict(dialogue.settings), cuts, sizes]

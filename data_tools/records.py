@@ -20,6 +20,7 @@ class Utterance:
     half: which half of the picture shows the speaker; None for the whole picture.
     fold: the split that the release itself states; empty where it states none.
     stated_s: seconds that the release says the file lasts; one that is far from it is another recording.
+    audio_stream: number of the audio stream in its file, from 0; None for the one that players take.
     """
 
     utterance_id: str
@@ -37,6 +38,7 @@ class Utterance:
     half: Literal["left", "right"] | None = None
     fold: Literal["", "train", "valid", "test"] = ""
     stated_s: float | None = None
+    audio_stream: int | None = None
 
 
 @dataclass(frozen=True)

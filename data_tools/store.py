@@ -27,7 +27,7 @@ class SampleTensors:
     """Tensors that preprocessing makes of one utterance.
 
     faces: (F, S, S, 3) uint8 RGB crops in time order, S = 48 by default.
-    face_time_s: (F,) float32 seconds from the clip's first frame.
+    face_time_s: (F,) float32 seconds on the clip's clock, that of its sound.
     face_score: (F,) float32 detector probability; 0 where the frame's centre stands in for a face.
     face_landmarks: (F, 5, 2) float32 x, y in crop pixels (left eye, right eye, nose, mouth corners as seen in the
         picture); NaN where no face was found.

@@ -53,7 +53,7 @@ def _picture(root: Path, utterances: Sequence[Utterance], published: PublishedMe
         "duration_s": round(info.duration_s, 3),
         "bytes": path.stat().st_size,
     }
-    _, frame = next(read_frames(path, every_ms=1000))
+    _, frame = next(read_frames(path, every_ms=1000, square_pixels=False))
     halves = {utterance.half for utterance in utterances if utterance.half}
     found["notes"] += sorted({note for half in halves if (note := speaker_box(frame, half)[1])})
     if published.picture_px and not halves and published.picture_px != (info.width, info.height):

@@ -8,11 +8,14 @@ from typing import Any
 import torch
 
 import models
+from data_tools import mel
 from data_tools.batch import WAVEFORM
+from data_tools.blank import flat_picture, silence
 from data_tools.corpora.release import is_file
 from data_tools.dataset import collate, to_sample
 from data_tools.errors import DataError
 from data_tools.faces.detector import FaceDetector
+from data_tools.media.cut import END_SLACK_S
 from data_tools.media.source import probe
 from data_tools.store import SampleTensors
 from data_tools.transcript import TRANSCRIPT_SUFFIXES, looks_like_a_file, read_transcript, words_of
@@ -118,6 +121,7 @@ def _features(
     info = probe(path)
     parts: dict[str, SampleTensors] = {}
     why: dict[str, str] = {}
+    nothing_in: dict[str, str] = {}
     for kind, there in (("picture", info.has_video), ("sound", info.has_audio)):
         try:
             source = path if there else None
@@ -125,17 +129,40 @@ def _features(
             parts[kind] = extract_features(video, audio, detector, faces, mel_settings)
             if not there:
                 why[kind] = "the file has no such stream"
+            elif empty := _nothing_in_it(video, audio, parts[kind], faces):
+                nothing_in[kind] = empty
         except DataError as error:
-            parts[kind] = extract_features(None, None, detector, faces, mel_settings)
             why[kind] = str(error)
-    if len(why) == len(parts):
+    if len(why) == 2:
         raise DataError(f"{path} has neither picture nor sound that can be read ({'; '.join(why.values())})")
+    why |= nothing_in
+    for kind in why:
+        parts[kind] = extract_features(None, None, detector, faces, mel_settings)
     features = replace(parts["picture"], logmel=parts["sound"].logmel)
     absent = [f"no {kind}: {reason}" for kind, reason in why.items()]
     if "picture" not in why and not (features.face_score > 0).any():
         frames = len(features.faces)
         absent.append(f"no face: none found in {frames} sampled frames, the picture's centre stands in")
+    if not why:
+        absent += _ends_early(features, faces.sample_every_ms / 1000)
     return features, absent
+
+
+def _nothing_in_it(video: Path | None, audio: Path | None, features: SampleTensors, faces: FaceSettings) -> str:
+    """Reason for which `preprocess` would reject a picture as blank or a sound as silent; empty where it has none."""
+    if video is not None:
+        return flat_picture(video, features, faces.sample_every_ms)
+    return silence(audio) if audio is not None else ""
+
+
+def _ends_early(features: SampleTensors, step_s: float) -> list[str]:
+    """One sentence where picture or sound ends long before the other."""
+    picture_s, sound_s = float(features.face_time_s[-1]), len(features.logmel) * mel.HOP_SAMPLES / mel.RATE_HZ
+    if sound_s < picture_s - END_SLACK_S:
+        return [f"no sound after {sound_s:.2f} s: the pictures go on to {picture_s:.2f} s or more"]
+    if picture_s + step_s < sound_s - END_SLACK_S:
+        return [f"no picture after {picture_s + step_s:.2f} s: the sound goes on to {sound_s:.2f} s"]
+    return []
 
 
 def words_said(transcript: str) -> str:

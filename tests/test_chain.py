@@ -18,7 +18,7 @@ from pipeline.counting.model import count_run
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.extract import ExtractSettings, extract
 from pipeline.extract_sequences import FreshFeatures, Source
-from pipeline.predict import failed, format_predictions, predict, read_transcript
+from pipeline.predict import failed, format_predictions, predict, words_said
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
@@ -138,15 +138,24 @@ def test_predict_says_what_is_absent(chain, tmp_path):
     names = ["blank.mp4", "sound.wav", "broken.mp4", "mute.mkv"]
     result = predict(chain.runs[0].folder, [tmp_path / name for name in names], None, "cpu", QUIET)
     blank_answer, sound, broken, mute = result["files"]
-    assert [part.split(":")[0] for part in blank_answer["absent"]] == ["no sound", "no face", "no words"]
-    assert [part.split(":")[0] for part in sound["absent"]] == ["no picture", "no words"]
-    assert [part.split(":")[0] for part in mute["absent"]] == ["no sound", "no face", "no words"]
+    assert [part.split(":")[0] for part in blank_answer["absent"]] == ["no sound", "no picture", "no words"]
+    assert [part.split(":")[0] for part in sound["absent"]] == ["no picture", "no sound", "no words"]
+    assert [part.split(":")[0] for part in mute["absent"]] == ["no sound", "no picture", "no words"]
+    # The same eyes and ears as those of `preprocess`, which rejects such clips.
+    assert "one flat colour" in blank_answer["absent"][1]
+    assert "level of -120.0 dBFS" in sound["absent"][1]
     for answer in (blank_answer, sound, mute):
         assert all(0 < score < 1 for score in answer["scores"].values())
         assert answer["error"] is None
     assert "broken.mp4" in broken["error"]
     assert failed(result)
     assert "error" in format_predictions(result)
+    short = 0.5 * np.sin(np.arange(16_000) / 20).astype(np.float32)
+    write_wav(tmp_path / "short.wav", short, 16_000)
+    noise = np.random.default_rng(0).integers(0, 255, (40, 64, 64, 3), np.uint8)
+    write_video(tmp_path / "short.mkv", iter(noise), (64, 64), 10, audio=tmp_path / "short.wav")
+    (answer,) = predict(chain.runs[0].folder, [tmp_path / "short.mkv"], "Hello.", "cpu", QUIET)["files"]
+    assert [part.split(":")[0] for part in answer["absent"]][:1] == ["no face"]
     with pytest.raises(ConfigError, match="--transcript"):
         predict(chain.runs[0].folder, [tmp_path / name for name in names], "hello", "cpu", QUIET)
 
@@ -212,13 +221,13 @@ def test_the_page_of_another_task(chain, tmp_path):
 )
 def test_transcripts_are_words_alone(tmp_path, name, content, words):
     (tmp_path / name).write_text(content, encoding="utf-8")
-    assert read_transcript(str(tmp_path / name)) == words
-    assert read_transcript("just words.") == "just words."
+    assert words_said(str(tmp_path / name)) == words
+    assert words_said("just words.") == "just words."
 
 
 def test_a_missing_transcript_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"none\.srt"):
-        read_transcript(str(tmp_path / "none.srt"))
+        words_said(str(tmp_path / "none.srt"))
 
 
 def test_a_model_on_extracted_features_goes_the_whole_way(chain, tmp_path):

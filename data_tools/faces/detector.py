@@ -40,7 +40,7 @@ class FaceDetector:
     """
 
     # Part of a store's fingerprint: raise it when the same frames begin to give other faces, landmarks or scores.
-    VERSION = "facenet_pytorch.MTCNN"
+    VERSION = "facenet_pytorch.MTCNN, square pixels"
 
     def __init__(self, device: str = "cpu", min_face_px: int = 20) -> None:
         self._device, self._min_face_px = torch.device(device), min_face_px

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from math import gcd
 from pathlib import Path
+from typing import Literal
 
 import av
 import numpy as np
@@ -15,7 +16,18 @@ from av.container import InputContainer
 
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
-from data_tools.media.source import MAX_DURATION_S, ClipError, check_file, first_audio, open_media
+from data_tools.media.mix import mix
+from data_tools.media.packets import packets
+from data_tools.media.sample_clock import SampleClock
+from data_tools.media.source import (
+    MAX_DURATION_S,
+    ClipError,
+    audio_stream,
+    check_file,
+    clock_streams,
+    open_media,
+    zero_s,
+)
 
 AUDIO_RATE_HZ = 16_000
 # Beyond these a sound is refused, as a video is beyond its limits. The rates are those of speech, from half a
@@ -26,25 +38,50 @@ MAX_SAMPLES = 2**30
 
 _BLOCK = 1 << 16
 _WAV = re.compile(rb"(RIFF|RIFX|RF64)....WAVE", re.DOTALL)
+# A piece of a wav begins with four letters and its length. Four letters that may follow the samples.
+_LETTERS = re.compile(rb"[A-Za-z0-9_ -]{4}")
+_MAX_PIECES = 1000
+
+WRONG_LENGTH = "its header states another length than its audio has: it was read to the end of the file"
 
 
 def read_audio(
-    path: Path, rate_hz: int = AUDIO_RATE_HZ, start_s: float = 0.0, end_s: float | None = None
+    path: Path,
+    rate_hz: int = AUDIO_RATE_HZ,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    *,
+    stream: int | None = None,
+    notes: list[str] | None = None,
 ) -> np.ndarray:
-    """The sound of any media file, or of its interval [start_s, end_s): (S,) float32 in [-1, 1], mean of channels.
+    """The sound of any media file, or of its interval [start_s, end_s): (S,) float32 in [-1, 1], one channel.
 
-    A wav is read from `start_s` on, so an interval of a long file costs no more than itself; other files are decoded
-    from the beginning. The result is shorter than asked where the file ends before `end_s`.
+    Every sample lies where its time stamp says, on the clock that the file's pictures have too: holes are silent, what
+    overlaps is dropped, a clock that drifts is followed. Two channels become one by `data_tools.media.mix`; more are
+    first mixed down to two, as players do it. A wav is read from `start_s` on, so an interval of a long file costs no
+    more than itself; other files are decoded from the beginning. The result is shorter than asked where the file ends
+    before `end_s`.
+
+    stream: number of the audio stream among those of the file, from 0; None for the one that players take.
+    notes: gets a sentence for whatever had to be done to the sound.
 
     Raises:
-        DataError: no such file, no audio stream, nothing in the interval, an undecodable stream, or beyond a limit
-            (MAX_DURATION_S of what is read, MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS, MAX_SAMPLES).
+        DataError: no such file, no audio stream (of this number), nothing in the interval, an undecodable stream, or
+            beyond a limit (MAX_DURATION_S of what is read, MIN_RATE_HZ, MAX_RATE_HZ, MAX_CHANNELS, MAX_SAMPLES).
     """
     check_file(path)
+    said: list[str] = []
     try:
-        samples, source_hz = _read_wav(path, start_s, end_s)
+        channels, source_hz = _read_wav(path, start_s, end_s, stream)
     except soundfile.LibsndfileError:
-        samples, source_hz = _read_with_av(path, start_s, end_s)
+        channels, source_hz = _read_with_av(path, start_s, end_s, stream)
+        if _length_is_wrong(path):
+            said.append(WRONG_LENGTH)
+    samples, how = mix(channels)
+    if how:
+        said.append(how)
+    if notes is not None:
+        notes += said
     if len(samples) == 0:
         raise DataError(
             f"{path} has no sound from {start_s:.3f} s to {'its end' if end_s is None else f'{end_s:.3f} s'}"
@@ -54,20 +91,20 @@ def read_audio(
     return np.clip(_resample(samples, source_hz, rate_hz), -1.0, 1.0)
 
 
-def audio_duration_s(path: Path) -> float:
-    """Seconds of sound in `path`: of a wav by its size, of other files by decoding.
+def audio_duration_s(path: Path, stream: int | None = None) -> float:
+    """Seconds of sound in `path`: of a wav by its size, of other files by decoding. stream: as in `read_audio`.
 
     Raises:
         DataError: as `read_audio`.
     """
     check_file(path)
     try:
-        with _open_wav(path) as file:
+        with _open_wav(path, stream) as file:
             return file.frames / file.samplerate
     except soundfile.LibsndfileError:
         count, rate_hz = 0, 1
-        for chunk, rate in _decode(path):
-            count, rate_hz = count + len(chunk), rate
+        for chunk, rate in _decode(path, stream):
+            count, rate_hz = count + chunk.shape[1], rate
         return count / rate_hz
 
 
@@ -77,14 +114,14 @@ def write_wav(path: Path, samples: np.ndarray, rate_hz: int = AUDIO_RATE_HZ) -> 
     Raises:
         DataError: the target cannot be written.
     """
-    with atomic_path(path) as temporary, _wav_writer(temporary, rate_hz) as file:
+    with atomic_path(path) as temporary, _wav_writer(temporary, rate_hz, 1) as file:
         file.writeframes(_pcm(samples))
 
 
-def _wav_writer(path: Path, rate_hz: int) -> wave.Wave_write:
-    """A mono 16-bit wav to be filled. The standard library's: on a full disk it raises OSError, soundfile asserts."""
+def _wav_writer(path: Path, rate_hz: int, channels: int) -> wave.Wave_write:
+    """A 16-bit wav to be filled. The standard library's: on a full disk it raises OSError, soundfile asserts."""
     file = wave.open(str(path), "wb")  # noqa: SIM115 - the caller closes it
-    file.setnchannels(1)
+    file.setnchannels(channels)
     file.setsampwidth(2)
     file.setframerate(rate_hz)
     return file
@@ -95,53 +132,58 @@ def _pcm(samples: np.ndarray) -> bytes:
 
 
 @contextmanager
-def seekable_sound(path: Path, temporary: Path) -> Iterator[Path]:
+def seekable_sound(
+    path: Path, temporary: Path, stream: int | None = None, notes: list[str] | None = None
+) -> Iterator[Path]:
     """A file with the sound of `path` from which `read_audio` takes intervals cheaply.
 
-    That is `path` itself where it is a wav; else its sound is decoded once, in little memory, into the mono
-    16-bit wav `temporary`, which is gone after the block.
+    That is `path` itself where it is a wav; else its sound is decoded once, in little memory, into the 16-bit wav
+    `temporary` of one or two channels, which is gone after the block. stream, notes: as in `read_audio`.
 
     Raises:
         DataError: as `read_audio`, or `temporary` cannot be written.
     """
     check_file(path)
     try:
-        with _open_wav(path):
+        with _open_wav(path, stream):
             pass
     except soundfile.LibsndfileError:
         pass
     else:
         yield path
         return
+    if notes is not None and _length_is_wrong(path):
+        notes.append(WRONG_LENGTH)
     try:
-        _decode_to_wav(path, temporary)
+        _decode_to_wav(path, temporary, stream)
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _decode_to_wav(path: Path, target: Path) -> None:
-    chunks = _decode(path)
+def _decode_to_wav(path: Path, target: Path, stream: int | None) -> None:
+    chunks = _decode(path, stream)
     try:
         first, rate_hz = next(chunks)
     except StopIteration:
         raise DataError(f"{path} has an audio stream without sound") from None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _wav_writer(target, rate_hz) as file:
-            file.writeframes(_pcm(first))
+        with _wav_writer(target, rate_hz, len(first)) as file:
+            file.writeframes(_pcm(first.T))
             for chunk, _ in chunks:
-                file.writeframes(_pcm(chunk))
+                file.writeframes(_pcm(chunk.T))
     except OSError as error:
         raise ClipError(f"cannot write {target}: {error}; check permissions and free space") from error
 
 
 @contextmanager
-def _open_wav(path: Path) -> Iterator[soundfile.SoundFile]:
+def _open_wav(path: Path, stream: int | None) -> Iterator[soundfile.SoundFile]:
     """`path` opened by libsndfile. That reads 25 formats more, some of which name other files: ffmpeg gets those.
 
     Raises:
-        soundfile.LibsndfileError: not a wav, or a damaged one.
+        soundfile.LibsndfileError: not a wav, a damaged one, one of more than two channels, or one whose header states
+            a wrong length: ffmpeg gets those too.
         DataError: beyond a limit, or the file cannot be read.
     """
     try:
@@ -149,73 +191,107 @@ def _open_wav(path: Path) -> Iterator[soundfile.SoundFile]:
             if not _WAV.match(file.read(12)):
                 raise soundfile.LibsndfileError(1, f"{path} is not a wav: ")
             file.seek(0)
+            if stream or _length_is_wrong(path):
+                raise soundfile.LibsndfileError(1, f"{path} states a wrong length: ")
             with soundfile.SoundFile(file.fileno(), closefd=False) as sound:
                 _check_limits(path, sound.samplerate, sound.channels)
+                if sound.channels > 2:
+                    raise soundfile.LibsndfileError(1, f"{path} has more than two channels: ")
                 yield sound
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
 
 
-def _read_wav(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
-    with _open_wav(path) as file:
+def _length_is_wrong(path: Path) -> bool:
+    """Return True if `path` is a wav with audio beyond the length that its header states.
+
+    A recorder writes the length last: one that was cut off leaves 0, or that of a while before. What follows the
+    samples in a sound file are pieces of four letters and a length each. A header that states more than there is
+    needs no care: all readers stop at the end.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(12)
+            if not _WAV.match(start):
+                return False
+            kind, size = start[:4], path.stat().st_size
+            order: Literal["big", "little"] = "big" if kind == b"RIFX" else "little"
+            at, samples_end = 12, None
+            for _ in range(_MAX_PIECES):
+                file.seek(at)
+                head = file.read(8)
+                if len(head) < 8:
+                    return False
+                if samples_end is not None and not _LETTERS.fullmatch(head[:4]):
+                    return True
+                length = int.from_bytes(head[4:], order)
+                if head[:4] == b"data":
+                    if kind not in (b"RIFF", b"RIFX") or at + 8 + length >= size:
+                        return False  # RF64 states its length elsewhere
+                    if not length:
+                        return True
+                    samples_end = at + 8 + length
+                at += 8 + length + length % 2
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    return False
+
+
+def _read_wav(path: Path, start_s: float, end_s: float | None, stream: int | None) -> tuple[np.ndarray, int]:
+    with _open_wav(path, stream) as file:
         rate_hz = file.samplerate
         if file.frames > MAX_DURATION_S * rate_hz and end_s is None:
             raise _too_long(path, file.frames / rate_hz)
         first = min(round(start_s * rate_hz), file.frames)
         last = file.frames if end_s is None else min(round(end_s * rate_hz), file.frames)
         file.seek(first)
-        # Block by block: of many channels only the mean is ever held as a whole.
-        blocks = file.blocks(_BLOCK, frames=max(0, last - first), dtype="float32", always_2d=True)
-        kept = [block.mean(axis=1, dtype=np.float32) for block in blocks]
-    return _joined(kept), rate_hz
+        return file.read(max(0, last - first), dtype="float32", always_2d=True).T, rate_hz
 
 
-def _read_with_av(path: Path, start_s: float, end_s: float | None) -> tuple[np.ndarray, int]:
+def _read_with_av(path: Path, start_s: float, end_s: float | None, stream: int | None) -> tuple[np.ndarray, int]:
     kept: list[np.ndarray] = []
     at, rate_hz = 0, AUDIO_RATE_HZ
-    for chunk, rate in _decode(path):
+    for chunk, rate in _decode(path, stream):
         rate_hz = rate
         first = round(start_s * rate)
         last = None if end_s is None else round(end_s * rate)
         if last is not None and at >= last:
             break
-        kept.append(chunk[max(0, first - at) : None if last is None else last - at])
-        at += len(chunk)
-    return _joined(kept), rate_hz
+        kept.append(chunk[:, max(0, first - at) : None if last is None else last - at])
+        at += chunk.shape[1]
+    return np.concatenate(kept, axis=1) if kept else np.zeros((1, 0), np.float32), rate_hz
 
 
-def _joined(chunks: list[np.ndarray]) -> np.ndarray:
-    return np.concatenate(chunks) if chunks else np.zeros(0, np.float32)
-
-
-def _decode(path: Path) -> Iterator[tuple[np.ndarray, int]]:
-    """Chunks (S,) float32 of the mean channel, and their rate; silence stands in where the sound starts late."""
-    with open_media(path) as container:
-        stream = first_audio(container)
-        if stream is None:
-            raise DataError(f"{path} has no audio stream that can be decoded")
+def _decode(path: Path, number: int | None) -> Iterator[tuple[np.ndarray, int]]:
+    """Chunks (C, S) float32 of one or two channels, and their rate, from the file's zero on without a gap."""
+    options = {"ignore_length": "1"} if _length_is_wrong(path) else {}
+    with open_media(path, options) as container:
+        stream = audio_stream(path, container, number)
         rate_hz = stream.codec_context.sample_rate
         _check_limits(path, rate_hz, stream.codec_context.channels)
         count = 0
         for chunk in _chunks(container, stream, rate_hz):
-            count += len(chunk)
+            count += chunk.shape[1]
             if count > MAX_DURATION_S * rate_hz or count > MAX_SAMPLES:
                 raise _too_long(path, count / rate_hz)
             yield chunk, rate_hz
 
 
 def _chunks(container: InputContainer, stream: AudioStream, rate_hz: int) -> Iterator[np.ndarray]:
-    planar, shape = av.AudioResampler(format="fltp", rate=rate_hz), None
-    for frame in container.decode(stream):
-        if shape is None and frame.time is not None:
-            late = round((frame.time - (container.start_time or 0) / av.time_base) * rate_hz)
-            for start in range(0, late, _BLOCK):
-                yield np.zeros(min(_BLOCK, late - start), np.float32)
-        if shape not in (None, _shape(frame)):
-            planar = av.AudioResampler(format="fltp", rate=rate_hz)  # it takes frames of one kind only
-        shape = _shape(frame)
-        for part in planar.resample(frame):
-            yield part.to_ndarray().mean(axis=0, dtype=np.float32)
+    clock = SampleClock(rate_hz)
+    zero = zero_s(container)
+    layout = "mono" if stream.codec_context.channels == 1 else "stereo"
+    planar, shape = None, None
+    for packet in packets(container, stream, clock_streams(container)):
+        for frame in packet.decode():
+            assert isinstance(frame, av.AudioFrame)
+            if planar is None or shape != _shape(frame):
+                # It takes frames of one kind only.
+                planar = av.AudioResampler(format="fltp", layout=layout, rate=rate_hz)
+            shape = _shape(frame)
+            time_s = None if frame.time is None else frame.time - zero
+            for number, part in enumerate(planar.resample(frame)):
+                yield from clock.place(part.to_ndarray(), None if number else time_s)
 
 
 def _shape(frame: av.AudioFrame) -> tuple[object, ...]:

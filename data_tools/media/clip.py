@@ -12,6 +12,7 @@ import soundfile
 from av.video.frame import VideoFrame
 
 from data_tools.errors import DataError
+from data_tools.media.orientation import filters, orientation
 from data_tools.media.source import STEADY_X264, ClipError, local_url
 
 # Time stamps count in 1/90000 s: a whole number of them for 24, 25, 30, 29.97 and 60 frames a second.
@@ -25,12 +26,16 @@ _PICTURE_ERRORS = (
 )
 _SOUND_BIT_RATE = 64_000
 _SOUND_BLOCK = 1 << 16
+# Label times have four decimals; two times closer than this are the same.
+_SAME_S = 1e-4
 
 
 class Clip:
     """An mp4 file that appears under its name when `finish` is called, and not before.
 
-    box: (left, top, width, height) in pixels of the source. sound: a mono wav. fps: the source's average rate.
+    start_s: the clip's zero on the source's clock, with which its sound begins. A first picture that is nearer to it
+    than half a frame is shown from there on, one that comes later keeps its distance.
+    box: (left, top, width, height) in pixels of the source, upright. sound: a mono wav. fps: the source's average rate.
     pixel_shape: width by height of a source pixel, 1 for square ones. crf: x264 quality.
     Every method raises ClipError when the target cannot be written, and DataError when the source's pictures are of a
     kind that cannot be encoded (a region outside the picture, a size of 1 pixel).
@@ -40,6 +45,7 @@ class Clip:
         self,
         out: Path,
         *,
+        start_s: float,
         box: tuple[int, int, int, int] | None,
         sound: Path | None,
         fps: float,
@@ -50,7 +56,7 @@ class Clip:
         self._out = out
         self._temporary = out.with_name(f".{out.stem}.{os.getpid()}.tmp.mp4")
         self._box, self._sound, self._pixel_shape = box, sound, pixel_shape
-        self._start_s = 0.0
+        self._start_s, self._half_frame_s = start_s, 0.5 / fps
         self._last_pts = -1
         self._graph: av.filter.Graph | None = None
         self._graph_for: tuple[object, ...] = ()
@@ -72,11 +78,11 @@ class Clip:
                 self._sound_stream.bit_rate = _SOUND_BIT_RATE
 
     def write(self, frame: VideoFrame, time_s: float) -> None:
-        """Add a picture shown from `time_s` on; the first one's time becomes the clip's zero."""
+        """Add a picture shown from `time_s` on, in the source's clock."""
         with self._writing():
             picture = self._cropped(frame)
             if not self.frames:
-                self._start(picture, time_s, turned=frame.rotation % 180 != 0)
+                self._start(picture, time_s, turned=orientation(frame).transposed)
             # Two frames never share a time stamp, whatever the source says: the container refuses that.
             self._last_pts = max(round((time_s - self._start_s) / _CLOCK), self._last_pts + 1)
             picture.pts, picture.time_base = self._last_pts, _CLOCK
@@ -98,7 +104,8 @@ class Clip:
             self._temporary.unlink(missing_ok=True)
 
     def _start(self, picture: VideoFrame, time_s: float, turned: bool) -> None:
-        self._start_s = time_s
+        if time_s - self._start_s <= self._half_frame_s + _SAME_S:
+            self._start_s = time_s
         context = self._stream.codec_context
         context.width, context.height = picture.width, picture.height
         context.sample_aspect_ratio = 1 / self._pixel_shape if turned else self._pixel_shape
@@ -134,9 +141,9 @@ class Clip:
                 width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or _CLOCK
             )
         ]
-        turns = frame.rotation // 90 % 4
-        nodes += [graph.add("transpose", "cclock") for _ in range(turns)]
-        width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+        turn = orientation(frame)
+        nodes += [graph.add(name, arguments) for name, arguments in filters(turn)]
+        width, height = (frame.height, frame.width) if turn.transposed else (frame.width, frame.height)
         left, top, wide, high = self._box or (0, 0, width, height)
         nodes.append(graph.add("crop", f"{wide - wide % 2}:{high - high % 2}:{left}:{top}"))
         if self.frames:  # the source changes its size on the way; the clip can't
@@ -158,4 +165,4 @@ class Clip:
 
 
 def _shape(frame: VideoFrame) -> tuple[object, ...]:
-    return frame.width, frame.height, frame.format.name, frame.rotation
+    return frame.width, frame.height, frame.format.name, orientation(frame)

@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from data_tools.errors import DataError
 from data_tools.media.clip import Clip
 from data_tools.media.decode import Shown, decoded
-from data_tools.media.source import ClipError, frame_rate, open_media, video_stream
+from data_tools.media.source import ClipError, frame_rate, open_media, pixel_shape, video_stream
 
 # An interval may end, or begin before the first picture, by this much: labels are often a little longer than the file.
 END_SLACK_S = 0.5
@@ -93,7 +93,7 @@ class _Pass:
     def run(self, container: InputContainer, stream: VideoStream) -> None:
         """Decode until every cut has its outcome."""
         self.fps = float(frame_rate(stream))
-        self.pixel_shape = stream.sample_aspect_ratio or Fraction(1)
+        self.pixel_shape = pixel_shape(stream)
         self.frame_s = float(1 / frame_rate(stream))
         end_s, damaged = 0.0, False
         last_s, longest_s = None, 0.0
@@ -137,12 +137,20 @@ class _Pass:
             number = self.waiting.pop()
             cut = self.cuts[number]
             late_s = time_s - cut.start_s
-            if self.before is None and late_s > (self.frame_s / 2 if damaged else END_SLACK_S):
+            # A file that is taken whole may begin with sound alone: nobody named the time of a picture.
+            slack_s = math.inf if cut.start_s <= 0 and math.isinf(cut.end_s) else END_SLACK_S
+            if self.before is None and late_s > (self.frame_s / 2 if damaged else slack_s):
                 reason = "video:damaged" if damaged else "interval:outside"
                 self._fail([number], reason, f"{self.source.name} has no picture until {time_s:.2f} s")
                 continue
             clip = self.open[number] = Clip(
-                cut.out, box=cut.box, sound=cut.sound, fps=self.fps, pixel_shape=self.pixel_shape, crf=self.crf
+                cut.out,
+                start_s=cut.start_s,
+                box=cut.box,
+                sound=cut.sound,
+                fps=self.fps,
+                pixel_shape=self.pixel_shape,
+                crf=self.crf,
             )
             if self.before and _before_is_first(cut.start_s, self.before.time_s, time_s, self.frame_s):
                 # A frame that stays on display for long is shown from the interval's start on.

@@ -11,14 +11,15 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
-from data_tools.media.source import MAX_DURATION_S, MAX_FPS, check_size, frame_rate
+from data_tools.media.packets import packets
+from data_tools.media.source import MAX_DURATION_S, MAX_FPS, check_size, clock_streams, frame_rate, zero_s
 
 # Between two frames that state one time.
 _STEP_S = float(1 / (4 * MAX_FPS))
 
 
 class Shown(NamedTuple):
-    """A frame, and the seconds since the container's start at which it is shown; damaged: its picture is not whole."""
+    """A frame, and the seconds since the file's zero at which it is shown; damaged: its picture is not whole."""
 
     time_s: float
     frame: VideoFrame
@@ -34,8 +35,8 @@ def decoded(path: Path, container: InputContainer, stream: VideoStream) -> Itera
     """
     clock = _SlotClock(stream) if container.format.name == "avi" else _StampClock(stream)
     count = 0
-    zero_s = (container.start_time or 0) / av.time_base
-    for packet in container.demux(stream):
+    zero = zero_s(container)
+    for packet in packets(container, stream, clock_streams(container)):
         clock.arrives(packet)
         try:
             frames = packet.decode()
@@ -45,7 +46,7 @@ def decoded(path: Path, container: InputContainer, stream: VideoStream) -> Itera
             continue
         for frame in frames:
             check_size(path, frame.width, frame.height)
-            shown = Shown(clock.time_s(frame) - zero_s, frame, frame.is_corrupt)
+            shown = Shown(clock.time_s(frame) - zero, frame, frame.is_corrupt)
             count += 1
             _check_clock(path, shown.time_s, count)
             yield shown

@@ -1,16 +1,18 @@
 """Opening a media file that may be broken: limits, stream clocks and what the header says."""
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
-from av.stream import Disposition
+from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
@@ -29,6 +31,9 @@ MIN_FPS, MAX_FPS = Fraction(1, 100), Fraction(300)
 # Rate taken where a video stream states none; 25 is what ffmpeg assumes too.
 DEFAULT_FPS = Fraction(25)
 
+# Width by height of a pixel: the longest in use is 2, of pictures that were stored at half their width.
+MAX_PIXEL_SHAPE = Fraction(4)
+
 # ffmpeg reads some 300 formats, and picks one by the content whatever the name says. Some of them are lists of other
 # files and addresses (hls, dash, concat, sdp, image2), devices, or programs (lavfi), and many are hardly ever fuzzed.
 # These hold their own data, and are what corpora come in; no others are opened. Their names are ffmpeg's.
@@ -43,6 +48,9 @@ READ_OPTIONS = {"protocol_whitelist": "file", "format_whitelist": ",".join(FORMA
 # Macroblock trees, as x264 computes them with SIMD, read memory that was never written (seen at 360x640): the bytes
 # change from run to run. Without them clips of still scenes are up to half larger.
 STEADY_X264 = "mbtree=0"
+
+
+_Kind = TypeVar("_Kind", bound=Stream)
 
 
 class ClipError(DataError):
@@ -77,8 +85,8 @@ def probe(path: Path) -> MediaInfo:
             MAX_DURATION_S, MAX_INDEX_ENTRIES).
     """
     with open_media(path) as container:
-        video = _first_video(container)
-        audio = first_audio(container)
+        video = _default(_moving(container))
+        audio = _default(_audible(container))
         return MediaInfo(
             duration_s=_duration_s(container),
             fps=float(frame_rate(video)) if video else 0.0,
@@ -99,15 +107,17 @@ def has_audio(path: Path) -> bool:
 
 
 @contextmanager
-def open_media(path: Path) -> Iterator[InputContainer]:
+def open_media(path: Path, options: Mapping[str, str] = MappingProxyType({})) -> Iterator[InputContainer]:
     """`path` opened for reading; errors of opening and, inside the block, of decoding become DataError.
+
+    options: of ffmpeg's reader, besides READ_OPTIONS.
 
     Raises:
         DataError: as `probe`, and for whatever the decoder cannot read inside the block.
     """
     check_file(path)
     try:
-        container = av.open(local_url(path), options=READ_OPTIONS, metadata_errors="replace")
+        container = av.open(local_url(path), options=READ_OPTIONS | dict(options), metadata_errors="replace")
     except av.error.FFmpegError as error:
         if lacks_index(path):
             raise DataError(f"{path} is incomplete (its index is missing); copy or download it again") from error
@@ -149,12 +159,12 @@ def local_url(path: Path) -> str:
 
 
 def video_stream(path: Path, container: InputContainer) -> VideoStream:
-    """The first video stream, set to one decoder thread: work is spread over processes instead.
+    """The video stream that players take, set to one decoder thread: work is spread over processes instead.
 
     Raises:
         DataError: there is none.
     """
-    stream = _first_video(container)
+    stream = _default(_moving(container))
     if stream is None:
         raise DataError(f"{path} has no video stream that can be decoded")
     stream.codec_context.thread_count = 1
@@ -169,15 +179,55 @@ def frame_rate(stream: VideoStream) -> Fraction:
     return next((rate for rate in stated if rate and MIN_FPS <= rate <= MAX_FPS), DEFAULT_FPS)
 
 
-def first_audio(container: InputContainer) -> AudioStream | None:
-    """The first stream of sound that there is a decoder for."""
-    return next((s for s in container.streams.audio if s.codec_context), None)
+def pixel_shape(stream: VideoStream) -> Fraction:
+    """Width by height of a pixel as it is shown, before any turn; 1 where none, or an impossible one, is stated."""
+    shape = stream.sample_aspect_ratio
+    return shape if shape and 1 / MAX_PIXEL_SHAPE <= shape <= MAX_PIXEL_SHAPE else Fraction(1)
 
 
-def _first_video(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures with a decoder: the cover of a sound file is a video stream too."""
+def audio_stream(path: Path, container: InputContainer, number: int | None = None) -> AudioStream:
+    """The audio stream that players take, or the one of this number among all of them, from 0.
+
+    Raises:
+        DataError: there is none (of this number) that can be decoded.
+    """
+    if number is None:
+        stream = _default(_audible(container))
+        if stream is None:
+            raise DataError(f"{path} has no audio stream that can be decoded")
+        return stream
+    streams = container.streams.audio
+    if not 0 <= number < len(streams) or not streams[number].codec_context:
+        there = f"its audio streams are 0 to {len(streams) - 1}" if streams else "it has no audio stream"
+        raise DataError(f"{path} has no audio stream {number} that can be decoded: {there}; name one of them or none")
+    return streams[number]
+
+
+def clock_streams(container: InputContainer) -> list[Stream]:
+    """The streams whose stamps decide where one recording ends and the next one begins: those that players take."""
+    return [stream for stream in (_default(_moving(container)), _default(_audible(container))) if stream is not None]
+
+
+def zero_s(container: InputContainer) -> float:
+    """The stamp in seconds that is the zero of a file: the earliest of all its streams, as players have it."""
+    return (container.start_time or 0) / av.time_base
+
+
+def _default(streams: Sequence[_Kind]) -> _Kind | None:
+    """The first stream that is flagged as the default one; without a flag the first of all, as players choose."""
+    flagged = (stream for stream in streams if stream.disposition & Disposition.default)
+    return next(flagged, streams[0] if streams else None)
+
+
+def _audible(container: InputContainer) -> list[AudioStream]:
+    """The streams of sound that there is a decoder for."""
+    return [s for s in container.streams.audio if s.codec_context]
+
+
+def _moving(container: InputContainer) -> list[VideoStream]:
+    """The streams of moving pictures with a decoder: the cover of a sound file is a video stream too."""
     moving = (s for s in container.streams.video if not s.disposition & Disposition.attached_pic)
-    return next((s for s in moving if s.codec_context), None)
+    return [s for s in moving if s.codec_context]
 
 
 def _check_limits(path: Path, container: InputContainer) -> None:

@@ -539,3 +539,13 @@ def test_a_row_that_is_ragged_is_an_utterance_that_is_lost(tmp_path):
                "line 3: it has 4 cells, the header 3"),
     ]  # fmt: skip
     assert Path(release.root / release.rejects[0].source).is_file()
+
+
+def test_a_table_names_one_of_several_audio_streams(tmp_path):
+    videos(tmp_path, "a.mp4")
+    rows = [["video", "label", "audio_stream"], ["a.mp4", "happy", "1"], ["a.mp4", "happy", ""], ["a.mp4", "sad", "-1"]]
+    release = read(tmp_path, rows)
+    assert [utterance.audio_stream for utterance in release.utterances] == [1, None]
+    (reject,) = release.rejects
+    assert reject.reason == "number:invalid"
+    assert "audio_stream is '-1'; expected a whole number from 0 on" in reject.detail

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES, Files, NoFileError, unique_ids
-from data_tools.corpora.folder.values import UnusableError, interval, sentiment_of, share
+from data_tools.corpora.folder.values import UnusableError, interval, sentiment_of, share, whole_number
 from data_tools.corpora.release import Release, check_emotions, printable
 from data_tools.corpora.tables import HEADER_AGAIN, Table, read_table
 from data_tools.errors import DataError
@@ -30,6 +30,7 @@ FIELDS = {
     "split": ("split",),
     "id": ("id", "utterance_id"),
     "audio": ("audio", "source_audio"),
+    "audio_stream": ("audio_stream",),
 }
 # What others call them; a blank or a hyphen counts as an underscore. Used where none of the names above is there.
 OTHER_NAMES = {
@@ -238,6 +239,7 @@ def _utterance(row: _Row, columns: _Columns, files: Files) -> Utterance:
         source_video=video,
         source_audio=files.find(cells["audio"], SOUND_SUFFIXES) if cells.get("audio") else video,
         fold=SPLIT_WORDS[fold] if fold else "",
+        audio_stream=whole_number("audio_stream", cells.get("audio_stream", "")),
     )
 
 

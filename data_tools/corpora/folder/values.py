@@ -77,3 +77,16 @@ def share(name: str, cell: str) -> float:
     if value is None or not 0 <= value <= 1:
         raise UnusableError("labels:unreadable", f"the label {name!r} is {cell[:80]!r}; expected a number from 0 to 1")
     return value
+
+
+def whole_number(column: str, cell: str) -> int | None:
+    """A whole number from 0 on; None for an empty cell.
+
+    Raises:
+        UnusableError: `number:invalid`.
+    """
+    if not cell:
+        return None
+    if not re.fullmatch(r"\d{1,3}", cell, re.ASCII):
+        raise UnusableError("number:invalid", f"{column} is {cell[:80]!r}; expected a whole number from 0 on")
+    return int(cell)

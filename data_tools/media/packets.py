@@ -36,6 +36,7 @@ class _JoinedClock:
     """Shift of each recording in seconds, and where each stream is."""
 
     def __init__(self) -> None:
+        # Of the recording that is read, and of the one before it.
         self._shift_s, self._shift_before_s = 0.0, 0.0
         self._last_s: dict[int, float] = {}
         self._next_s: dict[int, float] = {}
@@ -46,22 +47,23 @@ class _JoinedClock:
             return
         tick_s = float(packet.time_base)
         index, stated_s = packet.stream.index, packet.dts * tick_s
-        shift_s = self._shift_s
-        if index in self._next_s and self._is_other_recording(index, stated_s + shift_s):
-            expected_s = self._next_s[index]
-            before_s = stated_s + self._shift_before_s
-            if abs(before_s - expected_s) <= _SAME_RECORDING_S:
-                shift_s = self._shift_before_s
-            else:
-                self._shift_before_s, self._shift_s = shift_s, expected_s - stated_s
-                shift_s = self._shift_s
-        at_s = stated_s + shift_s
-        self._last_s[index] = at_s
-        self._next_s[index] = at_s + (packet.duration or 0) * tick_s
+        shift_s = self._shift_of(index, stated_s)
+        self._last_s[index] = stated_s + shift_s
+        self._next_s[index] = stated_s + shift_s + (packet.duration or 0) * tick_s
         if ticks := round(shift_s / tick_s):
             packet.dts += ticks
             if packet.pts is not None:
                 packet.pts += ticks
 
-    def _is_other_recording(self, index: int, at_s: float) -> bool:
-        return at_s - self._next_s[index] > AHEAD_S or at_s + BEHIND_S < self._last_s[index]
+    def _shift_of(self, index: int, stated_s: float) -> float:
+        expected_s = self._next_s.get(index)
+        if expected_s is None:
+            return self._shift_s
+        if self._shift_before_s != self._shift_s:
+            nearer = min(self._shift_s, self._shift_before_s, key=lambda shift_s: abs(stated_s + shift_s - expected_s))
+            if abs(stated_s + nearer - expected_s) <= _SAME_RECORDING_S:
+                return nearer
+        at_s = stated_s + self._shift_s
+        if at_s - expected_s > AHEAD_S or at_s + BEHIND_S < self._last_s[index]:
+            self._shift_before_s, self._shift_s = self._shift_s, expected_s - stated_s
+        return self._shift_s

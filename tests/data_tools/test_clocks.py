@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from data_tools import mel
 from data_tools.clips import make_clips
 from data_tools.errors import DataError
 from data_tools.faces.crop import crop_faces
@@ -17,6 +19,7 @@ from data_tools.media.frames import read_frames
 from data_tools.media.write import ffmpeg_exe, write_video
 from data_tools.receipts import ClipSettings, Dialogue
 from data_tools.records import Utterance
+from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
 
 FPS = 25
 FRAME_S = 1 / FPS
@@ -126,6 +129,7 @@ def check_every_way(path, tmp_path, shown_s, heard_s, at=(0.6, 3.1, 5.0, 8.5, 9.
         [(at_s, second_of_picture(crop)) for (at_s, _), crop in zip(frames, crops, strict=True)], shown_s, "crops"
     )
     check_sound(read_audio(path), heard_s, at, "sound")
+    check_sample(path, shown_s, heard_s, at)
     assert abs(audio_duration_s(path) - len(read_audio(path)) / RATE_HZ) < 0.01
     for middle_s in at:
         if not math.isnan(heard_s(middle_s)):
@@ -134,6 +138,19 @@ def check_every_way(path, tmp_path, shown_s, heard_s, at=(0.6, 3.1, 5.0, 8.5, 9.
     intervals = [(2.03, 3.57), (8.1, 9.9)] + ([(0.0, math.inf)] if whole else [])
     for (start_s, _), clip in zip(intervals, cut(path, tmp_path, intervals), strict=True):
         check_clip(clip, start_s, shown_s, heard_s, at)
+
+
+def check_sample(path, shown_s, heard_s, at):
+    """The tensors that `preprocess` stores, `predict` reads and `extract` starts from."""
+    sample = extract_features(path, path, NoFaces(), FaceSettings(), MelSettings())
+    found = zip(sample.face_time_s.tolist(), sample.faces.numpy(), strict=True)
+    check_picture([(at_s, second_of_picture(crop)) for at_s, crop in found], shown_s, "sample")
+    plain = mel.log_mel(torch.from_numpy(pitch_film(LENGTH_S)), MelSettings().n_fft)
+    for at_s in at:
+        if not math.isnan(heard_s(at_s)):
+            row, wanted = (round(t * RATE_HZ / mel.HOP_SAMPLES) for t in (at_s, heard_s(at_s)))
+            # Three bands are a tenth of a second or less from 3 s on.
+            assert abs(int(sample.logmel[row].argmax()) - int(plain[wanted].argmax())) <= 3
 
 
 def check_clip(clip, start_s, shown_s, heard_s, at):
@@ -245,10 +262,13 @@ def test_streams_that_begin_before_zero(film, tmp_path):
     check_every_way(path, tmp_path, lambda at_s: at_s + 0.5, lambda at_s: at_s + 0.5, at=(0.6, 3.1, 8.5))
 
 
-def test_recordings_that_were_glued_together_are_joined(film, tmp_path):
+@pytest.mark.parametrize("second_begins_s", [0, 5, 40])
+def test_recordings_that_were_glued_together_are_joined(film, tmp_path, second_begins_s):
+    """The second one's clock begins anew, within the first one's, or far ahead of it."""
     for number, start_s in enumerate((0, 6)):
         part = tmp_path / f"p{number}.ts"
-        run_ffmpeg("-ss", start_s, "-i", film, "-t", 6, *CODECS["ts"], "-c:v", "libx264", "-g", "25", part)
+        run_ffmpeg("-ss", start_s, "-i", film, "-t", 6, *CODECS["ts"], "-c:v", "libx264", "-g", "25",
+                   "-output_ts_offset", number * second_begins_s, part)  # fmt: skip
     path = tmp_path / "a.ts"
     path.write_bytes(b"".join((tmp_path / f"p{number}.ts").read_bytes() for number in range(2)))
 

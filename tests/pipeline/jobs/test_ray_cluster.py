@@ -111,6 +111,7 @@ def test_two_nodes_make_the_bytes_of_one_process(executor, release, done, tmp_pa
     assert len(list((tmp_path / "processed").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_workers_is_rejected_and_the_rest_is_finished(
     executor, release, done, tmp_path, monkeypatch
 ):

@@ -14,7 +14,7 @@ from data_tools.letterbox import speaker_box
 from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_audio, seekable_sound, write_wav
 from data_tools.media.cut import END_SLACK_S, Cut, cut_video
 from data_tools.media.frames import read_frames
-from data_tools.media.source import ClipError, has_audio
+from data_tools.media.source import ClipError, has_audio, probe
 from data_tools.receipts import Dialogue, DialogueResult, Made, begin, write_receipt
 from data_tools.records import Reject, Utterance
 
@@ -87,14 +87,25 @@ def _cut(dialogue: Dialogue, video: Path, utterances: list[Utterance], result: D
         if not failure and math.isinf(utterance.end_s):
             lengths_s = outcome.end_s - utterance.start_s, audio_duration_s(dialogue.wav(utterance))
             failure, detail = _far_apart(*lengths_s)
-            if not failure and abs(lengths_s[0] - lengths_s[1]) > END_SLACK_S:
-                _add_notes(result, utterance.source_video, [LENGTHS.format(*lengths_s)])
+            if not failure:
+                _add_notes(result, utterance.source_video, _odd_lengths(video, *lengths_s))
         if failure:
             dialogue.clip(utterance).unlink(missing_ok=True)
             dialogue.wav(utterance).unlink(missing_ok=True)
             _reject(dialogue, result, utterance, (utterance.source_video, failure, detail))
         else:
             result.made.append(Made(utterance.utterance_id, outcome.end_s, outcome.fps))
+
+
+def _odd_lengths(video: Path, picture_s: float, sound_s: float) -> list[str]:
+    """Notes on a file taken to its end: the data count, whatever its header says."""
+    notes = []
+    if abs(picture_s - sound_s) > END_SLACK_S:
+        notes.append(LENGTHS.format(picture_s, sound_s))
+    stated_s, found_s = probe(video).duration_s, max(picture_s, sound_s)
+    if stated_s and abs(stated_s - found_s) > END_SLACK_S:
+        notes.append(f"its header states {stated_s:.2f} s, it holds {found_s:.2f} s")
+    return notes
 
 
 def _far_apart(picture_s: float, sound_s: float) -> tuple[str | None, str]:

@@ -321,3 +321,15 @@ def test_much_more_picture_than_sound_is_noted(film, tmp_path):
     assert not result.rejects
     (note,) = result.notes
     assert note.startswith("a.mp4: its pictures last 12.00 s, its sound 7.0")
+
+
+def test_a_header_that_states_another_length_is_noted(film, tmp_path):
+    path = tmp_path / "a.mkv"
+    run_ffmpeg(*inputs(film, "mkv"), *CODECS["mkv"], path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    _, result = outcome_of(path, tmp_path, [(0.0, math.inf)])
+    assert not result.rejects
+    (note,) = result.notes
+    assert note.startswith("a.mkv: its header states 12.00 s, it holds ")
+    assert float(note.split()[-2]) == pytest.approx(8.0, abs=1.5)

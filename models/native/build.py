@@ -1,7 +1,8 @@
 """Compiles the C kernels of this folder for this machine's processor, once, and loads them.
 
 The library lies in the user's cache folder; its name holds a digest of sources, compiler and processor, so that it is
-compiled again where one of them is another. Where that folder cannot be used, a private one is made for this process.
+compiled again where one of them is another, and one of its own bytes, so that it is compiled again where it is damaged.
+Where that folder cannot be used, a private one is made for this process.
 """
 
 import ctypes
@@ -31,12 +32,21 @@ _SCRIPT_BYTES = 2**16
 
 
 def cache_folder() -> Path:
-    """The folder in which this user's machine keeps what can be made again."""
+    """The folder in which this user's machine keeps what can be made again; made where it is not there.
+
+    Raises:
+        OSError: it cannot be made, or somebody else could have put something there.
+    """
     try:
         place = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # a user without a home; everybody can guess this name, and make the folder before us
         place = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
-    return place / "emotion-pipeline"
+        place.mkdir(mode=0o700, exist_ok=True)
+        _check_ours(place)
+    folder = place / "emotion-pipeline"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _check_ours(folder)
+    return folder
 
 
 def library() -> ctypes.CDLL:
@@ -97,41 +107,44 @@ def _by_any(compilers: list[list[str]]) -> ctypes.CDLL:
 
 def _built(compiler: list[str]) -> ctypes.CDLL:
     """The library out of the cache, or compiled into it; where that folder can't serve, into one of this process."""
-    name = f"native-{_digest(compiler)}.so"
+    name = f"native-{_digest(compiler)}"
     try:
         folder = cache_folder()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _check_ours(folder)
-        if (folder / name).is_file():
-            _check_ours(folder / name)
-            try:
-                return _loaded(folder / name)
-            except OSError:  # a damaged one is made again
-                (folder / name).unlink()
-        return _compiled(compiler, folder / name)
+        for path in sorted(folder.glob(f"{name}-*.so")):
+            _check_ours(path)
+            if path.name == _named(path, name):
+                return _loaded(path)
+            path.unlink()  # the processor would fall over the missing pages of one that is cut short
+        return _compiled(compiler, folder, name)
     except OSError:
         with tempfile.TemporaryDirectory() as private:  # what is loaded stays when its file goes
-            return _compiled(compiler, Path(private) / name)
+            return _compiled(compiler, Path(private), name)
+
+
+def _named(library: Path, name: str) -> str:
+    """The name of a library in the cache: it ends in the digest of its own bytes, so that damage shows."""
+    return f"{name}-{hashlib.sha256(library.read_bytes()).hexdigest()[:16]}.so"
 
 
 def _check_ours(path: Path) -> None:
     """Raises OSError where somebody else could have written what is about to be loaded."""
-    found = path.stat()
+    found = path.lstat()
     if found.st_uid != os.getuid() or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise PermissionError(f"{path} belongs to another user, or others may write to it")
 
 
-def _compiled(compiler: list[str], path: Path) -> ctypes.CDLL:
+def _compiled(compiler: list[str], folder: Path, name: str) -> ctypes.CDLL:
     """Under a temporary name first: another process may be about to do the same."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as name:
+    with tempfile.TemporaryDirectory(dir=folder) as temporary:
         objects = []
         for source in _SOURCES:
-            objects.append(str(Path(name) / f"{source}.o"))
+            objects.append(str(Path(temporary) / f"{source}.o"))
             _run([*compiler, *_FLAGS, *_SIZES, "-c", str(Path(__file__).with_name(source)), "-o", objects[-1]])
-        built = Path(name) / "native.so"
+        built = Path(temporary) / "native.so"
         # Without -fopenmp here: the names of its library stay open until they meet torch's.
         _run([*compiler, "-shared", *objects, "-o", str(built)])
         built.chmod(0o700)
+        path = folder / _named(built, name)
         built.replace(path)
     return _loaded(path)
 

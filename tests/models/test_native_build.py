@@ -1,8 +1,10 @@
 """Compiling the kernels in C: once, for what the processor has, and what is said where they cannot be."""
 
+import os
 import platform
 import shutil
 import sys
+import tempfile
 
 import pytest
 import torch
@@ -34,8 +36,9 @@ def folder(monkeypatch, tmp_path):
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
     """A library that was really compiled, for the tests of all that happens around the compiler."""
-    path = tmp_path_factory.mktemp("compiled") / "native.so"
-    build._compiled(["cc"], path)
+    folder = tmp_path_factory.mktemp("compiled")
+    build._compiled(["cc"], folder, "native")
+    (path,) = folder.glob("native-*.so")
     return path
 
 
@@ -50,7 +53,8 @@ def calls(monkeypatch, compiled):
     """Arguments of each compilation, which copies `compiled` in place of the compiler's work."""
     noted = []
 
-    def copied(compiler, path):
+    def copied(compiler, folder, name):
+        path = folder / build._named(compiled, name)
         noted.append((compiler, path))
         shutil.copyfile(compiled, path)
         path.chmod(0o700)
@@ -100,16 +104,26 @@ def test_a_compiler_may_come_with_arguments_and_leaves_the_library_alone(monkeyp
 
 
 @has_compiler
-@pytest.mark.parametrize("harm", ["damaged", "others may write to it"])
-def test_a_library_that_cannot_be_trusted_is_made_again(folder, calls, harm):
+@pytest.mark.parametrize("harm", ["no library", "cut short", "one bit", "others may write to it"])
+def test_a_library_that_cannot_be_trusted_is_made_again(folder, calls, compiled, harm):
+    """One that is cut short would end the process with SIGBUS as soon as a missing page of it is touched."""
     folder.mkdir(parents=True, mode=0o700)
-    path = folder / f"native-{build._digest(['cc'])}.so"
-    path.write_bytes(b"not a library")
-    if harm != "damaged":
-        path.chmod(0o666)
+    sound = compiled.read_bytes()
+    harmed = {
+        "no library": b"not a library",
+        "cut short": sound[: len(sound) // 2],
+        "one bit": bytes([*sound[:5000], sound[5000] ^ 1, *sound[5001:]]),
+        "others may write to it": sound,
+    }[harm]
+    path = folder / build._named(compiled, f"native-{build._digest(['cc'])}")
+    path.write_bytes(harmed)
+    path.chmod(0o666 if harm == "others may write to it" else 0o700)
     assert build.is_available()
     assert len(calls) == 1
-    assert (path.read_bytes() == b"not a library") is (harm != "damaged")
+    if harm == "others may write to it":
+        assert calls[0][1].parent != folder  # for this process alone
+    else:
+        assert path.read_bytes() == sound
 
 
 @has_compiler
@@ -121,13 +135,38 @@ def test_without_a_folder_to_keep_them_in_kernels_are_made_for_this_process(monk
     assert len(calls) == 1
 
 
-def test_a_user_without_a_home_has_a_cache_too(monkeypatch):
+@has_compiler
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("before", ["nothing", "open to all", "link"])
+def test_a_user_without_a_home_has_a_cache_where_nobody_else_could_put_a_library(monkeypatch, tmp_path, calls, before):
     def no_home():
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(build.Path, "home", no_home)
-    assert build.cache_folder().name == "emotion-pipeline"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    guessed = tmp_path / f"cache-{os.getuid()}"
+    if before == "open to all":
+        guessed.mkdir()
+        guessed.chmod(0o777)
+    elif before == "link":
+        (tmp_path / "others").mkdir(mode=0o700)
+        guessed.symlink_to(tmp_path / "others")
+    assert build.is_available()
+    assert len(calls) == 1
+    kept = list(guessed.rglob("*.so"))
+    assert [path == calls[0][1] for path in kept] == [True] * (before == "nothing")
+    assert guessed.lstat().st_mode & 0o777 == (0o700 if before == "nothing" else 0o777)
+
+
+@has_compiler
+def test_a_cache_that_is_a_link_or_another_s_is_not_used(folder, tmp_path, calls):
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert build.is_available()
+    assert len(calls) == 1
+    assert not list((tmp_path / "elsewhere").iterdir())
 
 
 @has_compiler

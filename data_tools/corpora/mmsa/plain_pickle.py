@@ -8,6 +8,7 @@ value is never walked through, printed or compared here, as a few bytes can nest
 """
 
 import pickletools
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ MAX_DIMENSIONS = 8
 _KINDS = "biufUS"
 # Of one Python list without items.
 _LIST_BYTES = 64
+_HASH_MODULUS = sys.hash_info.modulus
 
 
 class _RefusedError(ValueError):
@@ -278,6 +280,10 @@ def _key(value: Any) -> Any:
     # A tuple of tuples of tuples, each twice the one before, would take for ever to hash.
     if type(value) not in (str, int):
         raise _RefusedError(f"a dict with a {type(value).__name__} as key")
+    # Python hashes whole numbers modulo 2 ** 61 - 1: of larger ones any number can fall into one place of a dict, and
+    # each of them is compared with all that are there.
+    if type(value) is int and abs(value) >= _HASH_MODULUS:
+        raise _RefusedError("a dict with so large a number as key")
     return value
 
 
@@ -338,7 +344,10 @@ def _tuple_of(count: int) -> Callable[[_Machine, Any], None]:
 
 
 def _put(machine: _Machine, index: Any) -> None:
-    machine.memo[len(machine.memo) if index is None else index] = machine.stack[-1]
+    place = len(machine.memo) if index is None else index
+    if not 0 <= place < 2**32:  # as `_key`; PUT has its number as a text of any length
+        raise _RefusedError("a note under so large a number")
+    machine.memo[place] = machine.stack[-1]
 
 
 def _dict(machine: _Machine, _: Any) -> None:

@@ -16,6 +16,7 @@ from models.emt import EMT, EMTConfig
 from models.emt_dlfr import EMTDLFR, EMTDLFRConfig
 from models.errors import ModelError
 from models.fe2e import FE2E, FE2EConfig
+from models.layers.pretrained import Most, check_size
 from models.layers.speech import SpeechEncoder, pretrained_speech
 from models.layers.text import TextEncoder, pretrained, tokenizer_of
 from models.layers.tokenizers import Tokenizer
@@ -28,6 +29,9 @@ from models.mult import MulT, MulTConfig
 from models.tfn import TFN, TFNConfig
 from models.tfr_net import TFRNet, TFRNetConfig
 from models.ucrn import UCRN, UCRNConfig
+
+# Of a model that is built anew: 80 GB in float32, forty times the largest of the papers'.
+_MOST = Most(20 * 10**9, 100_000)
 
 REGISTRY: dict[str, tuple[type[ModelSettings], type[Model]]] = {
     "fe2e": (FE2EConfig, FE2E),
@@ -59,7 +63,7 @@ def config_of(name: str, settings: dict[str, Any]) -> ModelSettings:
         raise ModelError(f"model is {name!r}; known: {', '.join(REGISTRY)}")
     config_class, _ = REGISTRY[name]
     try:
-        return config_class(**settings)
+        return config_class.model_validate(settings)
     except ValidationError as error:
         problems = [_problem(name, config_class, found) for found in error.errors()]
         raise ModelError("\n".join(problems)) from None
@@ -67,12 +71,12 @@ def config_of(name: str, settings: dict[str, Any]) -> ModelSettings:
 
 def _problem(name: str, config_class: type[ModelSettings], error: Any) -> str:
     setting = ".".join(map(str, error["loc"]))
+    field = config_class.model_fields.get(str(error["loc"][0])) if error["loc"] else None
     if error["type"] == "extra_forbidden":
-        return f"{name} has no setting {setting!r}; known: {', '.join(config_class.model_fields)}"
-    if not setting:
-        return f"{name}: {error['msg']}"
-    meaning = config_class.model_fields[setting].description
-    return f"{name}.{setting} is {error['input']!r}: {error['msg']} ({meaning})"
+        return f"{name} has no setting {setting!r:.100}; known: {', '.join(config_class.model_fields)}"
+    if field is None:
+        return f"{name}: {setting:.100} {error['msg']}".replace(":  ", ": ")
+    return f"{name}.{setting} is {error['input']!r:.200}: {error['msg']} ({field.description})"
 
 
 def build(name: str, **settings: Any) -> Model:
@@ -85,12 +89,25 @@ def build(name: str, **settings: Any) -> Model:
     text = pretrained(config.text_encoder, config.max_tokens) if config.reads_tokens else None
     # A pretrained encoder comes in evaluation mode.
     speech = None if config.waveform_encoder is None else pretrained_speech(config.waveform_encoder)
-    return _make(name, config, text, speech).train()
+    return _make(name, config, text, speech, _MOST).train()
 
 
-def _make(name: str, config: ModelSettings, text: TextEncoder | None, speech: SpeechEncoder | None) -> Model:
+def _make(
+    name: str, config: ModelSettings, text: TextEncoder | None, speech: SpeechEncoder | None, most: Most
+) -> Model:
+    """The model, refused before it takes any memory where it is larger than `most`, its encoders apart."""
     encoders = (text,) if speech is None else (text, speech)
-    return REGISTRY[name][1](config, *encoders)
+
+    def make() -> Model:
+        return REGISTRY[name][1](config, *encoders)
+
+    try:
+        check_size(make, most, f"the configuration of {name}")
+        return make()
+    except ModelError:
+        raise
+    except (RuntimeError, ValueError, TypeError, ArithmeticError, MemoryError, AssertionError) as error:
+        raise ModelError(f"{name} cannot be built with these settings ({error!s:.200}); change them") from error
 
 
 def save(model: Model, folder: str | Path) -> None:
@@ -113,7 +130,7 @@ def load(run_dir: str | Path) -> Model:
     """
     saved = read_model(Path(run_dir))
     config = config_of(saved.name, saved.settings)
-    model = _make(saved.name, config, saved.text_encoder(config.max_tokens), saved.speech_encoder())
+    model = _make(saved.name, config, saved.text_encoder(config.max_tokens), saved.speech_encoder(), saved.most)
     try:
         model.load_state_dict(saved.weights)
     except RuntimeError as error:

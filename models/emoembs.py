@@ -111,6 +111,11 @@ def _of_names(names: tuple[str, ...], outputs: int, text: TextEncoder) -> Tensor
             f"emotions has {len(names)} names ({', '.join(names)}) for {outputs} outputs: give one for each"
         )
     # What surrounds every text, such as [CLS], is no part of a name.
+    with torch.device("cpu"):  # also while only the sizes of a model are looked at
+        return _mean_embeddings(names, text)
+
+
+def _mean_embeddings(names: tuple[str, ...], text: TextEncoder) -> Tensor:
     tokens, mask = text.tokenizer(["", *names])
     own = mask & ~torch.isin(tokens, tokens[0][mask[0]])
     for name, found in zip(names, own[1:], strict=True):

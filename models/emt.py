@@ -41,7 +41,7 @@ class EMTConfig(FusionConfig):
 
     size: int = Field(128, ge=4, multiple_of=4, description="features of a step in the fusion, d in the paper")
     heads: int = Field(4, ge=1, description="attention heads; divide size")
-    layers: int = Field(3, ge=1, description="fusion layers, L in the paper")
+    layers: int = Field(3, ge=1, le=1000, description="fusion layers, L in the paper")
     fusion: Strategy = Field("oagl", description="who exchanges with whom: oagl, oall or ooll")
     share: Share = Field("all", description="equal weights across mpu, modality, layer; joined by +, all or none")
     attention_dropout: float = Field(0.3, ge=0, lt=1, description="of attention weights")

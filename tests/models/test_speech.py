@@ -64,7 +64,7 @@ def test_what_is_not_there_or_not_a_hubert_is_named(tmp_path):
         pretrained_speech(str(tmp_path / "nothing"))
     sizes = {"vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
     BertModel(BertConfig(**sizes, intermediate_size=8)).save_pretrained(tmp_path / "bert")
-    with pytest.raises(ModelError, match="a bert; give a HuBERT"):
+    with pytest.raises(ModelError, match="model_type is 'bert'; read are hubert; give a HuBERT"):
         pretrained_speech(str(tmp_path / "bert"))
 
 

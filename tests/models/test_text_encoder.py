@@ -179,7 +179,7 @@ def test_a_model_that_is_no_encoder_of_text_is_named(albert_folder, tmp_path):
 
     config = T5Config(vocab_size=6, d_model=16, d_kv=8, d_ff=24, num_layers=1, num_heads=2)
     folder = _saved(tmp_path / "t5", T5Model(config), albert_folder)
-    with pytest.raises(ModelError, match="a T5Model, which does not encode tokens alone"):
+    with pytest.raises(ModelError, match="does not encode tokens alone: model_type is 't5'; read are albert, bert"):
         pretrained(folder, 40)
 
 

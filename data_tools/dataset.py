@@ -1,6 +1,5 @@
 """The samples that every model trains on: manifest and store put together, and packed into batches."""
 
-import json
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_tools import mel
+from data_tools.about import read_store_facts
 from data_tools.batch import WAVEFORM, Batch, Packed
 from data_tools.errors import DataError
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
@@ -150,6 +150,8 @@ class UtteranceDataset(Dataset[Sample]):
             store = self._store(dialogue_id)
             if store.fingerprint != fingerprints.get(dialogue_id):
                 raise self._unfinished(f"{self._path(dialogue_id)} is not of the run that {about} speaks of")
+            if isinstance(store, DialogueFeatures) and self.features and store.sizes != self.features.sizes:
+                raise self._unfinished(f"{self._path(dialogue_id)} has other sizes than {about} says")
         found = []
         for dialogue_id, utterance_id in table[["dialogue_id", "utterance_id"]].itertuples(index=False):
             store = self._stores[dialogue_id]
@@ -161,8 +163,8 @@ class UtteranceDataset(Dataset[Sample]):
     def _fingerprints(self) -> dict[str, str]:
         path = self.data_dir / STORE_FOLDER / STORE_FILE
         try:
-            return dict(json.loads(path.read_text(encoding="utf-8"))["fingerprints"])
-        except (OSError, ValueError, KeyError):
+            return dict(read_store_facts(self.data_dir)["fingerprints"])
+        except (DataError, KeyError):
             raise self._unfinished(f"{path} is not there, or damaged") from None
 
     def _unfinished(self, why: str) -> DataError:

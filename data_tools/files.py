@@ -1,7 +1,10 @@
-"""Writing so that nothing is ever half there: a temporary name, then a rename. Reading JSON back."""
+"""Writing so that nothing is ever half there: a temporary name, then a rename. Reading files back within limits."""
 
+import errno
 import json
+import math
 import os
+import re
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +16,13 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from data_tools.errors import DataError
+
+# Of a file that is read whole. The largest of ours, store.json and splits.json of CMU-MOSEI, have a megabyte.
+MAX_BYTES = 64 * 2**20
+# Levels of lists and objects in a JSON file; ours have six.
+MAX_DEPTH = 64
+# Names that `atomic_path` makes: .<stem>.<process>.tmp<suffix>, and what a writer puts beside that.
+_TEMPORARY = re.compile(r"\..+\.\d+\.tmp(\..+)?", re.DOTALL)
 
 
 @contextmanager
@@ -28,6 +38,7 @@ def atomic_path(target: Path) -> Iterator[Path]:
     temporary = target.with_name(f".{target.stem}.{os.getpid()}.tmp{target.suffix}")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)  # a link of that name would be written through
         yield temporary
         _follow_umask(temporary)
         temporary.replace(target)
@@ -48,6 +59,7 @@ def _follow_umask(path: Path) -> None:
     # The umask cannot be asked for without changing it, for all threads: a new file shows it.
     new = path.with_name(f"{path.name}.mode")
     try:
+        new.unlink(missing_ok=True)
         new.touch()
         path.chmod(stat.S_IMODE(new.stat().st_mode))
     finally:
@@ -77,7 +89,26 @@ def check_writable(target: Path, remedy: str) -> None:
 def sweep(folder: Path) -> None:
     """Delete what `atomic_path` left behind in `folder` when its process was killed; hold the folder's lock."""
     for leftover in folder.glob(".*.tmp*"):
-        leftover.unlink(missing_ok=True)
+        if _TEMPORARY.fullmatch(leftover.name):
+            leftover.unlink(missing_ok=True)
+
+
+def refuse_links(root: Path, folder: Path) -> None:
+    """Refuse to write into `folder` below `root`, or delete there, where a link on the way leads elsewhere.
+
+    `root` itself may be a link: it is what a person has named. What lies in it may come from a stranger.
+
+    Raises:
+        DataError: `folder`, or one between the two, is a symbolic link.
+    """
+    for place in (folder, *folder.parents):
+        if place == root or not place.is_relative_to(root):
+            return
+        if place.is_symlink():
+            raise DataError(
+                f"{place} is a link to another place, and nothing is written or deleted through a link in a folder of "
+                "ours; put the folder itself there, or link the whole of the folder above"
+            )
 
 
 def write_text(target: Path, text: str) -> None:
@@ -91,14 +122,76 @@ def write_json(target: Path, value: Any) -> None:
     write_text(target, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_limited(path: Path, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of a file that has at most `limit` of them.
+
+    Raises:
+        OSError: it cannot be read, is larger, or is no file.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # a named pipe would be waited for for ever
+        raise OSError(errno.EINVAL, "it is not a file")
+    if about.st_size > limit:
+        raise OSError(errno.EFBIG, f"it has {about.st_size} bytes, more than the {limit} that such a file may have")
+    with path.open("rb") as file:
+        return file.read(limit)
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of a JSON text, of numbers and texts that can be written again, at most MAX_DEPTH levels deep.
+
+    Raises:
+        ValueError: it is none; says why.
+    """
+    try:
+        value = json.loads(content.decode("utf-8"), parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except RecursionError:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from None
+    left = [(value, 0)]
+    while left:
+        part, depth = left.pop()
+        if depth > MAX_DEPTH:
+            raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+        if isinstance(part, str):
+            _check_text(part)
+        elif isinstance(part, dict):
+            for name, inner in part.items():
+                _check_text(name)
+                left.append((inner, depth + 1))
+        elif isinstance(part, list):
+            left.extend((inner, depth + 1) for inner in part)
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:20]} is not finite")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if abs(value) >= 2**63:
+        raise ValueError(f"the number {text[:20]}... is too large")
+    return value
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text:
+        raise ValueError("a text holds a NUL character")
+    if not text.isascii():
+        text.encode("utf-8")  # raises a ValueError for half of a surrogate pair
+
+
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """The object in a JSON file of at most MAX_BYTES and MAX_DEPTH.
 
     Raises:
         DataError: the file cannot be read or isn't a JSON object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = parse_json(read_limited(path))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}); restore it or make its folder again") from error
     if not isinstance(value, dict):

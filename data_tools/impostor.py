@@ -1,5 +1,6 @@
 """Files that stand in place of data: pointers of Git LFS and git-annex, and saved web pages."""
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -66,7 +67,9 @@ def check_genuine(path: Path) -> None:
     """Refuse a file that stands in place of the real one.
 
     Raises:
-        DataError: it is one; says how to get the real file. OSError: it cannot be opened.
+        DataError: it is one; says how to get the real file. OSError: it cannot be opened, or is no file.
     """
+    if path.exists() and not path.is_file():  # a pipe would be waited for for ever
+        raise OSError(errno.EINVAL, "it is not a file", str(path))
     if impostor := find_impostor(path):
         raise DataError(f"{path} is {impostor.one}; {impostor.remedy}")

@@ -4,11 +4,13 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from data_tools.errors import DataError
-from data_tools.files import atomic_path
 from data_tools.impostor import check_genuine
+from data_tools.names import is_inside, printable, unsafe_id
+from data_tools.parquet import read_parquet, write_parquet
 from data_tools.records import LABEL_PREFIX, Clip, Reject
 
 UTTERANCES_FILE = "utterances.parquet"
@@ -31,6 +33,9 @@ _COLUMNS_BEFORE_LABELS = [
     "wav",
 ]
 _COLUMNS_AFTER_LABELS = ["sentiment", "source_video", "source_audio", "fps", "no_face_share"]
+_TEXTS = [name for name in _COLUMNS_BEFORE_LABELS if not name.endswith("_s")] + ["source_video", "source_audio"]
+_REJECT_COLUMNS = ["utterance_id", "source", "stage", "reason", "detail"]
+_AGAIN = "run `pipeline reorganize` again"
 
 
 def write_manifest(data_dir: Path, clips: Sequence[Clip], emotions: Sequence[str]) -> None:
@@ -69,15 +74,15 @@ def write_no_face_shares(data_dir: Path, shares: Mapping[str, float]) -> None:
 
 
 def _write_table(data_dir: Path, table: pd.DataFrame) -> None:
-    with atomic_path(data_dir / UTTERANCES_FILE) as temporary:
-        table.to_parquet(temporary, index=False)
+    write_parquet(data_dir / UTTERANCES_FILE, table)
 
 
 def read_manifest(data_dir: Path) -> pd.DataFrame:
     """The manifest as a table, one row an utterance, sorted by id; label columns are `label_<emotion>` float32.
 
     Raises:
-        DataError: there is no manifest (the message names the command that makes it) or a column is missing.
+        DataError: there is no manifest (the message names the command that makes it), it is damaged, a column is
+            missing or of another type, or an id or a path leads out of the folder.
     """
     path = data_dir / UTTERANCES_FILE
     if not path.is_file():
@@ -86,9 +91,47 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
     missing = [name for name in _COLUMNS_BEFORE_LABELS + _COLUMNS_AFTER_LABELS if name not in table.columns]
     if missing:
         raise DataError(f"{path} lacks the columns {missing}; run `pipeline reorganize` again")
+    _check_types(path, table)
+    _check_names(path, table)
     if not emotions_of(table) and table["sentiment"].isna().all():
         raise DataError(f"{path} has neither a label_<emotion> column nor a sentiment; run `pipeline reorganize` again")
     return table
+
+
+def _check_types(path: Path, table: pd.DataFrame) -> None:
+    """Refuse a column of another type than `write_manifest` gives it."""
+    labels = [LABEL_PREFIX + name for name in emotions_of(table)]
+    for name in [*_COLUMNS_BEFORE_LABELS, *labels, *_COLUMNS_AFTER_LABELS]:
+        kind = table[name].dtype
+        is_text = pd.api.types.is_string_dtype(kind) or pd.api.types.is_object_dtype(kind)
+        if is_text is not (name in _TEXTS) or (not is_text and not pd.api.types.is_float_dtype(kind)):
+            expected = "text" if name in _TEXTS else "numbers"
+            raise DataError(
+                f"{path} has the column {printable(name)!r:.100} of type {kind}, expected {expected}; {_AGAIN}"
+            )
+        if name in _TEXTS and name not in ("clip", "wav") and table[name].isna().any():
+            raise DataError(f"{path} has a row without {name}; {_AGAIN}")
+        if not is_text:
+            known = table[name] if name in ("start_s", "end_s", *labels) else table[name].dropna()
+            if not np.isfinite(known.to_numpy(np.float64)).all():
+                raise DataError(f"{path} has a {printable(name)!r:.100} that is no finite number; {_AGAIN}")
+    if LABEL_PREFIX in table.columns:
+        raise DataError(f"{path} has an emotion without a name; {_AGAIN}")
+
+
+def _check_names(path: Path, table: pd.DataFrame) -> None:
+    """Refuse ids that cannot be names of files, or occur twice, and paths that lead out of the folder."""
+    for name in ("utterance_id", "dialogue_id"):
+        if problem := next(filter(None, map(unsafe_id, table[name].unique())), ""):
+            raise DataError(f"{path}: {name}: {problem}; {_AGAIN}")
+    twice = table["utterance_id"][table["utterance_id"].duplicated()]
+    if len(twice):
+        raise DataError(f"{path} has the utterance {twice.iloc[0]!r} twice; {_AGAIN}")
+    for name in ("clip", "wav", "source_video", "source_audio"):
+        outside = [value for value in table[name].dropna().unique() if value and not is_inside(value)]
+        if outside:
+            shown = printable(outside[0])[:200]
+            raise DataError(f"{path} has the {name} {shown!r}, which leads out of the folder; {_AGAIN}")
 
 
 def _command(data_dir: Path) -> str:
@@ -102,8 +145,8 @@ def _command(data_dir: Path) -> str:
 def _read_table(path: Path) -> pd.DataFrame:
     try:
         check_genuine(path)
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        return read_parquet(path)
+    except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); delete it and run `pipeline reorganize` again") from error
 
 
@@ -120,10 +163,9 @@ def has_media(table: pd.DataFrame) -> bool:
 def write_rejects(data_dir: Path, rejects: Iterable[Reject]) -> None:
     """Write `rejects.parquet`, sorted, one row a reject; an empty table has the columns too."""
     rows = sorted(rejects, key=lambda r: (r.stage, r.source, r.utterance_id or "", r.reason))
-    names = ["utterance_id", "source", "stage", "reason", "detail"]
-    table = pd.DataFrame({name: pd.Series([getattr(row, name) for row in rows], dtype="str") for name in names})
-    with atomic_path(data_dir / REJECTS_FILE) as temporary:
-        table.to_parquet(temporary, index=False)
+    columns = {name: pd.Series([getattr(row, name) for row in rows], dtype="str") for name in _REJECT_COLUMNS}
+    table = pd.DataFrame(columns)
+    write_parquet(data_dir / REJECTS_FILE, table)
 
 
 def read_rejects(data_dir: Path) -> list[Reject]:
@@ -136,6 +178,13 @@ def read_rejects(data_dir: Path) -> list[Reject]:
     if not path.is_file():
         return []
     table = _read_table(path)
+    if missing := [name for name in _REJECT_COLUMNS if name not in table.columns]:
+        raise DataError(f"{path} lacks the columns {missing}; delete it and run `pipeline reorganize` again")
+    table = table[_REJECT_COLUMNS].astype(object)
+    if not all(
+        isinstance(value, str) or (name == "utterance_id" and pd.isna(value)) for name in table for value in table[name]
+    ):
+        raise DataError(f"{path} holds something else than texts; delete it and run `pipeline reorganize` again")
     return [
         Reject(None if pd.isna(row.utterance_id) else row.utterance_id, row.source, row.stage, row.reason, row.detail)
         for row in table.itertuples(index=False)

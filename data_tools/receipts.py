@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from data_tools.errors import DataError
-from data_tools.files import write_json
+from data_tools.files import parse_json, read_limited, refuse_links, write_json
 from data_tools.records import Reject, Utterance
 
 CLIPS_FOLDER = "clips"
@@ -79,8 +81,9 @@ def begin(dialogue: Dialogue) -> None:
     So a folder in which a run was killed is known as ours, down to the name of every file.
 
     Raises:
-        DataError: the folder cannot be written to.
+        DataError: the folder cannot be written to, or lies behind a link.
     """
+    refuse_links(dialogue.data_dir, dialogue.folder)
     names = {path.name for u in dialogue.utterances for path in (dialogue.clip(u), dialogue.wav(u))}
     # First the receipt: from here on it holds for nothing, whenever this run ends.
     write_json(dialogue.folder / _RECEIPT, {"files": dict.fromkeys(sorted(names | _recorded(dialogue.folder)))})
@@ -110,17 +113,14 @@ def read_receipt(dialogue: Dialogue) -> DialogueResult | None:
     """
     path = dialogue.folder / _RECEIPT
     try:
-        receipt = json.loads(path.read_text(encoding="utf-8"))
+        receipt = parse_json(read_limited(path))
         newest_ns = max(max(s.st_mtime_ns, s.st_ctime_ns) for s in map(Path.stat, dialogue.sources))
         unchanged = newest_ns < path.stat().st_mtime_ns and receipt["fingerprint"] == _fingerprint(dialogue)
         if not unchanged or any((dialogue.folder / n).stat().st_size != size for n, size in receipt["files"].items()):
             return None
-        return DialogueResult(
-            [Made(**values) for values in receipt["made"]],
-            [Reject(**values) for values in receipt["rejects"]],
-            list(receipt["notes"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        result = {name: receipt[name] for name in ("made", "rejects", "notes")}
+        return TypeAdapter(DialogueResult).validate_python(result)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # no receipt, a broken one, or one from another version: the work is done again
 
 
@@ -133,6 +133,8 @@ def clear_others(data_dir: Path, dialogue_ids: set[str], spared: set[str]) -> No
     Raises:
         DataError: the folder cannot be written to.
     """
+    if (data_dir / CLIPS_FOLDER).is_symlink():
+        return  # what lies behind a link is not ours to delete
     for folder in sorted((data_dir / CLIPS_FOLDER).glob("*")):
         if folder.name in dialogue_ids or not (folder / _RECEIPT).is_file() or folder.is_symlink():
             continue
@@ -158,7 +160,7 @@ def _delete_recorded(folder: Path) -> None:
 def _recorded(folder: Path) -> set[str]:
     """The names of files that the receipt in `folder` says are ours; none where there is no receipt of ours."""
     try:
-        files = json.loads((folder / _RECEIPT).read_text(encoding="utf-8"))["files"]
+        files = parse_json(read_limited(folder / _RECEIPT))["files"]
         return {name for name in files if Path(name).name == name and Path(name).suffix in _OURS}
     except (OSError, ValueError, KeyError, TypeError):
         return set()

@@ -13,10 +13,12 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from data_tools.checksums import check_sum, write_checksum
 from data_tools.errors import DataError
 from data_tools.files import atomic_path
 from data_tools.impostor import check_genuine
 from data_tools.manifest import STORE_FOLDER
+from data_tools.tensor_file import check_tensor, checked, checked_ids, read_header, read_offsets
 
 # Raised when the meaning of the stored tensors changes, so that an old store is made anew instead of misread.
 STORE_VERSION = 2
@@ -64,6 +66,7 @@ _DTYPES = {
     "faces": "U8",
 }
 _TENSORS = tuple(_DTYPES)
+_REMEDY = "run `pipeline preprocess` again"
 
 
 def store_path(data_dir: Path, dialogue_id: str) -> Path:
@@ -98,6 +101,7 @@ def dialogue_writer(path: Path, fingerprint: str) -> Iterator["DialogueWriter"]:
         writer = DialogueWriter(temporary, opened)
         yield writer
         writer.finish(fingerprint)
+        write_checksum(temporary, path)
 
 
 class DialogueWriter:
@@ -160,53 +164,60 @@ class DialogueWriter:
                 shutil.copyfileobj(part, file)
 
 
+def _shape_of(name: str) -> tuple[int | None, ...]:
+    """Shape of a tensor of the store but for its first axis; None where any size is right: that of the crops."""
+    return (None, None, 3) if name == "faces" else tuple(getattr(EMPTY, name).shape[1:])
+
+
 def _entry(dtype: str, shape: list[int], start: int, size: int) -> tuple[dict[str, Any], int]:
     """Entry of one tensor in a safetensors header, and the byte at which the next tensor starts."""
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, start + size]}, start + size
 
 
 def read_fingerprint(path: Path) -> str | None:
-    """The fingerprint in a store file's header; None where there is no readable store of this version."""
+    """The fingerprint in a store file; None where there is no sound store of this version."""
     try:
-        with safe_open(path, framework="pt") as file:
-            header = _header(file)
-    except (OSError, SafetensorError):
+        return DialogueStore(path).fingerprint
+    except DataError:
         return None
-    return header.get("fingerprint") if header.get("version") == STORE_VERSION else None
-
-
-def _header(file: Any) -> dict[str, Any]:
-    return json.loads((file.metadata() or {}).get("store", "{}"))
 
 
 class DialogueStore:
     """Samples of one dialogue; `[utterance_id]` reads just that utterance's slices.
 
+    The first time that a process opens a file, it is compared with its checksum, where it has one.
+
     Raises:
-        DataError: the file is missing or not a store of this version.
+        DataError: the file is missing, damaged or not a store of this version.
     """
 
     def __init__(self, path: Path) -> None:
         try:
             check_genuine(path)
+            check_sum(path, _REMEDY)
             self._file = safe_open(path, framework="pt").__enter__()
-        except (OSError, SafetensorError) as error:
+            header = read_header(self._file, "store")
+        except (OSError, SafetensorError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path} cannot be read ({reason}); run `pipeline preprocess` again") from error
-        header = _header(self._file)
+            raise DataError(f"{path} cannot be read ({reason}); {_REMEDY}") from error
         if header.get("version") != STORE_VERSION:
             raise DataError(
-                f"{path} has store version {header.get('version')}, this program reads {STORE_VERSION}; "
-                "run `pipeline preprocess` again"
+                f"{path} has store version {header.get('version')!r:.40}, this program reads {STORE_VERSION}; {_REMEDY}"
             )
-        self.fingerprint: str = header["fingerprint"]
-        self.utterance_ids: list[str] = header["utterance_ids"]
-        self.rejected: dict[str, tuple[str, str]] = {
-            name: (reason, detail) for name, (reason, detail) in header["rejected"].items()
-        }
+        try:
+            self.fingerprint = checked(header["fingerprint"], str)
+            self.utterance_ids = checked_ids(header["utterance_ids"])
+            self.rejected: dict[str, tuple[str, str]] = {
+                name: (checked(reason, str), checked(detail, str))
+                for name, (reason, detail) in checked(header["rejected"], dict).items()
+            }
+            self._faces = read_offsets(self._file, "face_offsets", len(self.utterance_ids), _PER_FACE)
+            self._mels = read_offsets(self._file, "mel_offsets", len(self.utterance_ids), ("logmel",))
+            for name, dtype in _DTYPES.items():
+                check_tensor(self._file, name, dtype, _shape_of(name))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is damaged ({error!s:.200}); {_REMEDY}") from error
         self._position = {utterance_id: i for i, utterance_id in enumerate(self.utterance_ids)}
-        self._faces = self._file.get_tensor("face_offsets").tolist()
-        self._mels = self._file.get_tensor("mel_offsets").tolist()
 
     def __contains__(self, utterance_id: str) -> bool:
         return utterance_id in self._position

@@ -1,4 +1,7 @@
-"""`pipeline check`: what a release holds, beside the published counts, before stage 1. Touches nothing."""
+"""`pipeline check`: what a release holds, beside the published counts, or whether a data folder is sound.
+
+Touches nothing.
+"""
 
 import os
 import re
@@ -9,19 +12,22 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
+from data_tools.about import DATASET_FILE
 from data_tools.corpora.readers import read_release
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
 from data_tools.media.audio import AUDIO_RATE_HZ
 from data_tools.records import PRESENT_FROM, Reject, Utterance
 from data_tools.splits import SPLITS, SplitResult, shared_between
+from pipeline.check_data import check_data, format_data_check
 from pipeline.check_media import sample_media
 from pipeline.check_report import format_check
 from pipeline.command import Command
 from pipeline.jobs.account import check_share
+from pipeline.progress import Reporter
 from pipeline.published import Published, PublishedFiles, published_facts, total
-from pipeline.reorganize import DATASET_FILE, ReorganizeSettings, check_owner, split_of
-from pipeline.settings import Settings, flag
+from pipeline.reorganize import ReorganizeSettings, check_owner, split_of
+from pipeline.settings import ConfigError, LocalPath, Settings, flag
 
 # What a second of an utterance becomes: 16-bit wav; two 48x48 faces; 80 rows of 128 mel bands in 2 bytes.
 _WAV_BYTES = 2 * AUDIO_RATE_HZ
@@ -294,22 +300,39 @@ def _has(utterances: Sequence[Utterance], emotion: str) -> bool:
 class CheckFlags(Settings):
     """Flags of `pipeline check` beside those of `reorganize`."""
 
+    dataset: str | None = flag(None, help="A release to check: a name in configs/datasets, or a path to a YAML file.")
+    data: LocalPath | None = flag(None, help="A data folder to check instead: its files against their checksums.")
     samples: int = flag(8, ge=0, help="Source videos that are opened.")
+
+
+def _check_either(settings: ReorganizeSettings | Path, samples: int, reporter: Reporter) -> dict[str, Any]:
+    return check_data(settings, reporter) if isinstance(settings, Path) else check(settings, samples)
 
 
 def _read_command(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
     flags = dict(flags)
-    samples = CheckFlags.checked({"samples": flags.pop("samples", 8)}, "flags").samples
-    return {"settings": ReorganizeSettings.read(flags, assignments), "samples": samples}
+    own = CheckFlags.checked({name: flags[name] for name in CheckFlags.model_fields if name in flags}, "flags")
+    if (own.dataset is None) is (own.data is None):
+        raise ConfigError("give either --dataset NAME, to check a release, or --data FOLDER, to check a data folder")
+    if own.data is not None:
+        if others := [*(flags.keys() - {"data"}), *assignments]:
+            raise ConfigError(f"--data checks a data folder as it is; leave out {', '.join(sorted(others))}")
+        return {"settings": own.data, "samples": own.samples}
+    flags.pop("samples", None)
+    return {"settings": ReorganizeSettings.read(flags, assignments), "samples": own.samples}
+
+
+def _for_people(summary: Mapping[str, Any]) -> str:
+    return format_data_check(summary) if "data" in summary else format_check(summary)
 
 
 COMMAND = Command(
-    check,
-    (ReorganizeSettings, CheckFlags),
+    _check_either,
+    (CheckFlags, ReorganizeSettings),
     example="pipeline check --dataset iemocap --root raw/IEMOCAP_full_release --split session:5",
     read=_read_command,
     takes_set=True,
-    for_people=format_check,
+    for_people=_for_people,
     failed=failed,
     without=("workers", "executor"),
 )

@@ -8,13 +8,14 @@ from importlib import import_module
 from typing import Any
 
 from data_tools.errors import DataError
+from data_tools.names import for_terminal
 from pipeline.command import Command, python_function, run_command_line
 from pipeline.settings import ConfigError, did_you_mean
 
 # Command -> what it does, by who needs it. A command is loaded when it is called: this list needs no torch.
 COMMANDS: dict[str, dict[str, str]] = {
     "From a corpus to a trained model": {
-        "check": "Before a long job: what a release holds and lacks, beside the published counts. Touches nothing.",
+        "check": "Before a long job: what a release holds, beside the published counts; or if a data folder is sound.",
         "reorganize": "Stage 1: one clip per utterance, a manifest, and a reason for everything that was left out.",
         "preprocess": "Stage 2: a face for every sampled frame and log-mel of the audio, kept in data/<name>/store.",
         "train": "Stage 3: train a model; the best epoch on the validation split is kept.",
@@ -109,7 +110,7 @@ def exit_statuses() -> Iterator[None]:
 
 
 def _fail(message: object, status: int) -> None:
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {for_terminal(str(message))}\n")
     sys.exit(status)
 
 

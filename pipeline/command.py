@@ -13,6 +13,7 @@ import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from data_tools.names import for_json, for_terminal
 from pipeline.progress import Reporter
 from pipeline.settings import Settings, did_you_mean, parse_assignments
 
@@ -138,9 +139,9 @@ def is_first_process() -> bool:
 
 def _print(result: dict[str, Any], as_json: bool, for_people: Callable[[dict[str, Any]], str] | None) -> None:
     if as_json:
-        sys.stdout.write(json.dumps(result, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.write(for_json(json.dumps(result, ensure_ascii=False, allow_nan=False)) + "\n")
     elif for_people:
-        sys.stdout.write(for_people(result) + "\n")
+        sys.stdout.write(for_terminal(for_people(result)) + "\n")
 
 
 def _signature(command: Command) -> inspect.Signature:

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import models
+from data_tools.about import read_dataset_facts
 from data_tools.dataset import Sample, UtteranceDataset, collate
-from data_tools.files import atomic_path, check_writable, read_json_if_any
+from data_tools.files import atomic_path, check_writable, refuse_links
 from data_tools.mel import CHUNK_FRAMES, CHUNK_MS, N_MELS
 from models.base import Model
 from pipeline.clip_tensors import FaceSettings
@@ -28,7 +29,7 @@ from pipeline.settings import OTHER_DATA_HELP, ConfigError, LocalPath, Names, Se
 from pipeline.tasks.resolve import with_label
 from pipeline.tasks.task import Task
 from pipeline.training.data import check_fits
-from pipeline.training.scoring import task_of_run
+from pipeline.training.scoring import model_of_run, task_of_run
 
 PAGE = "explain.html"
 # Of a long utterance this many faces are drawn, evenly spread.
@@ -77,8 +78,10 @@ def explain(
     run_dir = RunDir.existing(run)
     run_dir.read_thresholds()  # refuses an unfinished run before anything is loaded
     place = out or run_dir.path / "explain"
+    if out is None:
+        refuse_links(run_dir.path, place)
     check_writable(place / PAGE, "name another folder with --out")
-    model = models.load(run_dir.path).eval()
+    model = model_of_run(run_dir)
     if "top_p" not in type(model.config).model_fields:
         name = run_dir.read_settings()[1]["name"]
         raise ConfigError(f"{run_dir.path} is a run of {name}, which computes every site; explain needs one of mesm")
@@ -95,7 +98,7 @@ def explain(
         for position in reporter.track(positions, len(positions), "explain", "utterances")
     ]
     page = place / PAGE
-    about = read_json_if_any(folder / "dataset.json")
+    about = read_dataset_facts(folder)
     write_page(
         page,
         "report/explain.html.j2",

@@ -11,8 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from data_tools.about import read_store_facts
 from data_tools.errors import DataError
-from data_tools.files import folder_lock, read_json
+from data_tools.files import folder_lock
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
 from data_tools.sequences.align import Word, find_words
 from data_tools.sequences.steps import Floats, Steps
@@ -28,6 +29,7 @@ from data_tools.sequences.store import (
 from data_tools.sequences.store import write_dialogue as write_features
 from data_tools.sequences.words import read_vectors, split_words
 from data_tools.store import DialogueStore, store_path
+from pipeline.clip_tensors import FaceSettings
 from pipeline.command import Command
 from pipeline.extract_sequences import Recipe, Source, TextSteps, WordVectors, sizes_of, steps_of, token_states
 from pipeline.jobs.local import Died
@@ -119,12 +121,12 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
             the folder, nothing can be written, or a worker died twice on one dialogue.
         ModelError: no such text encoder.
     """
-    folder = features_folder(settings.data, settings.features)
     table = read_manifest(settings.data)
     if not has_media(table):
         raise DataError(f"{settings.data} has no clips, only imported features: there is nothing to extract from")
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute(), **_absolute(settings)})
+    folder = features_folder(settings.data, settings.features)
     with folder_lock(settings.data):
         jobs, digest = _tasks(settings, table)
         results = run_jobs(
@@ -138,7 +140,7 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
         )
         done: dict[str, _Done] = {}
         died: list[str] = []
-        for job, result in follow(results, jobs, table, folder / FEATURES_FILE, "extract", reporter):
+        for job, result in follow(results, jobs, table, settings.data, folder / FEATURES_FILE, "extract", reporter):
             if isinstance(result, Died):
                 died.append(job.dialogue_id)
             else:
@@ -176,8 +178,9 @@ def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Job], 
             f"{settings.data / STORE_FOLDER / STORE_FILE} is not there, or damaged: preprocessing has not finished; "
             f"run `pipeline preprocess --data {settings.data}`"
         )
-    store = read_json(settings.data / STORE_FOLDER / STORE_FILE)
-    every_ms = int(store.get("settings", {}).get("faces", {}).get("sample_every_ms", 500))
+    store = read_store_facts(settings.data)
+    faces = FaceSettings.checked(store.get("settings", {}).get("faces", {}), f"the store of {settings.data}")
+    every_ms = faces.sample_every_ms
     columns = ["utterance_id", "wav", "text", "source_audio"]
     rows = {
         str(dialogue_id): tuple(_Utterance(*row) for row in part[columns].itertuples(index=False, name=None))

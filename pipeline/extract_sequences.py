@@ -107,8 +107,10 @@ class TokenStates:
 
 
 @lru_cache(maxsize=1)
-def token_states(name: str, max_tokens: int) -> TokenStates:
+def token_states(name: str, max_tokens: int, offline: bool = False) -> TokenStates:
     """The steps of the encoder called `name`; kept, as a process reads many texts.
+
+    offline: the name comes from a saved run, and the network is not asked for it.
 
     Raises:
         ModelError: no such encoder.
@@ -116,7 +118,7 @@ def token_states(name: str, max_tokens: int) -> TokenStates:
     # `tiny` draws its weights: the same ones in every process.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return TokenStates(pretrained(name, max_tokens), max_tokens)
+        return TokenStates(pretrained(name, max_tokens, offline), max_tokens)
 
 
 @contextmanager
@@ -240,7 +242,7 @@ class FreshFeatures:
         self.letters = list(use.sizes)
         self.text = None
         if "t" in self.letters:
-            self.text = token_states(self.recipe.text_encoder, self.recipe.max_tokens)
+            self.text = token_states(self.recipe.text_encoder, self.recipe.max_tokens, offline=True)
 
     def make(self, source: Source) -> dict[str, Tensor]:
         """(N, D) float32 by modality letter, on the scale of the run.

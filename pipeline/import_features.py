@@ -8,8 +8,9 @@ from typing import Any
 
 from data_tools.corpora.mmsa.features import NAMES, Imported, ImportedFile, read_mmsa
 from data_tools.errors import DataError
-from data_tools.files import folder_lock, sweep, write_json
+from data_tools.files import folder_lock, refuse_links, sweep, write_json
 from data_tools.manifest import UTTERANCES_FILE, has_media, read_manifest, write_manifest, write_rejects
+from data_tools.names import printable
 from data_tools.records import Clip
 from data_tools.sequences.store import (
     FEATURES_FILE,
@@ -21,6 +22,7 @@ from data_tools.sequences.store import (
 )
 from data_tools.sequences.store import write_dialogue as write_features
 from data_tools.splits import SPLITS
+from data_tools.tensor_file import delete_ours
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
 from pipeline.settings import LocalPath, Settings, flag
@@ -65,7 +67,7 @@ def import_features(file: Path, out: Path | None, reporter: Reporter) -> dict[st
                 {name: version(name) for name in _PACKAGES},
             ),
         )
-        write_json(out / "dataset.json", {"dataset": out.resolve().name} | summary)
+        write_json(out / "dataset.json", {"dataset": printable(out.resolve().name)} | summary)
         write_manifest(out, [_clip(utterance, file) for utterance in found.utterances], [])
     _say(summary, reporter)
     return summary
@@ -84,8 +86,10 @@ def _write_features(out: Path, found: ImportedFile, reporter: Reporter) -> dict[
     for utterance in sorted(found.utterances, key=lambda u: u.utterance_id):
         videos[utterance.video].append(utterance)
     # Until the end the folder counts as unfinished, and without a manifest as no data set.
-    for path in [out / UTTERANCES_FILE, folder / FEATURES_FILE, *folder.glob("*.safetensors")]:
+    refuse_links(out, folder)
+    for path in (out / UTTERANCES_FILE, folder / FEATURES_FILE):
         path.unlink(missing_ok=True)
+    delete_ours(folder)
     sweep(out)
     sweep(folder)
     fingerprints = {}
@@ -116,8 +120,8 @@ def _clip(utterance: Imported, file: Path) -> Clip:
         wav="",
         labels={},
         sentiment=utterance.sentiment,
-        source_video=file.name,
-        source_audio=file.name,
+        source_video=printable(file.name),
+        source_audio=printable(file.name),
         fps=float("nan"),
     )
 
@@ -146,7 +150,7 @@ def _summary(file: Path, found: ImportedFile) -> dict[str, Any]:
         more = f" and {len(found.unused) - 20} more" if len(found.unused) > 20 else ""
         notes.append(f"not used: {', '.join(sorted(found.unused)[:20])}{more}")
     return {
-        "source": file.name,
+        "source": printable(file.name),
         "imported": True,
         "standin": False,
         "emotions": [],

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from data_tools.files import check_writable, read_json_if_any
+from data_tools.about import read_dataset_facts
+from data_tools.files import check_writable
 from data_tools.manifest import emotions_of, read_manifest, read_rejects
 from data_tools.records import LABEL_PREFIX, Reject
 from pipeline.command import Command, fields_of
@@ -24,7 +25,7 @@ from pipeline.stats import stats
 DEFAULT_PAGE = "inspect.html"
 # Of the utterances in which most frames have no face, this many are shown beside the sample.
 WORST = 4
-_NO_LABEL = "no label"
+_NO_LABEL = ""  # no emotion is called so
 
 
 class InspectSettings(Settings):
@@ -75,7 +76,7 @@ def inspect(
         "utterances",
     )
     sheets = dict(zip(shown, made, strict=True))
-    about = read_json_if_any(data / "dataset.json")
+    about = read_dataset_facts(data)
     write_page(
         page,
         "report/inspect.html.j2",

@@ -27,7 +27,7 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag
 from pipeline.training.device import choose_device
-from pipeline.training.scoring import task_of_run
+from pipeline.training.scoring import model_of_run, task_of_run
 
 
 class PredictSettings(Settings):
@@ -78,7 +78,7 @@ def predict(
     faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
     mel_settings = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
     task = task_of_run(run_dir)
-    model = models.load(run).to(place).eval()
+    model = model_of_run(run_dir).to(place).eval()
     tokenize = models.tokenizer_for(model)
     detector = FaceDetector(place, faces.min_face_px)
     text = words_said(transcript) if transcript else ""
@@ -100,6 +100,9 @@ def predict(
             sample = replace(sample, features=fresh.make(source))
         with torch.inference_mode():
             logits = model(collate([sample], tokenize).to(place)).logits[0].float().cpu()
+        if not torch.isfinite(logits).all():
+            answers.append(Prediction(str(path), error="the scores are not finite: this model cannot answer for it"))
+            continue
         answers.append(Prediction(str(path), *task.answer(logits, thresholds), absent))
     return {
         "run": str(run),

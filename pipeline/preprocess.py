@@ -122,7 +122,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             on_gpu=on_gpu,
         )
         sweep(settings.data)
-        for job, result in follow(results, jobs, table, store_file, "preprocess", reporter):
+        for job, result in follow(results, jobs, table, settings.data, store_file, "preprocess", reporter):
             if isinstance(result, Died):
                 detail = "the worker died twice on this dialogue (out of memory?)"
                 rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in job.clips]

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from pydantic import Field
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from sklearn.cluster import KMeans
 from torch import Tensor
 from torch.optim import AdamW
@@ -27,6 +26,7 @@ from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock
 from data_tools.impostor import check_genuine
 from models.base import Model
+from models.checkpoint import read_weights, write_weights
 from models.cmt import CMT
 from models.layers.padded import Padded
 from models.output import Output
@@ -179,8 +179,8 @@ def _network(
 def _read_heads(path: Path) -> dict[str, Tensor]:
     try:
         check_genuine(path)
-        return dict(load_file(path))
-    except (OSError, SafetensorError) as error:
+        return read_weights(path)
+    except (OSError, SafetensorError, ValueError) as error:
         raise DataError(f"{path} cannot be read ({error}); pretrain again") from error
 
 
@@ -247,7 +247,7 @@ def _save(run: RunDir, network: CMTPretraining) -> None:
     """Write what the next stage starts from: the model, and beside it what only pretraining needs."""
     heads = {name: value.detach().cpu().contiguous() for name, value in network.heads().items()}
     with atomic_path(run.path / HEADS_FILE) as temporary:
-        save_file(heads, temporary)
+        write_weights(temporary, heads)
     models.save(network.model, run.path)
 
 

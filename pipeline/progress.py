@@ -9,6 +9,8 @@ from typing import Any, Generic, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from data_tools.names import for_terminal
+
 T = TypeVar("T")
 
 # An overnight run gets a line a minute, a short one a line every ten seconds.
@@ -49,7 +51,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line for a person."""
-        self.console.print(text, markup=False)
+        self.console.print(for_terminal(text), markup=False)
 
     def track(
         self,

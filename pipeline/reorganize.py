@@ -1,6 +1,5 @@
 """Stage 1: a raw release -> one clip per utterance, a manifest, and a reason for everything that was left out."""
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,12 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from data_tools.about import DATASET_FILE
 from data_tools.clips import make_clips
 from data_tools.corpora.readers import read_release
-from data_tools.corpora.release import STAGE, Release, printable
+from data_tools.corpora.release import STAGE, Release
 from data_tools.errors import DataError
-from data_tools.files import folder_lock, sweep, write_json
+from data_tools.files import folder_lock, read_json, sweep, write_json
 from data_tools.manifest import (
     STORE_FILE,
     STORE_FOLDER,
@@ -24,6 +24,7 @@ from data_tools.manifest import (
     write_manifest,
     write_rejects,
 )
+from data_tools.names import printable
 from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
 from data_tools.records import Clip, Reject, Utterance
 from data_tools.splits import SPECS, SPLITS, Split, SplitResult, SplitSpec, assign_splits, shared_between
@@ -46,8 +47,6 @@ from pipeline.settings import (
     flag,
     load_config,
 )
-
-DATASET_FILE = "dataset.json"
 
 
 class ReorganizeSettings(Settings):
@@ -200,9 +199,9 @@ def check_owner(out: Path, dataset: str, root: Path) -> None:
     if not path.exists():
         return
     try:
-        about = json.loads(path.read_text(encoding="utf-8"))
+        about = read_json(path)
         found, source = about["dataset"], about.get("source")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (DataError, KeyError):
         raise DataError(f"{path} is not one that reorganize wrote; choose another --out, or delete it") from None
     if found != dataset:
         raise DataError(f"{out} holds the data set {found!r}, not {dataset!r}; choose another --out, or delete it")

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from data_tools.about import read_dataset_facts
 from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import atomic_path, folder_lock, read_json, read_json_if_any, write_json
+from data_tools.files import atomic_path, folder_lock, read_json, write_json
 from pipeline.command import Command
 from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, SPREAD, mean_and_spread, named_auilcs
 from pipeline.progress import Reporter
@@ -178,7 +179,7 @@ def _summed(condition: _Condition, by_seed: Mapping[str, Scores], undamaged: Sco
 
 
 def _about(run: RunDir, settings: RobustnessSettings, dataset: UtteranceDataset) -> dict[str, Any]:
-    about = read_json_if_any(dataset.data_dir / "dataset.json")
+    about = read_dataset_facts(dataset.data_dir)
     trained = run.read_settings()[0].damage
     return {
         "protocol": settings.protocol,
@@ -222,7 +223,7 @@ def _draw(run: RunDir, dataset: UtteranceDataset, report: Mapping[str, Any]) -> 
 def _write(run: RunDir, dataset: UtteranceDataset, report: Mapping[str, Any]) -> None:
     path = run.robustness(dataset.data_dir)
     before = read_json(path).get("splits") if path.is_file() else {}
-    if not isinstance(before, dict):
+    if not isinstance(before, dict) or not isinstance(before.get(report["split"], {}), dict):
         raise DataError(f"{path} is damaged: it has no splits; delete it and run `pipeline robustness` again")
     of_split = dict(before.get(report["split"], {})) | {report["protocol"]: report}
     # In name order, so that the file doesn't depend on which was scored first.

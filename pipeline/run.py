@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -13,7 +14,7 @@ import torch
 import yaml
 
 from data_tools.errors import DataError
-from data_tools.files import read_json, write_json, write_text
+from data_tools.files import read_json, refuse_links, sweep, write_json, write_text
 from pipeline.run_data import DataFacts, dataset_name
 from pipeline.settings import ConfigError, read_yaml
 from pipeline.training.settings import TrainSettings
@@ -30,6 +31,10 @@ CHANGEABLE = (
     "compile",
     "keep_on_device",
     "loader_workers",
+)
+# Scores of a finished run, as `RunDir.metrics` and its like name them.
+_OF_A_FINISHED_RUN = re.compile(
+    r"thresholds\.json|(metrics|predictions|robustness)(-.+-[0-9a-f]{6})?\.(json|parquet|png)", re.DOTALL
 )
 _PACKAGES = ("emotion-pipeline", "torch", "lightning", "numpy", "safetensors", "transformers", "scikit-learn")
 
@@ -130,7 +135,12 @@ class RunDir:
         """
         values = read_json(self.splits)
         if set(values) != {"train", "valid"}:
-            raise DataError(f"{self.splits} has {sorted(values)}, expected train and valid; restore it or train again")
+            raise DataError(
+                f"{self.splits} has {sorted(values)!s:.100}, expected train and valid; restore it or train again"
+            )
+        for split, ids in values.items():
+            if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+                raise DataError(f"{self.splits} is damaged: {split} is no list of ids; restore it or train again")
         return {split: set(ids) for split, ids in values.items()}
 
     def read_preprocessing(self) -> dict[str, Any]:
@@ -192,9 +202,7 @@ class RunDir:
 
     def note_environment(self, device: torch.device, from_epoch: int) -> None:
         """Add the versions, the device and the threads of this start to environment.json."""
-        starts = read_json(self.environment).get("starts") if self.environment.is_file() else []
-        if not isinstance(starts, list):
-            raise DataError(f"{self.environment} is damaged: it has no list of starts; delete it")
+        starts = self.read_starts() if self.environment.is_file() else []
         cuda = device.type == "cuda"
         now = {
             "from_epoch": from_epoch,
@@ -209,16 +217,45 @@ class RunDir:
         }
         write_json(self.environment, {"starts": [*starts, now]})
 
+    def read_starts(self) -> list[dict[str, Any]]:
+        """What environment.json says of each start of the run.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        starts = read_json(self.environment).get("starts")
+        if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+            raise DataError(f"{self.environment} is damaged: it has no list of starts; delete it")
+        return starts
+
+    def read_scores(self, data: Path) -> dict[str, dict[str, Any]]:
+        """What metrics.json, or its like for another data folder, says of each split that was evaluated; maybe none.
+
+        Raises:
+            DataError: it cannot be read.
+        """
+        path = self.metrics(data)
+        splits = read_json(path).get("splits") if path.is_file() else {}
+        if not isinstance(splits, dict) or not all(isinstance(report, dict) for report in splits.values()):
+            raise DataError(f"{path} is damaged: it has no splits; delete it and evaluate each split again")
+        return splits
+
     def reopen(self) -> None:
         """Delete what only a finished run has: more training makes it untrue."""
-        for pattern in ("thresholds.json", "metrics*.json", "predictions*.parquet", "robustness*"):
-            for stale in self.path.glob(pattern):
+        for stale in self.path.iterdir():
+            if _OF_A_FINISHED_RUN.fullmatch(stale.name) and not stale.is_dir():
                 stale.unlink()
 
     def sweep(self) -> None:
-        """Delete the temporary files that a killed process left behind."""
-        for leftover in self.path.rglob(".*.tmp*"):
-            leftover.unlink(missing_ok=True)
+        """Delete the temporary files that a killed process left behind.
+
+        Raises:
+            DataError: one of the folders in the run is a link to another place.
+        """
+        for folder in (self.path, self.state.parent, self.events, self.path / "tokenizer", self.path / "explain"):
+            refuse_links(self.path, folder)
+            if folder.is_dir():
+                sweep(folder)
 
 
 def _version(package: str) -> str | None:

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+from data_tools.about import DATASET_FILE, read_dataset_facts, read_store_facts
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import read_json, read_json_if_any
-from data_tools.manifest import STORE_FILE, STORE_FOLDER
+from data_tools.files import read_json
 from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from pipeline.metrics.sentiment import train_constants
 from pipeline.training.features import FeatureUse
@@ -47,6 +47,18 @@ class DataFacts:
     left_out: dict[str, int] = field(default_factory=dict)
     features: FeatureUse | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no run has: data.json is read as this too."""
+        names = set(self.emotions)
+        if len(names) < len(self.emotions):
+            raise ValueError("emotions has one twice")
+        if set(self.train_positives) != names or set(self.pos_weight) != names:
+            raise ValueError("train_positives and pos_weight are not of the emotions")
+        if self.train_utterances < 1 or any(count < 0 for count in self.train_positives.values()):
+            raise ValueError("train_utterances is less than 1, or one of train_positives less than 0")
+        if not all(isinstance(part, dict) for part in self.preprocessing.values()):
+            raise ValueError(f"preprocessing is {self.preprocessing!r:.60}")
+
     @classmethod
     def from_splits(cls, data: Path, train: UtteranceDataset, valid: UtteranceDataset) -> "DataFacts":
         """The facts of a data folder whose splits are loaded."""
@@ -62,7 +74,7 @@ class DataFacts:
             train_positives=dict(zip(emotions, positives, strict=True)),
             pos_weight=dict(zip(emotions, weights, strict=True)),
             fingerprint=_fingerprint(train.table, valid.table),
-            dataset=read_json_if_any(data / "dataset.json"),
+            dataset=read_dataset_facts(data),
             preprocessing=preprocessing_of(data),
             features=FeatureUse.from_dataset(train),
             sentiment=train_constants(sentiment) if len(sentiment) else {},
@@ -79,7 +91,7 @@ class DataFacts:
         try:
             return TypeAdapter(cls).validate_python(read_json(path))
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+            problems = "; ".join(f"{'.'.join(map(str, e['loc']))[:60]}: {e['msg']:.120}" for e in error.errors()[:3])
             raise DataError(f"{path} is damaged ({problems}); restore it or train again") from None
 
     def same_data(self, other: "DataFacts") -> bool:
@@ -107,14 +119,19 @@ def notice_of(dataset: Mapping[str, Any]) -> str | None:
 
 
 def dataset_name(data: Path) -> str:
-    """The name of a data set: from its dataset.json, else of its folder."""
-    path = data / "dataset.json"
-    return str(read_json(path).get("dataset", data.name)) if path.is_file() else data.resolve().name
+    """The name of a data set: from its dataset.json, else of its folder.
+
+    Raises:
+        DataError: dataset.json is damaged, or its name cannot be a part of a file's.
+    """
+    if not (data / DATASET_FILE).is_file():
+        return data.resolve().name
+    return str(read_dataset_facts(data).get("dataset", data.name))
 
 
 def preprocessing_of(data: Path) -> dict[str, Any]:
     """The settings of stage 2 that made the store of a data folder; empty where it doesn't say."""
-    return dict(read_json_if_any(data / STORE_FOLDER / STORE_FILE).get("settings", {}))
+    return dict(read_store_facts(data).get("settings", {}))
 
 
 def _fingerprint(*tables: pd.DataFrame) -> str:

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import unquote
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 
 from data_tools.errors import DataError
+from data_tools.files import read_limited
 from data_tools.splits import SplitSpec
+from pipeline.yaml_text import MAX_YAML_BYTES, parse_yaml
 
 if TYPE_CHECKING:
     from models.base import ModelSettings
@@ -35,6 +36,8 @@ class Settings(BaseModel):
         Raises:
             ConfigError: names every unknown key, wrong type and value out of range, with what was given.
         """
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"settings from {origin}: {values!r:.60}, expected names with values")
         try:
             return cls.model_validate(dict(values))
         except ValidationError as error:
@@ -43,10 +46,10 @@ class Settings(BaseModel):
 
 
 def _problem(error: Any, known: Collection[str]) -> str:
-    name = ".".join(str(part) for part in error["loc"]) or "settings"
+    name = ".".join(str(part) for part in error["loc"])[:100] or "settings"
     if error["type"] == "extra_forbidden":
-        return f"  {name}: unknown setting (value {error['input']!r}){did_you_mean(name, known)}"
-    return f"  {name} is {error['input']!r}: {error['msg']}"
+        return f"  {name}: unknown setting (value {error['input']!r:.100}){did_you_mean(name, known)}"
+    return f"  {name} is {error['input']!r:.200}: {error['msg']}"
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
@@ -164,10 +167,10 @@ def load_config(kind: ConfigKind, name: str) -> dict[str, Any]:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A YAML mapping as plain values (safe loader, no tags)."""
+    """A YAML mapping as plain values, see `parse_yaml`. Raises ConfigError where it is none."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        values = parse_yaml(read_limited(path, MAX_YAML_BYTES).decode("utf-8"))
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{path} is not readable YAML: {error}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path} holds {type(values).__name__}, expected a mapping of settings")
@@ -188,8 +191,8 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if key in values:
             raise ConfigError(f"--set {key} is given twice: {values[key]!r} and {text!r}")
         try:
-            values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+            values[key] = parse_yaml(text)
+        except ValueError as error:
             raise ConfigError(f"--set {item!r}: the value is not YAML ({error})") from error
     return values
 

@@ -1,14 +1,15 @@
 """`pipeline stats`: utterances, words and seconds for each label and split, beside the papers' tables."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from data_tools.files import read_json_if_any
+from data_tools.about import read_dataset_facts
 from data_tools.manifest import emotions_of, read_manifest
+from data_tools.names import own_name
 from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from data_tools.splits import SPLITS
 from pipeline.command import Command, fields_of
@@ -33,7 +34,8 @@ def stats(data: Path) -> dict[str, Any]:
     """Counts over all clips of a manifest, for each split, and for each label in each split.
 
     A word is what stands between spaces, noise tags aside; seconds are those of the intervals. An utterance with two
-    labels counts for both, one without any for `no_label`. Means are None where there is nothing to average.
+    labels counts for both, one without any for `no_label`. Means are None where there is nothing to average. Where an
+    emotion is called `no_label`, `all` or as a sentiment, our own row of that name gets a mark: `all*`.
 
     `table` has a row a label, as Tables 1 and 2 of the MESM paper: `words` and `seconds` are means over all splits,
     the others counts. `published` is None, or the name of the published split that this one is and its `table`.
@@ -43,7 +45,7 @@ def stats(data: Path) -> dict[str, Any]:
     """
     table = read_manifest(data)
     emotions = emotions_of(table)
-    dataset = read_json_if_any(data / "dataset.json")
+    dataset = read_dataset_facts(data)
     table["words"] = [len(_NOISE_TAG.sub(" ", text).split()) for text in table["text"]]
     table["seconds"] = table["end_s"] - table["start_s"]
     parts = {name: table[table["split"] == name] for name in SPLITS} | {"all": table}
@@ -56,7 +58,7 @@ def stats(data: Path) -> dict[str, Any]:
         "standin": bool(dataset.get("standin")),
         "emotions": emotions,
         "splits": splits,
-        "table": _paper_table(splits),
+        "table": _paper_table(splits, emotions),
         "published": {"name": known.name, "table": _published_table(known, dataset.get("merged_labels") or {})}
         if known
         else None,
@@ -67,7 +69,7 @@ def format_stats(summary: dict[str, Any]) -> str:
     """The answer of `stats` as tables for a person: a row a label and split, then a row a label as in the papers."""
     lines = [f"{'split':6} {'label':10} {'utterances':>10} {'words':>8} {'seconds':>9} {'words/utt':>9} {'s/utt':>6}"]
     for split, described in summary["splits"].items():
-        lines.append(_row(split, "all", described))
+        lines.append(_row(split, own_name("all", summary["emotions"]), described))
         groups = described["labels"] | (described["sentiment"] or {})
         lines += [_row("", label, counts) for label, counts in groups.items() if counts["utterances"]]
     for split, described in summary["splits"].items():
@@ -84,9 +86,10 @@ def format_stats(summary: dict[str, Any]) -> str:
 def _describe(rows: pd.DataFrame, emotions: list[str]) -> dict[str, Any]:
     flags = {emotion: rows[LABEL_PREFIX + emotion] >= PRESENT_FROM for emotion in emotions}
     if emotions:
-        flags["no_label"] = ~pd.DataFrame(flags, index=rows.index).any(axis=1)
+        flags[own_name("no_label", emotions)] = ~pd.DataFrame(flags, index=rows.index).any(axis=1)
     sentiment = rows["sentiment"]
-    signs = dict(zip(_SENTIMENTS, (sentiment < 0, sentiment == 0, sentiment > 0), strict=True))
+    names = [own_name(name, emotions) for name in _SENTIMENTS]
+    signs = dict(zip(names, (sentiment < 0, sentiment == 0, sentiment > 0), strict=True))
     shares = rows["no_face_share"].dropna()
     return {
         **_totals(rows),
@@ -110,7 +113,7 @@ def _totals(rows: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _paper_table(splits: dict[str, Any]) -> dict[str, dict[str, float | None]]:
+def _paper_table(splits: dict[str, Any], emotions: Sequence[str]) -> dict[str, dict[str, float | None]]:
     """{label: {words, seconds, train, valid, test}}; the last row is `all`."""
 
     def row(of: dict[str, dict[str, Any]]) -> dict[str, float | None]:
@@ -121,7 +124,7 @@ def _paper_table(splits: dict[str, Any]) -> dict[str, dict[str, float | None]]:
     for kind in ("labels", "sentiment"):
         for name in splits["all"][kind] or {}:
             rows[name] = row({split: (found[kind] or {}).get(name, _NOTHING) for split, found in splits.items()})
-    return rows | {"all": row(splits)}
+    return rows | {own_name("all", emotions): row(splits)}
 
 
 _NOTHING = {"utterances": 0, "mean_words": None, "mean_seconds": None}

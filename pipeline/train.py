@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 import models
+from data_tools.about import read_dataset_facts
 from data_tools.dataset import UtteranceDataset
-from data_tools.files import folder_lock, read_json_if_any
+from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest
 from pipeline.command import Command
 from pipeline.progress import Reporter
@@ -130,7 +131,7 @@ def _for_task(
     settings: TrainSettings, train_split: UtteranceDataset, valid_split: UtteranceDataset
 ) -> tuple[TrainSettings, UtteranceDataset, UtteranceDataset]:
     """Settings without `auto` about the task, and the utterances of both splits that have its label."""
-    stated = read_json_if_any(settings.data / "dataset.json").get("task")
+    stated = read_dataset_facts(settings.data).get("task")
     task = resolve_task(settings.task, train_split.emotions, stated)
     train_split, valid_split = with_label(train_split, task), with_label(valid_split, task)
     return resolve_settings(settings, task, [train_split, valid_split]), train_split, valid_split

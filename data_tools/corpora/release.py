@@ -4,10 +4,12 @@ import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from data_tools.errors import DataError
+from data_tools.files import read_limited
 from data_tools.impostor import impostor_in
+from data_tools.names import is_inside, printable, unsafe_id
 from data_tools.records import Reject, Utterance
 
 STAGE = "reorganize"
@@ -17,8 +19,6 @@ STANDIN_FILE = "STANDIN.json"
 STANDINS = ("iemocap", "mosei")
 
 _LEVELS = 2
-# File systems allow 255 bytes; what comes round an id (`.<id>.<process>.tmp.mp4`) needs some of them.
-_MAX_ID_BYTES = 200
 # Not str.splitlines: that one also breaks at U+2028 and other marks which occur inside transcripts.
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -51,7 +51,7 @@ class Release:
         place = f"{where}: " if where else ""
         problem = unsafe_id(utterance.utterance_id) or unsafe_id(utterance.dialogue_id)
         sources = (utterance.source_video, utterance.source_audio)
-        outside = next((name for name in sources if not _is_inside(name)), None)
+        outside = next((name for name in sources if not is_inside(name)), None)
         if problem:
             self.reject(utterance.utterance_id, source or self.root, "id:unsafe", place + problem)
         elif outside is not None:
@@ -68,23 +68,6 @@ class Release:
     def relative(self, path: Path) -> str:
         """`path` as the manifest names it: relative to the root, with forward slashes."""
         return path.relative_to(self.root).as_posix()
-
-
-def unsafe_id(name: str) -> str:
-    """Reason that `name` cannot be the name of a file; empty where it can. Ids become file names as they are."""
-    if printable(name) != name or not name.isprintable():
-        return f"the id {printable(name)!r} holds characters that cannot be shown: no file may be called that"
-    if not name or name.startswith(".") or "/" in name or "\\" in name:
-        return f"the id {name!r} is empty, begins with a dot, or holds a slash: no file may be called that"
-    if len(name.encode()) > _MAX_ID_BYTES:
-        return f"the id {name[:40]!r}... has {len(name.encode())} bytes; the limit is {_MAX_ID_BYTES}"
-    return ""
-
-
-def _is_inside(relative: str) -> bool:
-    """Return True if a path of a table stays below the release; links that a person has put there are followed."""
-    path = PurePosixPath(relative)
-    return bool(relative) and "\0" not in relative and not path.is_absolute() and ".." not in path.parts
 
 
 def find_root(start: Path, is_root: Callable[[Path], bool], looked_for: str, dataset: str) -> Path:
@@ -122,11 +105,6 @@ def _ways_out(dataset: str) -> str:
     return "give its place with --root" + (standin if dataset in STANDINS else "")
 
 
-def printable(text: str) -> str:
-    """`text` with bytes of a file name that are not UTF-8 written as \\xff: no file of ours could hold them."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
 def is_folder(path: Path) -> bool:
     """Return True if `path` is a folder; one that may not be looked at (lost+found) counts as not there."""
     try:
@@ -160,9 +138,10 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a text file without their ends; bytes that are not UTF-8 become U+FFFD, a byte order mark goes.
 
     Raises:
-        OSError: the file cannot be read, or something else stands in its place (`data_tools.impostor`).
+        OSError: the file cannot be read, is larger than `data_tools.files.MAX_BYTES`, or something else stands in its
+            place (`data_tools.impostor`).
     """
-    content = path.read_bytes()
+    content = read_limited(path)
     if impostor := impostor_in(content):
         raise OSError(errno.EINVAL, f"it is {impostor.one}; {impostor.remedy}", str(path))
     return _LINE_END.split(content.decode("utf-8-sig", errors="replace"))

@@ -70,10 +70,10 @@ def read_words_csv(path: Path) -> list[Word]:
         DataError: columns are missing, or a time is no number or out of order; names the line.
     """
     rows = csv.DictReader(io.StringIO("\n".join(_lines(path))))
-    if missing := {"word", "start_s", "end_s"} - set(rows.fieldnames or ()):
-        raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; expected word, start_s, end_s")
     words = []
     try:
+        if missing := {"word", "start_s", "end_s"} - set(rows.fieldnames or ()):
+            raise DataError(f"{path} lacks the columns {', '.join(sorted(missing))}; expected word, start_s, end_s")
         for row in rows:
             try:
                 word = Word(str(row["word"] or ""), float(row["start_s"]), float(row["end_s"]))

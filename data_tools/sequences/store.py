@@ -4,21 +4,24 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from hashlib import blake2b
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from data_tools.about import read_store_facts
+from data_tools.checksums import check_sum, write_checksum
 from data_tools.errors import DataError
-from data_tools.files import atomic_path, write_json
+from data_tools.files import atomic_path, parse_json, read_limited, write_json
 from data_tools.impostor import check_genuine
-from data_tools.manifest import STORE_FILE, STORE_FOLDER
 from data_tools.sequences.steps import Steps
+from data_tools.tensor_file import check_tensor, checked, checked_ids, read_header, read_offsets
 
 FEATURES_FOLDER = "features"
 FEATURES_FILE = "features.json"
@@ -26,6 +29,8 @@ IMPORTED = "imported"
 # Raised when the meaning of the stored tensors changes, so that old features are made anew instead of misread.
 FEATURES_VERSION = 1
 
+_REMEDY = "run `pipeline extract` again (of imported features: `pipeline import-features`)"
+_LETTERS = {"".join(some) for size in range(4) for some in combinations("tav", size)}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -52,9 +57,17 @@ def features_folder(data_dir: Path, name: str) -> Path:
     Raises:
         DataError: the name cannot be a folder's.
     """
-    if not _NAME.fullmatch(name):
-        raise DataError(f"features are called {name!r}; give letters, digits, '-', '_' and '.', e.g. default")
+    try:
+        check_features_name(name)
+    except ValueError as error:
+        raise DataError(str(error)) from None
     return data_dir / FEATURES_FOLDER / name
+
+
+def check_features_name(name: str) -> None:
+    """Raise ValueError where features cannot be called so: the name is a folder's."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"features are called {name!r:.100}; give letters, digits, '-', '_' and '.', e.g. default")
 
 
 def features_path(data_dir: Path, name: str, dialogue_id: str) -> Path:
@@ -77,16 +90,18 @@ def read_facts(data_dir: Path, name: str) -> FeatureFacts:
     path = features_folder(data_dir, name) / FEATURES_FILE
     command = f"run `pipeline extract --data {data_dir} --features {name}`"
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = checked(parse_json(read_limited(path)), dict)
         if values.pop("version") != FEATURES_VERSION:
             raise DataError(f"{path} is of another version of this program; {command}")
-        facts = FeatureFacts(**values)
+        facts = TypeAdapter(FeatureFacts).validate_python(values)
+        if facts.name != name or any(letter not in "tav" or size < 1 for letter, size in facts.sizes.items()):
+            raise ValueError(f"its name is {facts.name!r:.60}, its sizes are {facts.sizes!r:.60}")
     except FileNotFoundError:
         others = [found for found in feature_names(data_dir) if found != name]
         hint = f" (there are: {', '.join(others)}; name one with --set features=NAME)" if others else ""
         raise DataError(f"no extracted features {name!r}: {path} is not there{hint}; {command}") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is damaged ({error}); {command}") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path} is damaged ({' '.join(str(error).split()):.300}); {command}") from None
     if facts.store is not None and facts.store != store_digest(data_dir):
         raise DataError(f"the features {name!r} of {data_dir} were made from another preprocessing; {command}")
     return facts
@@ -100,9 +115,9 @@ def feature_names(data_dir: Path) -> list[str]:
 def store_digest(data_dir: Path) -> str | None:
     """Of what stage 2 wrote, all dialogues and settings; None where it has not finished."""
     try:
-        values = json.loads((data_dir / STORE_FOLDER / STORE_FILE).read_text(encoding="utf-8"))
+        values = read_store_facts(data_dir)
         content = [values["fingerprints"], values.get("settings")]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (DataError, KeyError):
         return None
     return blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).hexdigest()
 
@@ -139,6 +154,7 @@ def write_dialogue(
     with atomic_path(path) as temporary:
         # One entry: safetensors writes several in an order that changes from run to run, and so do the bytes.
         save_file(tensors, temporary, metadata={"features": json.dumps(header)})
+        write_checksum(temporary, path)
 
 
 class DialogueFeatures:
@@ -146,7 +162,7 @@ class DialogueFeatures:
 
     Attributes:
         fingerprint, parts, rejected: as given to `write_dialogue`.
-        letters: the modalities that are there, in the order t, a, v.
+        letters: the modalities that are there, in the order t, a, v. sizes: values of a step, by letter.
 
     Raises:
         DataError: the file is missing or not one of this version.
@@ -155,25 +171,36 @@ class DialogueFeatures:
     def __init__(self, path: Path) -> None:
         try:
             check_genuine(path)
+            check_sum(path, _REMEDY)
             self._file = safe_open(path, framework="pt").__enter__()
-            header = json.loads((self._file.metadata() or {}).get("features", "{}"))
+            header = read_header(self._file, "features")
         except (OSError, SafetensorError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
-            raise DataError(f"{path} cannot be read ({reason}); run `pipeline extract` again") from error
+            raise DataError(f"{path} cannot be read ({reason}); {_REMEDY}") from error
         if header.get("version") != FEATURES_VERSION:
             raise DataError(
-                f"{path} has version {header.get('version')}, this program reads {FEATURES_VERSION}; "
-                "run `pipeline extract` again"
+                f"{path} has version {header.get('version')!r:.40}, this program reads {FEATURES_VERSION}; {_REMEDY}"
             )
-        self.fingerprint: str = header["fingerprint"]
-        self.parts: dict[str, str] = header["parts"]
-        self.letters: str = header["letters"]
-        self.rejected: frozenset[str] = frozenset(header["rejected"])
-        self._position = {utterance_id: i for i, utterance_id in enumerate(header["utterance_ids"])}
-
-    @cached_property
-    def _offsets(self) -> dict[str, list[int]]:
-        return {letter: self._file.get_tensor(f"{letter}.offsets").tolist() for letter in self.letters}
+        try:
+            self.fingerprint = checked(header["fingerprint"], str)
+            self.parts: dict[str, str] = checked(header["parts"], dict)
+            self.letters = checked(header["letters"], str)
+            self.rejected = frozenset(checked_ids(header["rejected"]))
+            ids = checked_ids(header["utterance_ids"])
+            if self.letters not in _LETTERS:
+                raise ValueError(f"its modalities are {self.letters!r}")
+            self._offsets = {
+                letter: read_offsets(self._file, f"{letter}.offsets", len(ids), (f"{letter}.values", f"{letter}.times"))
+                for letter in self.letters
+            }
+            self.sizes = {
+                letter: check_tensor(self._file, f"{letter}.values", "F32", (None,))[1] for letter in self.letters
+            }
+            for letter in self.letters:
+                check_tensor(self._file, f"{letter}.times", "F32", (2,))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise DataError(f"{path} is damaged ({error!s:.200}); {_REMEDY}") from error
+        self._position = {utterance_id: i for i, utterance_id in enumerate(ids)}
 
     def __contains__(self, utterance_id: str) -> bool:
         return utterance_id in self._position

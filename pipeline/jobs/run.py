@@ -6,7 +6,8 @@ from typing import Protocol, TypeVar
 
 import pandas as pd
 
-from data_tools.files import sweep
+from data_tools.files import refuse_links, sweep
+from data_tools.tensor_file import delete_ours
 from pipeline.jobs.local import Died, available_cores, run_in_processes
 from pipeline.progress import Reporter, Work
 from pipeline.settings import LOCAL
@@ -75,16 +76,20 @@ def follow(
     results: Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]],
     jobs: Sequence[DialogueJob],
     table: pd.DataFrame,
+    data_dir: Path,
     summary: Path,
     label: str,
     reporter: Reporter,
 ) -> Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]]:
     """`results` as they come, shown with rate and time left; before the first, the folder of `summary` is put in order.
 
-    results: of `run_jobs`. table: the manifest, for the seconds of clips; only a worker can tell which of them are
-    done, by reading their bytes. Hold the data folder's lock.
+    results: of `run_jobs`. table: the manifest of `data_dir`, for the seconds of clips; only a worker can tell which of
+    them are done, by reading their bytes. Hold the data folder's lock.
+
+    Raises:
+        DataError: the folder of `summary` lies behind a link.
     """
-    _start(summary, {job.dialogue_id for job in jobs})
+    _start(data_dir, summary, {job.dialogue_id for job in jobs})
     seconds = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"].astype(str)).sum().to_dict()
     work: Work[tuple[DialogueJob, Done | Died[DialogueJob]]] = Work(
         lambda item: seconds[item[0].dialogue_id],
@@ -94,9 +99,10 @@ def follow(
     yield from reporter.track(results, len(jobs), label, "dialogues", work)
 
 
-def _start(summary: Path, dialogues: set[str]) -> None:
+def _start(data_dir: Path, summary: Path, dialogues: set[str]) -> None:
     """Without its summary a folder counts as unfinished, until this run has ended well."""
     folder = summary.parent
-    for path in [summary, *(p for p in folder.glob("*.safetensors") if p.stem not in dialogues)]:
-        path.unlink(missing_ok=True)
+    refuse_links(data_dir, folder)
+    summary.unlink(missing_ok=True)
+    delete_ours(folder, dialogues)
     sweep(folder)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_tools.names import own_name
 from pipeline.metrics.emotions import MULTI_LABEL
 from pipeline.metrics.single_label import SINGLE_LABEL
 from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column
@@ -85,12 +86,13 @@ def _definitions(metrics: Mapping[str, Any]) -> str:
 def _emotion_table(result: Mapping[str, Any], protocol: str, name: str) -> Table:
     about = result["metrics"][protocol][name]
     emotions = about["per_emotion"]
+    mean = own_name("mean", list(emotions))
     found = [
-        (row["scores"][protocol][name]["per_emotion"] | {"mean": row["scores"][protocol][name]}, row["model"])
+        (row["scores"][protocol][name]["per_emotion"] | {mean: row["scores"][protocol][name]}, row["model"])
         for row in result["models"]
     ]
-    baselines = {emotion: part["baseline"] for emotion, part in emotions.items()} | {"mean": about["baseline"]}
-    columns = ["model", *(f"{emotion} ({part['positives']})" for emotion, part in emotions.items()), "mean"]
+    baselines = {emotion: part["baseline"] for emotion, part in emotions.items()} | {mean: about["baseline"]}
+    columns = ["model", *(f"{emotion} ({part['positives']})" for emotion, part in emotions.items()), mean]
     rows = _rows(found, dict.fromkeys(baselines, about["lower_is_better"]), baselines)
     note = f"{about['definition']}. In brackets: utterances of {result['split']} with the emotion."
     return Table(f"{name}, {protocol.replace('_', ' ')}, by emotion", note, columns, rows)

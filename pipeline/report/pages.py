@@ -1,5 +1,6 @@
 """Pages for people: a template of this package and its values become one HTML file that needs nothing beside it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from data_tools.files import write_json, write_text
+from data_tools.names import for_terminal
 from pipeline.progress import Reporter
 
 
@@ -86,20 +88,34 @@ class Sheet:
 
 def markdown(sheet: Sheet) -> str:
     """The sheet as a page of Markdown."""
-    lines = [f"# {sheet.title}", ""]
+    lines = [f"# {_plain(sheet.title)}", ""]
     if sheet.notice:
-        lines += [f"**{sheet.notice}**", ""]
-    lines += [sheet.about, ""]
+        lines += [f"**{_plain(sheet.notice)}**", ""]
+    lines += [_plain(sheet.about), ""]
     for table in sheet.tables:
-        lines += [f"## {table.title}", "", table.note, "", _line(table.columns), _line(["---"] * len(table.columns))]
+        lines += [f"## {_plain(table.title)}", "", _plain(table.note), ""]
+        lines += [_line(table.columns), _line(["---"] * len(table.columns))]
         lines += [_line(f"**{cell.text}**" if cell.best else cell.text for cell in row) for row in table.rows]
         lines.append("")
-    lines += [f"- {line}" for line in sheet.remarks]
-    return "\n".join([*lines, "", f"Written by `{sheet.command}`.", ""])
+    lines += [f"- {_plain(line)}" for line in sheet.remarks]
+    return "\n".join([*lines, "", f"Written by {_code(sheet.command)}.", ""])
 
 
 def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _plain(text: str) -> str:
+    """`text` in one line, without HTML and links: names and messages in it come from other people's files."""
+    one_line = " ".join(for_terminal(text).splitlines())
+    return one_line.replace("<", "&lt;").replace("](", "]\\(")
+
+
+def _code(text: str) -> str:
+    """`text` as it is, between more back quotes than there are in it."""
+    one_line = " ".join(for_terminal(text).splitlines())
+    fence = "`" * (1 + max(map(len, re.findall("`+", one_line)), default=0))
+    return f"{fence}{one_line}{fence}"
 
 
 def write_sheet(page: Path, sheet: Sheet, template: str = "report/tables.html.j2", **values: Any) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import Field
 
 import models
+from data_tools.about import read_dataset_facts
 from data_tools.errors import DataError
-from data_tools.files import read_json_if_any
 from data_tools.sequences.store import read_facts
 from pipeline.extract import ExtractSettings, extract
 from pipeline.progress import Reporter
@@ -136,7 +136,7 @@ def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
 
 def standin_budget(data: Path) -> dict[str, Any]:
     """Values of configs/compare.yaml, laid over each model's own config where the data set is a stand-in; else none."""
-    if notice_of(read_json_if_any(data / "dataset.json")) is None:
+    if notice_of(read_dataset_facts(data)) is None:
         return {}
     values: dict[str, Any] = read_yaml(configs_dir() / "compare.yaml")["standin"]
     return values

@@ -10,7 +10,6 @@ from typing import Any
 import models
 from data_tools.batch import WAVEFORM, Batch
 from data_tools.dataset import UtteranceDataset, collate
-from data_tools.files import read_json
 from models.base import Model
 from pipeline.counting.model import multiply_adds
 from pipeline.metrics.metric import SPREAD, mean_and_spread
@@ -35,7 +34,7 @@ def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str,
     report, task = _report(first, asked.data), task_of_run(first)
     dataset = load_unseen(first, asked.data, SPLIT)
     chosen = _median_utterance(dataset)
-    starts = [read_json(run.environment)["starts"][-1] for of_model in runs.values() for run in of_model]
+    starts = [run.read_starts()[-1] for of_model in runs.values() for run in of_model]
     row = dataset.table.set_index("utterance_id").loc[chosen]
     return {
         "command": command,
@@ -69,8 +68,7 @@ def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str,
 
 
 def _report(run: RunDir, data: Path) -> dict[str, Any]:
-    report: dict[str, Any] = read_json(run.metrics(data))["splits"][SPLIT]
-    return report
+    return run.read_scores(data)[SPLIT]
 
 
 def _counts(run: RunDir) -> dict[str, int]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_tools.files import read_json
 from pipeline.progress import Reporter, duration
 from pipeline.run import RunDir, resumed_run
 from pipeline.run_data import DataFacts
@@ -116,12 +115,13 @@ def _is_kept(one: Wanted) -> bool:
 def _is_finished(run: RunDir, prepared: Prepared) -> bool:
     """Return True if a run has its scores on the data as they are now, and no more epochs are asked for."""
     settings, before = prepared.settings, run.read_settings()[0]
-    scores = run.metrics(settings.data)
-    if (settings.epochs, settings.patience) != (before.epochs, before.patience) or not scores.is_file():
+    if (settings.epochs, settings.patience) != (before.epochs, before.patience):
+        return False
+    if SPLIT not in run.read_scores(settings.data):
         return False
     facts = DataFacts.from_splits(settings.data, prepared.train_split, prepared.valid_split)
     # Other data than then: training refuses them, and says so.
-    return run.thresholds.is_file() and SPLIT in read_json(scores)["splits"] and facts.same_data(run.facts())
+    return run.thresholds.is_file() and facts.same_data(run.facts())
 
 
 def train_rows(out: Path, rows: Mapping[str, tuple[str, Planned]], asked: StudySettings, reporter: Reporter) -> Trained:

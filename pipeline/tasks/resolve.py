@@ -84,5 +84,20 @@ def resolve_settings(settings: TrainSettings, task: str, splits: Sequence[Uttera
 
 
 def build_task(settings: TrainSettings, facts: DataFacts) -> Task:
-    """The task of a run. settings: of `resolve_settings`."""
+    """The task of a run. settings: of `resolve_settings`.
+
+    Raises:
+        DataError: the settings leave the task open, or the facts lack what its scores are compared with.
+    """
+    if settings.task not in TASKS or "auto" in (settings.loss, settings.monitor):
+        raise DataError(
+            f"settings.yaml of the run says task {settings.task!r}, loss {settings.loss!r} and monitor "
+            f"{settings.monitor!r}, of which none is open in a run; restore it or train again"
+        )
+    if settings.task == "sentiment":
+        missing = [name for name in ("mean",) if name not in facts.sentiment]
+    else:
+        missing = [] if facts.emotions else ["emotions"]
+    if missing:
+        raise DataError(f"data.json of the run has no {missing[0]} for the task {settings.task}; train again")
     return TASKS[settings.task](settings, facts)

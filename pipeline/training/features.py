@@ -8,7 +8,7 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.manifest import has_media, read_manifest
 from data_tools.sequences.scale import FeatureScale
-from data_tools.sequences.store import IMPORTED
+from data_tools.sequences.store import IMPORTED, check_features_name
 from models.base import ModelSettings
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.training.settings import TrainSettings
@@ -28,6 +28,18 @@ class FeatureUse:
     sizes: dict[str, int]
     settings: dict[str, Any]
     scale: dict[str, dict[str, list[float]]] | None
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no run has: data.json is read as this too."""
+        check_features_name(self.name)
+        if any(letter not in "tav" or len(letter) != 1 or size < 1 for letter, size in self.sizes.items()):
+            raise ValueError(f"sizes is {self.sizes!r:.60}")
+        for part in () if self.scale is None else ("mean", "deviation"):
+            scales = (self.scale or {}).get(part)
+            if scales is None or any(len(values) != self.sizes.get(letter) for letter, values in scales.items()):
+                raise ValueError(f"the {part} of scale has other letters or lengths than sizes, {self.sizes!r:.60}")
+        if self.scale is not None and self.scale["mean"].keys() != self.scale["deviation"].keys():
+            raise ValueError("the mean and the deviation of scale have other letters")
 
     @classmethod
     def from_dataset(cls, dataset: UtteranceDataset) -> "FeatureUse | None":

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,10 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from data_tools.errors import DataError
-from data_tools.files import write_text
+from data_tools.files import read_limited, write_text
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError
 from pipeline.training.loop import Pass
+
+_EPOCH = re.compile("[0-9]{1,9}")
 
 
 class TrainLog:
@@ -51,13 +55,25 @@ class TrainLog:
 
     @staticmethod
     def read(path: Path) -> list[dict[str, str]]:
-        """The rows of a log.csv, in order; none where there is no file."""
+        """The rows of a log.csv, in order; none where there is no file.
+
+        Raises:
+            DataError: a cell is neither empty nor a number, or the file cannot be read.
+        """
         if not path.is_file():
             return []
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        if not all(str(row.get("epoch")).isdecimal() for row in rows):
+        try:
+            rows = list(csv.DictReader(io.StringIO(read_limited(path).decode("utf-8"), newline="")))
+        except (OSError, ValueError, csv.Error) as error:
+            raise DataError(f"{path} cannot be read ({error}); restore it or train again") from error
+        if not all(_EPOCH.fullmatch(str(row.get("epoch"))) for row in rows):
             raise DataError(f"{path} is damaged: a row without the number of its epoch; restore it or train again")
+        for row in rows:
+            if odd := [name for name, cell in row.items() if not _is_number(cell)]:
+                raise DataError(
+                    f"{path} is damaged: {odd[0]} in the row of epoch {row['epoch']} is no number; restore it or train "
+                    "again"
+                )
         return rows
 
     def add(
@@ -100,6 +116,14 @@ class TrainLog:
                 if value is not None and name != "epoch":
                     self.writer.add_scalar(name, value, epoch)
             self.writer.flush()
+
+
+def _is_number(cell: Any) -> bool:
+    """Return True for the text of a number, and for an empty cell: a score that is undefined, or a column of later."""
+    try:
+        return not cell or math.isfinite(float(cell))
+    except (TypeError, ValueError):
+        return False
 
 
 def done_in_training(run: RunDir) -> dict[str, Any]:

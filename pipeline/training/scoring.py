@@ -9,10 +9,12 @@ import pandas as pd
 import torch
 
 import models
+from data_tools.about import read_dataset_facts
 from data_tools.batch import Batch
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
-from data_tools.files import atomic_path, read_json, read_json_if_any, write_json
+from data_tools.files import read_json, write_json
+from data_tools.parquet import read_parquet, write_parquet
 from models.base import Model
 from models.output import Output
 from pipeline.progress import Reporter
@@ -55,15 +57,27 @@ class BestModel:
     @classmethod
     def load(cls, run: RunDir, device: str, batch_size: int | None = None) -> "BestModel":
         """Read them from the run folder. batch_size: None for that of the training."""
-        scorer = Scorer(models.load(run.path), choose_device(device))
+        scorer = Scorer(model_of_run(run), choose_device(device))
         size = batch_size or run.read_settings()[0].batch_size
         return cls(scorer, task_objective(task_of_run(run), scorer.device), size)
 
     def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str, damage: Damage | None = None) -> Pass:
-        """One pass over `dataset` in its own order. An utterance without faces, audio or words counts like any."""
+        """One pass over `dataset` in its own order. An utterance without faces, audio or words counts like any.
+
+        Raises:
+            DataError: a score is not a finite number.
+        """
         loader = ordered_loader(dataset, self.batch_size, models.tokenizer_for(self.scorer.model))
         batches = loader if damage is None else Damaged(loader, damage)
-        return run_epoch(self.scorer, batches, self.objective, reporter, label)
+        found = run_epoch(self.scorer, batches, self.objective, reporter, label)
+        wrong = ~torch.isfinite(found.logits).all(1)
+        if wrong.any():
+            names = [name for name, is_wrong in zip(found.ids, wrong.tolist(), strict=True) if is_wrong]
+            raise DataError(
+                f"the scores of {len(names)} utterances are not finite, e.g. of {names[0]}: its features or the "
+                "weights are damaged; look at it with `pipeline inspect`, and run `pipeline check --data` on the folder"
+            )
+        return found
 
 
 def task_objective(task: Task, device: torch.device, loss_weights: Mapping[str, float] | None = None) -> Objective:
@@ -72,8 +86,28 @@ def task_objective(task: Task, device: torch.device, loss_weights: Mapping[str, 
 
 
 def task_of_run(run: RunDir) -> Task:
-    """The task that a run was trained for."""
+    """The task that a run was trained for.
+
+    Raises:
+        DataError: settings.yaml or data.json is damaged.
+    """
     return build_task(run.read_settings()[0], run.facts())
+
+
+def model_of_run(run: RunDir) -> Model:
+    """The best weights of a run, on the CPU, in evaluation mode.
+
+    Raises:
+        ModelError: as `models.load`.
+        DataError: it has another number of scores than the task of the run.
+    """
+    model, task = models.load(run.path), task_of_run(run)
+    if model.config.outputs != task.outputs:
+        raise DataError(
+            f"the model in {run.path} has {model.config.outputs} scores, its task {task.outputs}: its files are of "
+            "different runs; copy the folder again or train again"
+        )
+    return model
 
 
 def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, reporter: Reporter) -> dict[str, Any]:
@@ -85,7 +119,7 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
     another split none, unless the splits have changed since training.
     """
     task, data = task_of_run(run), dataset.data_dir
-    about = read_json_if_any(data / "dataset.json")
+    about = read_dataset_facts(data)
     thresholds = run.read_thresholds()
     report = {
         "split": split,
@@ -103,30 +137,29 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
             for protocol, entries in task.report(found, thresholds).items()
         },
     }
-    _write_metrics(run.metrics(data), split, report)
+    _write_metrics(run, data, report)
     columns = {"utterance_id": list(found.ids), "split": split} | task.columns(found, thresholds)
     _write_predictions(run.predictions(data), split, pd.DataFrame(columns))
     reporter.say(format_split(report))
     return report
 
 
-def _write_metrics(path: Path, split: str, report: dict[str, Any]) -> None:
-    before = read_json(path).get("splits") if path.is_file() else {}
-    if not isinstance(before, dict):
-        raise DataError(f"{path} is damaged: it has no splits; delete it and evaluate each split again")
+def _write_metrics(run: RunDir, data: Path, report: dict[str, Any]) -> None:
+    splits = run.read_scores(data) | {report["split"]: report}
     # In name order, so that the file doesn't depend on which split was evaluated first.
-    write_json(path, {"splits": dict(sorted((before | {split: report}).items()))})
+    write_json(run.metrics(data), {"splits": dict(sorted(splits.items()))})
 
 
 def _write_predictions(path: Path, split: str, table: pd.DataFrame) -> None:
     if path.is_file():
         try:
-            before = pd.read_parquet(path)
+            before = read_parquet(path)[list(table.columns)]
+            if odd := [name for name in table if before[name].dtype.kind != table[name].dtype.kind]:
+                raise ValueError(f"{odd[0]} is of another type")
             table = pd.concat([before[before["split"] != split], table])
         except (OSError, ValueError, KeyError) as error:
             raise DataError(f"{path} is damaged ({error}); delete it and evaluate each split again") from error
-    with atomic_path(path) as temporary:
-        table.sort_values(["split", "utterance_id"], ignore_index=True).to_parquet(temporary, index=False)
+    write_parquet(path, table.sort_values(["split", "utterance_id"], ignore_index=True))
 
 
 def format_split(report: Mapping[str, Any]) -> str:

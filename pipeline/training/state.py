@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import Parameter
@@ -148,9 +148,9 @@ def load_state(path: Path, engine: "Engine") -> Progress:
         engine.load_scaler_state(header["scaler"])
         _restore_random_state(_below("random.", tensors), header["random"])
         return Progress(**header["progress"])
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, ModelError):
-            raise
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged state fails in torch, numpy, Python's random numbers or here
         raise ModelError(f"{path} does not fit this run ({error}); start anew with another --out") from error
 
 

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_tools.corpora.mmsa.plain_pickle import read_plain_pickle
-from data_tools.corpora.release import printable, unsafe_id
 from data_tools.errors import DataError
+from data_tools.names import printable, unsafe_id
 from data_tools.records import Reject
 from data_tools.sequences.steps import Floats, Steps, untimed
 from data_tools.splits import SPLIT_WORDS, SPLITS, Split
@@ -185,7 +185,7 @@ class _Split:
                     raise self._wrong(
                         f"other modalities than the splits before: {', '.join(NAMES[letter] for letter in steps)}"
                     )
-                text = self.texts[i] if isinstance(self.texts[i], str) else ""
+                text = printable(self.texts[i]) if isinstance(self.texts[i], str) else ""
                 self._take(len(text))
                 found.utterances.append(Imported(utterance_id, video, self.split, text, sentiment, steps))
 

@@ -98,3 +98,20 @@ def test_pickle_is_not_used():
     for name in FILES:
         packages = {target.split(".")[0] for target in imported(name)}
         assert not packages & {"pickle", "dill", "joblib", "cloudpickle"}, name
+
+
+def test_code_that_comes_with_a_model_is_never_run():
+    """Of every call that has transformers read or build something; one that leaves the choice open asks on stdin."""
+    found = 0
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            called = node.func if isinstance(node, ast.Call) else None
+            attribute = called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", None)
+            if attribute in {"from_pretrained", "from_config"} or (
+                attribute == "pipeline" and any(target.startswith("transformers.pipeline") for target in imported(name))
+            ):
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("trust_remote_code") == "False", f"{name}, line {node.lineno}"
+                found += 1
+        assert "trust_remote_code=True" not in ast.unparse(tree), name
+    assert found >= 4

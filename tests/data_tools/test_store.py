@@ -2,6 +2,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from data_tools.checksums import checksum_path
 from data_tools.errors import DataError
 from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, write_dialogue
 
@@ -89,4 +90,4 @@ def test_utterances_are_written_one_by_one_and_nothing_is_left_behind(tmp_path):
     with pytest.raises(RuntimeError, match="on purpose"), dialogue_writer(tmp_path / "e.safetensors", "p") as writer:
         writer.add("u", features(2, 40))
         raise RuntimeError("on purpose")
-    assert list(tmp_path.iterdir()) == [path]
+    assert sorted(tmp_path.iterdir()) == [path, checksum_path(path)]

@@ -40,7 +40,7 @@ def test_the_commands_are_those_of_the_readme(run):
 # A flag that people have typed into their scripts stays. A new one is added here.
 FLAGS = {
     "standin": "dataset out utterances seed noise workers",
-    "check": "dataset root out split seed samples set",
+    "check": "data dataset root out split seed samples set",
     "reorganize": "dataset root out split seed workers executor set",
     "preprocess": "data workers executor device set",
     "extract": "data features recipe workers executor set",

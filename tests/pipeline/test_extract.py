@@ -212,7 +212,7 @@ def test_killed_and_started_again_gives_the_same_bytes(done, tmp_path):
         with pytest.raises(DataError, match="pipeline extract"):  # half of it is not taken for the whole
             UtteranceDataset(tmp_path, features="default")
     (first.parent / ".left.1.tmp.safetensors").write_bytes(b"half")
-    (first.parent / "gone_dialogue.safetensors").write_bytes(b"of another release")
+    (first.parent / "gone_dialogue.safetensors").write_bytes(first.read_bytes())  # of another release
     extract(settings(tmp_path), QUIET)
     assert written(tmp_path) == written(done[0])
 

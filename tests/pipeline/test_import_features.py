@@ -293,6 +293,7 @@ def test_importing_again_replaces_the_older_one(tmp_path):
     assert sorted(p.name for p in (tmp_path / "data/features/imported").iterdir()) == [
         "features.json",
         "new.safetensors",
+        "new.safetensors.sha256",
     ]
 
 

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import skimage.data
 import torch
 
 from data_tools import mel
+from data_tools.checksums import checksum_path
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.manifest import read_rejects, write_manifest, write_rejects
@@ -178,3 +180,28 @@ def test_killed_and_started_again_gives_the_same_bytes(done, tmp_path):
     (tmp_path / "store" / ".left.1.tmp.safetensors").write_bytes(b"half")
     preprocess(settings(tmp_path), QUIET)
     assert stored(tmp_path) == stored(folder)
+
+
+@pytest.mark.parametrize("has_checksum", [True, False])
+@pytest.mark.parametrize("harm", ["body", "header", "cut short", "empty"])
+def test_a_damaged_store_is_made_anew(done, tmp_path, harm, has_checksum):
+    if harm == "body" and not has_checksum:
+        return  # of an earlier version: nothing tells
+    folder = tmp_path / "data"
+    shutil.copytree(done[0], folder)
+    before = stored(folder)
+    path = store_path(folder, "d0")
+    content = bytearray(path.read_bytes())
+    if harm == "body":
+        content[-100] ^= 8
+    elif harm == "header":
+        content[content.index(b"face_offsets") + 2] ^= 8
+    path.write_bytes(
+        content if harm in ("body", "header") else content[: len(content) // 2] if harm != "empty" else b""
+    )
+    if not has_checksum:
+        checksum_path(path).unlink()
+    with pytest.raises(DataError, match="run `pipeline preprocess` again"):
+        DialogueStore(path)
+    preprocess(settings(folder), QUIET)
+    assert stored(folder) == before

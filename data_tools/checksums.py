@@ -12,8 +12,9 @@ from data_tools.files import read_limited, write_text
 
 SUFFIX = ".sha256"
 _LINE = re.compile(r"([0-9a-f]{64}) [ *][^\n]*\n?")
-# Files found sound by this process, with what tells that one has changed since. Forked workers inherit it.
-_sound: set[tuple[str, int, int, int]] = set()
+# Path, size, time and number on disk of a file that was compared: another state is another file.
+State = tuple[str, int, int, int]
+_sound: set[State] = set()
 
 
 def checksum_path(path: Path) -> Path:
@@ -56,6 +57,16 @@ def check_sum(path: Path, remedy: str) -> None:
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be compared with its checksum ({error}); {remedy}") from error
     _sound.add(state)
+
+
+def found_sound() -> frozenset[State]:
+    """The files that this process has compared, for a worker's `trust`."""
+    return frozenset(_sound)
+
+
+def trust(states: frozenset[State]) -> None:
+    """Don't compare again what the parent of this process has compared."""
+    _sound.update(states)
 
 
 def _digest(path: Path) -> str:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from data_tools import mel
 from data_tools.about import read_store_facts
 from data_tools.batch import WAVEFORM, Batch, Packed
+from data_tools.checksums import State, found_sound, trust
 from data_tools.errors import DataError
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
 from data_tools.records import LABEL_PREFIX
@@ -191,8 +192,13 @@ class UtteranceDataset(Dataset[Sample]):
             raise DataError("this data set was opened without features; open it with UtteranceDataset(features=NAME)")
         return store[utterance_id]
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_stores": {}}
+    def __getstate__(self) -> tuple[dict[str, object], frozenset[State]]:
+        return {**self.__dict__, "_stores": {}}, found_sound()
+
+    def __setstate__(self, state: tuple[dict[str, object], frozenset[State]]) -> None:
+        values, compared = state
+        self.__dict__.update(values)
+        trust(compared)
 
     def __len__(self) -> int:
         return len(self.table)

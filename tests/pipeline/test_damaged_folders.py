@@ -1,6 +1,7 @@
 """Stores, features and weights with a bit changed, a part gone or values that are no numbers."""
 
 import json
+import pickle
 import random
 import shutil
 
@@ -153,6 +154,21 @@ def test_offsets_that_lead_elsewhere_are_refused_without_a_checksum(tmp_path):
         path.write_bytes(content[:at] + value.to_bytes(8, "little", signed=True) + content[at + 8 :])
         with pytest.raises(DataError, match="d.safetensors is damaged"):
             DialogueStore(path)
+
+
+def test_a_worker_compares_nothing_again(corpus_writer, tmp_path, monkeypatch):
+    from data_tools import checksums
+
+    data = corpus_writer(tmp_path / "toy", {"test": 3})
+    compared = []
+    digest = checksums._digest
+    monkeypatch.setattr(checksums, "_digest", lambda path: compared.append(path) or digest(path))
+    dataset = UtteranceDataset(data, "test")
+    assert compared == [store_path(data, "dialogue_test")]
+    sent = pickle.dumps(dataset)
+    checksums._sound.clear()  # as in a process that was not forked
+    assert len(pickle.loads(sent)[0].faces) == 1
+    assert len(compared) == 1
 
 
 def test_a_damaged_store_names_the_command_wherever_it_is_met(corpus_writer, run, tmp_path):

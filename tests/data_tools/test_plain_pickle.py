@@ -314,3 +314,13 @@ def test_flipped_bytes_give_a_value_or_an_error(place, data, protocol):
 def test_any_bytes_give_a_value_or_an_error(place, content):
     with contextlib.suppress(DataError):
         read(place, content)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_texts_of_no_characters_are_refused_before_python_falls_over_them(place, order):
+    words = np.array(["ab", "é"], f"{order}U2")
+    np.testing.assert_array_equal(read(place, pickle.dumps(words)), words)
+    codes = words.view(f"{order}u4").copy()
+    codes[0] = 0x110000
+    with pytest.raises(DataError, match="texts of characters that there are not"):
+        read(place, pickle.dumps(words).replace(words.tobytes(), codes.tobytes()))

@@ -27,7 +27,6 @@ MAX_DIMENSIONS = 8
 _KINDS = "biufUS"
 # Of one Python list without items.
 _LIST_BYTES = 64
-_HASH_MODULUS = sys.hash_info.modulus
 
 
 class _RefusedError(ValueError):
@@ -243,6 +242,8 @@ class _Machine:
             content = self.encode(content, "latin1")
         if type(content) not in (bytes, bytearray):
             raise TypeError("an array without bytes")
+        if kind.kind == "U" and (np.frombuffer(content, kind.byteorder + "u4") > sys.maxunicode).any():
+            raise _RefusedError("texts of characters that there are not")
         return self.checked(np.frombuffer(content, kind).reshape(shape, order=order))
 
     def checked(self, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -280,9 +281,8 @@ def _key(value: Any) -> Any:
     # A tuple of tuples of tuples, each twice the one before, would take for ever to hash.
     if type(value) not in (str, int):
         raise _RefusedError(f"a dict with a {type(value).__name__} as key")
-    # Python hashes whole numbers modulo 2 ** 61 - 1: of larger ones any number can fall into one place of a dict, and
-    # each of them is compared with all that are there.
-    if type(value) is int and abs(value) >= _HASH_MODULUS:
+    # Larger whole numbers can have one hash, and then each is compared with all that are there.
+    if type(value) is int and abs(value) >= sys.hash_info.modulus:
         raise _RefusedError("a dict with so large a number as key")
     return value
 

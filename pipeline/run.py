@@ -8,14 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import torch
 import yaml
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from data_tools.errors import DataError
 from data_tools.files import read_json, refuse_links, sweep, write_json, write_text
-from pipeline.run_data import DataFacts, dataset_name
+from pipeline.run_data import DataFacts, dataset_name, first_problems
 from pipeline.settings import ConfigError, read_yaml
 from pipeline.training.settings import TrainSettings
 
@@ -37,6 +39,30 @@ _OF_A_FINISHED_RUN = re.compile(
     r"thresholds\.json|(metrics|predictions|robustness)(-.+-[0-9a-f]{6})?\.(json|parquet|png)", re.DOTALL
 )
 _PACKAGES = ("emotion-pipeline", "torch", "lightning", "numpy", "safetensors", "transformers", "scikit-learn")
+
+
+class _SavedValue(TypedDict):
+    value: float | None
+    baseline: float | None
+    positives: int
+
+
+class _SavedMetric(TypedDict):
+    value: float | None
+    baseline: float | None
+    per_emotion: NotRequired[dict[str, _SavedValue]]
+
+
+class _SavedReport(TypedDict):
+    """What is read again of the part of metrics.json about one split; the rest is for people."""
+
+    split_protocol: str
+    dataset: str
+    folder: str
+    task: str
+    utterances: int
+    notice: str | None
+    metrics: dict[str, dict[str, _SavedMetric]]
 
 
 @dataclass(frozen=True)
@@ -235,9 +261,13 @@ class RunDir:
             DataError: it cannot be read.
         """
         path = self.metrics(data)
-        splits = read_json(path).get("splits") if path.is_file() else {}
-        if not isinstance(splits, dict) or not all(isinstance(report, dict) for report in splits.values()):
-            raise DataError(f"{path} is damaged: it has no splits; delete it and evaluate each split again")
+        splits: dict[str, Any] = read_json(path).get("splits", {}) if path.is_file() else {}
+        try:
+            TypeAdapter(dict[str, _SavedReport]).validate_python(splits, strict=True)
+        except ValidationError as error:
+            raise DataError(
+                f"{path} is damaged ({first_problems(error)}); delete it and evaluate each split again"
+            ) from None
         return splits
 
     def reopen(self) -> None:

@@ -91,8 +91,7 @@ class DataFacts:
         try:
             return TypeAdapter(cls).validate_python(read_json(path))
         except ValidationError as error:
-            problems = "; ".join(f"{'.'.join(map(str, e['loc']))[:60]}: {e['msg']:.120}" for e in error.errors()[:3])
-            raise DataError(f"{path} is damaged ({problems}); restore it or train again") from None
+            raise DataError(f"{path} is damaged ({first_problems(error)}); restore it or train again") from None
 
     def same_data(self, other: "DataFacts") -> bool:
         """True for the same utterances, labels and preprocessing, and features made in the same way.
@@ -111,6 +110,11 @@ class DataFacts:
     def notice(self) -> str | None:
         """Notice that stands beside every score on this data; None where none is needed."""
         return notice_of(self.dataset)
+
+
+def first_problems(error: ValidationError) -> str:
+    """The first three things that are wrong in a file, for a message."""
+    return "; ".join(f"{'.'.join(map(str, e['loc']))[:60]}: {e['msg']:.120}" for e in error.errors()[:3])
 
 
 def notice_of(dataset: Mapping[str, Any]) -> str | None:

@@ -25,6 +25,7 @@ from pipeline.cli import main
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.predict import predict
 from pipeline.progress import Reporter
+from pipeline.run import RunDir
 
 QUIET = Reporter(quiet=True)
 
@@ -298,6 +299,30 @@ def test_scores_that_are_no_numbers_are_an_error(overflowing, toy_corpus, tmp_pa
     (answer,) = predict(overflowing, [tmp_path / "a.wav"], "word0", "cpu", QUIET)["files"]
     assert answer["error"] == "the scores are not finite: this model cannot answer for it"
     assert answer["scores"] == {}
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["metrics"], []),
+        (["metrics", "multi_label"], "f1"),
+        (["metrics", "multi_label", "f1"], None),
+        (["metrics", "multi_label", "f1", "value"], "high"),
+        (["metrics", "multi_label", "f1", "per_emotion"], [1, 2]),
+        (["notice"], 3),
+        (["folder"], None),
+    ],
+)
+def test_scores_of_another_type_are_one_sentence(run, toy_corpus, place, value):
+    path = run / "metrics.json"
+    saved = json.loads(path.read_text())
+    part = next(iter(saved["splits"].values()))
+    for name in place[:-1]:
+        part = part[name]
+    part[place[-1]] = value
+    path.write_text(json.dumps(saved))
+    with pytest.raises(DataError, match=r"metrics\.json is damaged \(.+\); delete it and evaluate each split again"):
+        RunDir(run).read_scores(toy_corpus)
 
 
 def test_a_model_of_another_task_than_its_run_is_named(run, toy_corpus):

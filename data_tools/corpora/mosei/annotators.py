@@ -1,5 +1,6 @@
 """CMU-MOSEI's raw label tables: one row an annotator, summed into one label a clip."""
 
+import io
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,8 @@ import pandas as pd
 
 from data_tools.corpora.mosei.clips import MAX_EMOTION, MAX_SENTIMENT, ClipLabels, LeftOver, Segment, shown
 from data_tools.corpora.release import Release, visible
+from data_tools.corpora.tables import MAX_BYTES
+from data_tools.files import read_limited
 
 EMOTION_COLUMNS = {
     "anger": "Answer.anger",
@@ -95,7 +98,12 @@ def _read_table(release: Release, path: Path, emotions: Sequence[str]) -> pd.Dat
         # comma at the end of every line moves all columns by one; pandas warns that it leaves out what is after it.
         with warnings.catch_warnings(action="ignore", category=pd.errors.ParserWarning):
             raw = pd.read_csv(
-                path, dtype=str, keep_default_na=False, index_col=False, encoding="utf-8-sig", encoding_errors="replace"
+                io.BytesIO(read_limited(path, MAX_BYTES)),
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+                encoding="utf-8-sig",
+                encoding_errors="replace",
             )
     except (OSError, ValueError) as error:
         detail = f"{path.name} is not readable CSV: {str(error).strip()[:200]}"

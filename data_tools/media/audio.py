@@ -292,6 +292,7 @@ def _chunks(container: InputContainer, stream: AudioStream, rate_hz: int) -> Ite
             time_s = None if frame.time is None else frame.time - zero
             for number, part in enumerate(planar.resample(frame)):
                 yield from clock.place(part.to_ndarray(), None if number else time_s)
+    yield from clock.finish()
 
 
 def _shape(frame: av.AudioFrame) -> tuple[object, ...]:

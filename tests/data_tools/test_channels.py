@@ -8,6 +8,7 @@ import soundfile
 
 from data_tools.media.audio import WRONG_LENGTH, audio_duration_s, read_audio, seekable_sound, write_wav
 from data_tools.media.mix import CANCELLING, ONE_CHANNEL, mix
+from data_tools.media.sample_clock import TOLERANCE_S, SampleClock
 from data_tools.media.write import ffmpeg_exe
 
 RATE_HZ = 16_000
@@ -101,3 +102,40 @@ def test_what_follows_the_sound_is_none(tmp_path, tail):
     said = []
     assert len(read_audio(tmp_path / "a.wav", notes=said)) == RATE_HZ
     assert not said
+
+
+def placed(pieces, rate_hz=1000):
+    """Give pieces (first sample's value, count, time) to a clock; the values of what it gives out."""
+    clock, given = SampleClock(rate_hz), []
+    for value, count, time_s in pieces:
+        given += clock.place(np.full((1, count), value, np.float32), time_s)
+    return np.concatenate([*given, *clock.finish()], axis=1)[0]
+
+
+def test_stamps_that_jitter_change_nothing():
+    noise = np.random.default_rng(0).uniform(-0.04, 0.04, 500)
+    steady = [(k, 20, k * 0.02) for k in range(500)]
+    assert np.array_equal(placed([(k, 20, t + j) for (k, _, t), j in zip(steady, [0, *noise[1:]], strict=True)][:2]),
+                          placed(steady[:2]))  # fmt: skip
+    one_off = [(k, 20, t + (0.03 if k == 9 else 0)) for k, _, t in steady]
+    assert np.array_equal(placed(one_off), placed(steady))
+
+
+@pytest.mark.parametrize("hole_s", [0.03, 0.3, 3.0])
+def test_a_hole_is_filled_where_it_is_and_an_overlap_dropped(hole_s):
+    pieces = [(1 + k, 20, k * 0.02 + (hole_s if k >= 10 else 0)) for k in range(50)]
+    found = placed(pieces)
+    assert len(found) == 1000 + round(hole_s * 1000)
+    assert not found[200 : 200 + round(hole_s * 1000)].any()
+    assert np.array_equal(found[found > 0], np.repeat(np.arange(1, 51), 20))
+    pieces = [(1 + k, 20, k * 0.02 - (0.1 if k >= 10 else 0)) for k in range(50)]
+    assert np.array_equal(placed(pieces), np.repeat([*range(1, 11), *range(16, 51)], 20))
+
+
+@pytest.mark.parametrize("factor", [0.96, 0.98, 1.001, 1.02, 1.04])
+def test_a_drifting_clock_never_leaves_its_stamps_by_more_than_the_tolerance(factor):
+    pieces = [(k, 20, k * 0.02 * factor) for k in range(2000)]
+    found = placed(pieces)
+    begins = [int(np.searchsorted(found, k - 0.5)) / 1000 for k in range(2000)]
+    off_s = np.array(begins) - np.arange(2000) * 0.02 * factor
+    assert np.abs(off_s).max() <= TOLERANCE_S + 0.004

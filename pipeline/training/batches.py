@@ -1,7 +1,9 @@
 """Samples into batches: the utterances that meet in an epoch, the loader, and splits held in memory."""
 
 import math
+import multiprocessing
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -119,10 +121,22 @@ def train_loader(
         batch_sampler=batches,
         collate_fn=partial(collate, tokenize=tokenize),
         num_workers=workers,
+        multiprocessing_context=_context() if workers else None,
         persistent_workers=workers > 0,
         generator=_own_generator(),
         pin_memory=pin,
     )
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """How the processes that read are started.
+
+    Not by a fork of this one, as torch does it up to Python 3.13: with threads of Ray in it the new one may crash.
+    """
+    context = multiprocessing.get_context("forkserver")
+    if threading.current_thread() is threading.main_thread():
+        context.set_forkserver_preload([__name__])
+    return context
 
 
 def ordered_loader(dataset: Any, batch_size: int, tokenize: Tokenize, workers: int = 0) -> DataLoader[Batch]:

@@ -43,6 +43,8 @@ def test_the_loader_follows_the_batches_with_or_without_workers(toy_corpus):
     names = dataset.table["utterance_id"].tolist()
     batches = EpochBatches(len(dataset), 3, seed=0)
     here, apart = train_loader(dataset, batches, tokenize), train_loader(dataset, batches, tokenize, workers=2)
+    # A fork of a process with threads in it (Ray's, say) may crash.
+    assert apart.multiprocessing_context.get_start_method() == "forkserver"
     for batches.epoch in (1, 2):
         expected = [tuple(names[i] for i in positions) for positions in batches]
         assert ids(here) == ids(apart) == expected

@@ -261,7 +261,7 @@ class RunDir:
             DataError: it cannot be read.
         """
         path = self.metrics(data)
-        splits: dict[str, Any] = read_json(path).get("splits", {}) if path.is_file() else {}
+        splits: Any = read_json(path).get("splits") if path.is_file() else {}
         try:
             TypeAdapter(dict[str, _SavedReport]).validate_python(splits, strict=True)
         except ValidationError as error:

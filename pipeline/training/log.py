@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipeline.settings import ConfigError
 from pipeline.training.loop import Pass
 
 _EPOCH = re.compile("[0-9]{1,9}")
+_EVENTS = re.compile(r"events\.out\.tfevents\.(\d{1,12})\..*", re.DOTALL)
 
 
 class TrainLog:
@@ -34,6 +36,7 @@ class TrainLog:
         from torch.utils.tensorboard import SummaryWriter
 
         with self._writing():
+            _wait_for_a_later_name(run.events)
             self.writer = SummaryWriter(str(run.events), purge_step=epoch + 1)
 
     def __enter__(self) -> Self:
@@ -147,3 +150,16 @@ def done_in_training(run: RunDir) -> dict[str, Any]:
         "per_utterance": {**done, "total": sum(done.values())},
         "share_of_sites": {key: float(value) for key, value in last.items() if ".share." in key},
     }
+
+
+def _wait_for_a_later_name(events: Path) -> None:
+    """Wait until the second is over in which the last file of events was begun.
+
+    TensorBoard reads them by name: second, machine, process, a count that is no longer in order from 10 on. A start
+    within the same second as the one before could be read as the earlier one, and the epoch done again would stay.
+    """
+    names = map(_EVENTS.fullmatch, (path.name for path in events.glob("events.out.tfevents.*")))
+    last_s = max((int(name[1]) for name in names if name), default=0)
+    # A clock that was set back since then is not waited for.
+    while int(time.time()) == last_s:
+        time.sleep(0.02)

@@ -39,7 +39,7 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
     """Return what stage 1 would find with these settings, as plain values; seconds for a release of 10,000 utterances.
 
     `problems` are sentences, each with its remedy: with one of them stage 1 would fail. `warnings` are what it would
-    live with. `files`, `utterances` and `labels` have the published counts beside them, where there are any.
+    live with. `files`, `utterances`, `labels` and `facts` have the published counts beside them, where there are any.
     samples: how many source videos are opened.
     """
     published = published_facts(settings.dataset, settings.published)
@@ -63,6 +63,7 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
         "files": {kind: _files(release.root, files) for kind, files in published.files.items()},
         "utterances": _utterances(release, published),
         "labels": _labels(release, emotions, published, settings),
+        "facts": _facts(release, published),
         "rejects": _by_reason(release.rejects),
         "unused_files_and_lines": dict(
             sorted(Counter(r.reason for r in release.rejects if not r.utterance_id).items())
@@ -157,6 +158,16 @@ def _labels(
     stated = published.merged_labels(settings.reader.get("merge") or {})
     names = dict.fromkeys([*emotions, *sorted(stated, key=lambda label: -stated[label]), *sorted(found)])
     return {name: {"found": found[name], "published": stated.get(name)} for name in names}
+
+
+def _facts(release: Release, published: Published) -> dict[str, dict[str, dict[str, int | None]]]:
+    """What the reader counted besides labels, by kind and value."""
+    facts: dict[str, dict[str, dict[str, int | None]]] = {}
+    for kind, found in release.facts.items():
+        stated = published.facts.get(kind, {})
+        values = dict.fromkeys([*stated, *sorted(found)])
+        facts[kind] = {value: {"found": found.get(value, 0), "published": stated.get(value)} for value in values}
+    return facts
 
 
 def _by_reason(rejects: Sequence[Reject]) -> dict[str, dict[str, Any]]:

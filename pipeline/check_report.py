@@ -29,6 +29,9 @@ def _counts(summary: Mapping[str, Any]) -> Iterator[str]:
     yield _beside("of them usable", utterances["usable"], None)
     for label, counts in summary["labels"].items():
         yield _beside(f"  {label}", counts["found"], counts["published"])
+    for kind, facts in summary["facts"].items():
+        for value, counts in facts.items():
+            yield _beside(f"{kind}: {value}", counts["found"], counts["published"])
 
 
 def _beside(name: str, found: int, published: int | None, sessions: Mapping[str, Any] | None = None) -> str:

@@ -59,13 +59,15 @@ class Published(Settings):
     """The published facts of one corpus.
 
     utterances: those with a label, of the release or of each session. session_folder: where a session's files lie,
-    with `{session}`. labels: utterances of each single label. no_person: videos in which nobody is seen.
+    with `{session}`. labels: utterances of each single label. facts: as `Release.facts`.
+    no_person: videos in which nobody is seen.
     missing_rates: of the input, at which papers score; empty where they are the usual 0.1 ... 1.0.
     """
 
     utterances: Count | None = None
     session_folder: str | None = None
     labels: dict[str, int] = Field({})
+    facts: dict[str, dict[str, int]] = Field({})
     files: dict[str, PublishedFiles] = Field({})
     media: PublishedMedia = PublishedMedia()
     no_person: tuple[str, ...] = ()

@@ -10,6 +10,7 @@ from data_tools.corpora.iemocap import read_iemocap
 from data_tools.corpora.meld import read_meld
 from data_tools.corpora.mosei.reader import read_mosei
 from data_tools.corpora.mosi import read_mosi
+from data_tools.corpora.ravdess import read_ravdess
 from data_tools.corpora.release import Release
 from data_tools.corpora.sims import read_sims
 from data_tools.errors import DataError
@@ -22,6 +23,7 @@ CORPORA: dict[str, Callable[..., Release]] = {
     "mosi": read_mosi,
     "sims": read_sims,
     "meld": read_meld,
+    "ravdess": read_ravdess,
     "folder": read_folder,
 }
 

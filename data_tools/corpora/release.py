@@ -30,6 +30,7 @@ class Release:
     rejects with an utterance id are utterances; those without one are files or lines that could not be used.
     notes: what a person should know about this copy, one sentence each.
     emotions: the label order, where the settings name no emotions and the release itself says which there are.
+    facts: kind -> value -> count of labelled utterances, used or not, or of persons: what a copy can be checked by.
     """
 
     root: Path
@@ -37,6 +38,7 @@ class Release:
     rejects: list[Reject] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     emotions: tuple[str, ...] = ()
+    facts: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def is_standin(self) -> bool:

@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
-from data_tools.corpora import readers, tables
+from data_tools.corpora import tables
 from data_tools.corpora.folder import table as folder_table
 from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from data_tools.corpora.folder.values import MAX_SENTIMENT
@@ -26,34 +25,6 @@ def touch(root, *names):
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).touch()
-
-
-def test_the_example_of_a_reader(tmp_path, monkeypatch):
-    names = {}
-    exec(compile(block("README.md", "python"), "README.md", "exec"), names)
-    monkeypatch.setitem(readers.CORPORA, "ravdess", names["read_ravdess"])
-    config = yaml.safe_load(block("README.md", "yaml"))
-    touch(
-        tmp_path / "RAVDESS",
-        "Actor_01/01-01-05-01-02-01-01.mp4",
-        "Actor_01/02-01-05-01-02-01-01.mp4",
-        "Actor_01/01-01-09-01-02-01-01.mp4",
-        "Actor_24/01-02-02-02-01-02-24.mp4",
-        "Actor_24/notes.mp4",
-        "Actor_24/._01-01-01-01-01-01-24.mp4",
-    )
-    release = read_release(config["dataset"], tmp_path, config["emotions"])
-    assert [(u.utterance_id, u.speaker, u.text) for u in release.utterances] == [
-        ("01-01-05-01-02-01-01", "Actor_01", "Dogs are sitting by the door."),
-        ("01-02-02-02-01-02-24", "Actor_24", "Kids are talking by the door."),
-    ]
-    assert [emotion for u in release.utterances for emotion, value in u.labels.items() if value] == ["angry", "calm"]
-    assert [(r.utterance_id, r.reason) for r in release.rejects] == [
-        ("01-01-09-01-02-01-01", "id:unknown"),
-        ("notes", "id:unknown"),
-    ]
-    assert release.notes == ["1 files without sound (02-...) are copies of others and are not used"]
-    assert read_release("ravdess", tmp_path, ["calm"]).rejects[0].reason == "label:angry"
 
 
 def test_the_example_of_a_table(tmp_path):

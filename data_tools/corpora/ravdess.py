@@ -28,8 +28,9 @@ _SUFFIXES = {_BOTH: ".mp4", _PICTURE: ".mp4", _SOUND: ".wav"}
 _FORM = "modality-channel-emotion-intensity-statement-repetition-actor, each with two known digits"
 _NAME = re.compile("0[1-3]-0[12]-0[1-8]-0[12]-0[12]-0[12]-(?:0[1-9]|1[0-9]|2[0-4])")
 _ACTOR = re.compile("actor_(?:0[1-9]|1[0-9]|2[0-4])", re.IGNORECASE)
-# The name of a zip, and of the folder that some programs unpack it into; the middle says what is in it.
-_PART = re.compile(r"(?:video|audio)_(?:speech|song)_actors?_.*|(?:ravdess[ _-]?)?(?:speech|song)", re.IGNORECASE)
+# Folders that hold a part of the release: those that some programs make of a zip, and those that people make.
+_UNZIPPED = re.compile(r"(?:video|audio)_(?:speech|song)_actors?_.*", re.IGNORECASE)
+_SORTED = re.compile(r"(?:ravdess[ _-]?)?(?:speech|song)", re.IGNORECASE)
 _ZIP = re.compile(r"video_(speech|song)_actor_([0-9]{2})", re.IGNORECASE)
 
 
@@ -63,10 +64,10 @@ def read_ravdess(root: Path, emotions: Sequence[str], channel: str = "speech") -
 
 def _is_root(folder: Path) -> bool:
     """Return True if `folder` is the release, and not one actor or one zip of it."""
-    if _ACTOR.fullmatch(folder.name) or _PART.fullmatch(folder.name):
+    if _ACTOR.fullmatch(folder.name) or _UNZIPPED.fullmatch(folder.name):
         return False
     inside = _inside(folder)
-    parts = [path for path in inside if _PART.fullmatch(path.name) and is_folder(path)]
+    parts = [path for path in inside if _UNZIPPED.fullmatch(path.name) or _SORTED.fullmatch(path.name)]
     return any(map(_is_part, inside)) or any(_is_part(path) for part in parts for path in _inside(part))
 
 

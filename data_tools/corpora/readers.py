@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_tools.corpora.crema_d import read_crema_d
 from data_tools.corpora.folder.reader import read_folder
 from data_tools.corpora.iemocap import read_iemocap
 from data_tools.corpora.meld import read_meld
@@ -24,6 +25,7 @@ CORPORA: dict[str, Callable[..., Release]] = {
     "sims": read_sims,
     "meld": read_meld,
     "ravdess": read_ravdess,
+    "crema-d": read_crema_d,
     "folder": read_folder,
 }
 

@@ -56,7 +56,8 @@ class TrainSettings(Settings):
     clip_norm: float = Field(1.0, gt=0)
     task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
         "auto",
-        description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld, ravdess), "
+        description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld, ravdess, "
+        "crema-d), "
         "else multi-label where it has emotions, else sentiment",
     )
     loss: Literal["auto", "bce", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(

@@ -5,16 +5,14 @@ import math
 import shutil
 from collections import Counter
 
-import numpy as np
 import pytest
+from acted import write_clip, write_performance
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.corpora.readers import read_release
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects
-from data_tools.media.audio import write_wav
-from data_tools.media.write import write_video
 from pipeline.check import check
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
@@ -149,6 +147,13 @@ def test_zips_are_unpacked_with_and_without_their_folders(tmp_path, layout, star
     assert release.rejects == []
 
 
+def test_a_folder_of_speech_is_a_release_of_its_own_where_it_is_named(tmp_path):
+    touch(tmp_path, f"speech/Actor_01/{clip()}", f"song/Actor_01/{clip(channel=2)}")
+    for start, root in ((".", tmp_path), ("speech", tmp_path / "speech")):
+        release = read_release("ravdess", tmp_path / start, EIGHT)
+        assert (release.root, len(release.utterances)) == (root, 1)
+
+
 def test_files_in_capital_letters(tmp_path):
     touch(tmp_path, "ACTOR_01/" + clip(suffix=".MP4"), "ACTOR_01/" + clip(modality=3, suffix=".WAV"))
     (one,) = read_release("ravdess", tmp_path, EIGHT).utterances
@@ -278,23 +283,11 @@ def test_every_performance_is_taken_or_rejected_once(tmp_path_factory, names):
     assert sorted(named) == sorted(f"01-{name}" for name in right)
 
 
-def make_clip(path, seconds=0.6, sound=True, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    frames = (np.full((48, 64, 3), 10 * (number % 20), np.uint8) for number in range(round(10 * seconds)))
-    wav = path.with_suffix(".tmp.wav")
-    if sound:
-        write_wav(wav, rng.normal(0, 0.1, round(16_000 * seconds)).astype(np.float32))
-    write_video(path, frames, (64, 48), 10, audio=wav if sound else None)
-    wav.unlink(missing_ok=True)
-
-
 def test_from_the_release_to_clips_split_by_actor(tmp_path):
     root = tmp_path / "raw" / "RAVDESS"
     for number, (actor, emotion) in enumerate(itertools.product((1, 2, 3, 4), (1, 3))):
-        make_clip(root / f"Actor_{actor:02}" / clip(actor, emotion), seed=number)
-        make_clip(root / f"Actor_{actor:02}" / clip(actor, emotion, modality=2), sound=False)
-    make_clip(root / "Actor_04" / clip(4, emotion=5), sound=False)
+        write_performance(root, clip(actor, emotion)[3:-4], seed=number)
+    write_clip(root / "Actor_04" / clip(4, emotion=5), sound=False)
     (root / "Actor_04" / clip(4, emotion=6)).write_bytes(b"\0" * 600)
     summary = reorganize(settings_of(tmp_path / "raw", tmp_path / "out", workers=1), Reporter(quiet=True))
     table = read_manifest(tmp_path / "out")

@@ -171,7 +171,9 @@ def test_a_data_folder_can_state_its_task():
     assert resolve_task("auto", EMOTIONS, "no task") == resolve_task("auto", EMOTIONS, None) == "multi-label"
 
 
-@pytest.mark.parametrize("name", ["iemocap-4", "iemocap-5", "meld", "ravdess", "ravdess-song"])
+@pytest.mark.parametrize(
+    "name", ["iemocap-4", "iemocap-5", "meld", "ravdess", "ravdess-song", "crema-d", "crema-d-votes"]
+)
 def test_corpora_of_one_emotion_an_utterance_are_trained_as_such(corpus_writer, tmp_path, name):
     data = corpus_writer(tmp_path / "data", {"train": 4, "valid": 3})
     task = ReorganizeSettings.checked(load_config("datasets", name), name).task

@@ -1,7 +1,6 @@
 """The feature sequences of one utterance: `pipeline extract` and `predict` see the same."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
@@ -22,6 +21,7 @@ from data_tools.sequences.steps import Floats, Steps, untimed
 from data_tools.sequences.vision import FACE_SIZE, face
 from data_tools.sequences.words import split_words, vectors_of
 from data_tools.store import SampleTensors
+from data_tools.threads import one_thread
 from models.layers.text import TextEncoder, pretrained
 from pipeline.settings import ConfigError, LocalPath, Settings
 from pipeline.training.features import FeatureUse
@@ -121,17 +121,6 @@ def token_states(name: str, max_tokens: int, offline: bool = False) -> TokenStat
         return TokenStates(pretrained(name, max_tokens, offline), max_tokens)
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Sums in the same order whatever the machine: with more threads the last bits of a product change."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Recipe(Settings):
     """Features to make of text (t), audio (a) and vision (v). A run keeps its recipe, for `predict`."""
 
@@ -162,11 +151,11 @@ class Recipe(Settings):
 class Source:
     """Inputs that an utterance's features are made from.
 
-    audio: a file with its sound; None for none. stored: its tensors of stage 2, faces every `sample_every_ms`.
-    words: with their times, where one step a word is asked for and they are known.
+    audio: a file with its sound, or (S,) float32 at 16 kHz; None for none. stored: its tensors of stage 2, faces every
+    `sample_every_ms`. words: with their times, where one step a word is asked for and they are known.
     """
 
-    audio: Path | None
+    audio: Path | Floats | None
     text: str
     stored: SampleTensors
     sample_every_ms: int
@@ -205,7 +194,8 @@ def steps_of(source: Source, recipe: Recipe, text: TextSteps | None, letters: It
 def _audio(source: Source, recipe: Recipe) -> Steps:
     if recipe.audio == "mel":
         return mel_summary(source.stored.logmel, recipe.audio_step_ms)
-    waveform: Floats = np.zeros(0, np.float32) if source.audio is None else read_audio(source.audio, mel.RATE_HZ)
+    sound = np.zeros(0, np.float32) if source.audio is None else source.audio
+    waveform: Floats = read_audio(sound, mel.RATE_HZ) if isinstance(sound, Path) else sound
     return acoustic(waveform, recipe.audio_step_ms)
 
 

@@ -1,33 +1,27 @@
-"""`pipeline predict`: any media file and a run -> emotion scores, and what was absent in the file."""
+"""`pipeline predict`: any media file and a run -> emotion scores along its time, and what was absent in the file."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import torch
-
-import models
-from data_tools import mel
-from data_tools.batch import WAVEFORM
-from data_tools.blank import flat_picture, silence
-from data_tools.corpora.release import is_file
-from data_tools.dataset import collate, to_sample
 from data_tools.errors import DataError
-from data_tools.faces.detector import FaceDetector
-from data_tools.media.cut import END_SLACK_S
+from data_tools.files import folder_lock
 from data_tools.media.source import probe
-from data_tools.store import SampleTensors
-from data_tools.transcript import TRANSCRIPT_SUFFIXES, looks_like_a_file, read_transcript, words_of
-from data_tools.waveform import waveform
-from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
+from data_tools.speech.transcript import words_of
 from pipeline.command import Command, fields_of
-from pipeline.extract_sequences import FreshFeatures, Source
 from pipeline.progress import Reporter
-from pipeline.run import RunDir
 from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag
-from pipeline.training.device import choose_device
-from pipeline.training.scoring import model_of_run, task_of_run
+from pipeline.timeline.answers import Prediction, predict_file
+from pipeline.timeline.files import OutFolder, run_state
+from pipeline.timeline.plan import Segmentation, cues_of
+from pipeline.timeline.predictor import Predictor
+from pipeline.timeline.text import predicted_scores, shown_score
+
+_WORDS_SHOWN = 40
 
 
 class PredictSettings(Settings):
@@ -36,176 +30,126 @@ class PredictSettings(Settings):
     run: LocalPath = flag(help=RUN_HELP)
     files: tuple[Path, ...] = flag(positional=True, help="Video or audio files that ffmpeg reads.")
     transcript: str | None = flag(None, help="The words said: a text, or a file (.srt, .vtt, .ass, .json, .txt).")
+    segments: Segmentation = flag(
+        "auto",
+        help="What a file is cut into: the times of the transcript, utterances of speech, or nothing (whole). "
+        "auto: the transcript's times; without them whole up to 20 s, speech beyond.",
+    )
+    max_segment_s: float = flag(15.0, ge=1, le=600, help="Utterances of speech are cut to at most so many seconds.")
+    out: LocalPath | None = flag(None, help="A folder for a table, JSON and subtitles of each file; none by default.")
     device: Device = flag("auto", help="auto, cpu or cuda.")
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one file.
-
-    scores: emotion -> score in [0, 1], or `sentiment` -> its value in the corpus' range, unclipped.
-    predicted: emotions whose score reaches the run's threshold; of a single-label run the highest-scoring one.
-    absent: what the file lacked, in words; the answer then rests on the rest. error: why there is no answer.
-    """
-
-    file: str
-    scores: dict[str, float] = field(default_factory=dict)
-    predicted: list[str] = field(default_factory=list)
-    absent: list[str] = field(default_factory=list)
-    error: str | None = None
-
-
 def predict(
-    run: Path, files: Sequence[Path], transcript: str | None, device: Device, reporter: Reporter
+    run: Path,
+    files: Sequence[Path],
+    transcript: str | None,
+    device: Device,
+    reporter: Reporter,
+    segments: Segmentation = "auto",
+    max_segment_s: float = 15.0,
+    out: Path | None = None,
 ) -> dict[str, Any]:
-    """Scores of each file, taken whole as one utterance, with the preprocessing and thresholds of the run.
+    """Scores of each file and of its segments, with the preprocessing and thresholds of the run.
 
     transcript: the words said in the one file, or the path of a transcript of them; None for no words.
-    Returns {"run", "task", "notice", "thresholds", "files": [Prediction as a dict]}. A file that cannot be read has
-    an `error`.
+    segments: `whole` takes a file as one utterance; see `PredictSettings`. max_segment_s: of those made by speech.
+    out: a folder that gets the files of each film as soon as it is done; films that are done in it already, with the
+    same run and settings, are not scored again. Of two films of one name the second one's files have a number.
+    Returns {"run", "task", "notice", "thresholds", "files": [Prediction as a dict, with `out` also "written"]}. A file
+    that cannot be read has an `error`.
 
     Raises:
-        ConfigError: a transcript for several files or one that cannot be read, no such run, one whose features cannot
-            be made of a file alone, or CUDA asked for where there is none.
+        ConfigError: a transcript for several files, one that cannot be read, or one without the times that `segments`
+            needs; no such run, one whose features cannot be made of a file alone, or CUDA asked for where there is
+            none.
+        DataError: `out` cannot be written to, or another run is at work in it.
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
-    place = choose_device(device).type
-    run_dir = RunDir.existing(run)
-    thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
-    fresh = None if use is None else FreshFeatures(use)
-    preprocessing = run_dir.read_preprocessing()
-    faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
-    mel_settings = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
-    task = task_of_run(run_dir)
-    model = model_of_run(run_dir).to(place).eval()
-    tokenize = models.tokenizer_for(model)
-    detector = FaceDetector(place, faces.min_face_px)
-    text = words_said(transcript) if transcript else ""
-
-    answers: list[Prediction] = []
-    for path in reporter.track(files, len(files), "predict", "files"):
-        try:
-            features, absent = _features(path, detector, faces, mel_settings)
-        except DataError as error:
-            answers.append(Prediction(str(path), error=str(error)))
-            continue
-        if not text.strip():
-            absent.append("no words: no transcript was given")
-        sample = to_sample(features, str(path), text, torch.zeros(len(task.emotions)))
-        if model.config.waveform_encoder is not None:
-            sample = replace(sample, features={WAVEFORM: waveform(path if len(features.logmel) else None)})
-        if fresh is not None:
-            source = Source(path if len(features.logmel) else None, text, features, faces.sample_every_ms)
-            sample = replace(sample, features=fresh.make(source))
-        with torch.inference_mode():
-            logits = model(collate([sample], tokenize).to(place)).logits[0].float().cpu()
-        if not torch.isfinite(logits).all():
-            answers.append(Prediction(str(path), error="the scores are not finite: this model cannot answer for it"))
-            continue
-        answers.append(Prediction(str(path), *task.answer(logits, thresholds), absent))
-    return {
+    predictor = Predictor(run, device)
+    cues = cues_of(transcript) if transcript else []
+    about = {
         "run": str(run),
-        "task": task.settings.task,
-        "notice": task.facts.notice,
-        "thresholds": thresholds,
-        "files": [vars(answer) for answer in answers],
+        "task": predictor.task.settings.task,
+        "notice": predictor.task.facts.notice,
+        "thresholds": predictor.thresholds,
     }
+    lengths = [_whole_seconds(path) for path in files]
+    answers: list[dict[str, Any]] = []
+
+    def seconds(folder: OutFolder | None) -> Iterator[None]:
+        """One item for each second of film that is done."""
+        for path, length_s in zip(files, lengths, strict=True):
+            done = 0
+            answer = None if folder is None else folder.finished(path)
+            for news in () if answer else predict_file(path, cues, segments, max_segment_s, predictor):
+                if isinstance(news, Prediction):
+                    answer = vars(news) if folder is None else folder.write(path, about, vars(news))
+                else:
+                    reached = min(math.floor(news), length_s)
+                    yield from repeat(None, max(0, reached - done))
+                    done = max(done, reached)
+            assert answer is not None
+            answers.append(answer)
+            yield from repeat(None, length_s - done)
+
+    settings = [[asdict(cue) for cue in cues], segments, max_segment_s]
+    with nullcontext() if out is None else folder_lock(out):
+        folder = None if out is None else OutFolder(out, run_state(run), settings)
+        for _ in reporter.track(seconds(folder), sum(lengths), "predict", "s of film"):
+            pass
+    return {**about, "files": answers}
 
 
-def _features(
-    path: Path, detector: FaceDetector, faces: FaceSettings, mel_settings: MelSettings
-) -> tuple[SampleTensors, list[str]]:
-    """The tensors of a file, and what it lacks in words; a damaged stream counts as absent beside a sound one.
-
-    Raises:
-        DataError: neither picture nor sound can be read.
-    """
-    info = probe(path)
-    parts: dict[str, SampleTensors] = {}
-    why: dict[str, str] = {}
-    nothing_in: dict[str, str] = {}
-    for kind, there in (("picture", info.has_video), ("sound", info.has_audio)):
-        try:
-            source = path if there else None
-            video, audio = (source, None) if kind == "picture" else (None, source)
-            parts[kind] = extract_features(video, audio, detector, faces, mel_settings)
-            if not there:
-                why[kind] = "the file has no such stream"
-            elif empty := _nothing_in_it(video, audio, parts[kind], faces):
-                nothing_in[kind] = empty
-        except DataError as error:
-            why[kind] = str(error)
-    if len(why) == 2:
-        raise DataError(f"{path} has neither picture nor sound that can be read ({'; '.join(why.values())})")
-    why |= nothing_in
-    for kind in why:
-        parts[kind] = extract_features(None, None, detector, faces, mel_settings)
-    features = replace(parts["picture"], logmel=parts["sound"].logmel)
-    absent = [f"no {kind}: {reason}" for kind, reason in why.items()]
-    if "picture" not in why and not (features.face_score > 0).any():
-        frames = len(features.faces)
-        absent.append(f"no face: none found in {frames} sampled frames, the picture's centre stands in")
-    if not why:
-        absent += _ends_early(features, faces.sample_every_ms / 1000)
-    return features, absent
-
-
-def _nothing_in_it(video: Path | None, audio: Path | None, features: SampleTensors, faces: FaceSettings) -> str:
-    """Reason for which `preprocess` would reject a picture as blank or a sound as silent; empty where it has none."""
-    if video is not None:
-        return flat_picture(video, features, faces.sample_every_ms)
-    return silence(audio) if audio is not None else ""
-
-
-def _ends_early(features: SampleTensors, step_s: float) -> list[str]:
-    """One sentence where picture or sound ends long before the other."""
-    picture_s, sound_s = float(features.face_time_s[-1]), len(features.logmel) * mel.HOP_SAMPLES / mel.RATE_HZ
-    if sound_s < picture_s - END_SLACK_S:
-        return [f"no sound after {sound_s:.2f} s: the pictures go on to {picture_s:.2f} s or more"]
-    if picture_s + step_s < sound_s - END_SLACK_S:
-        return [f"no picture after {picture_s + step_s:.2f} s: the sound goes on to {sound_s:.2f} s"]
-    return []
+def _whole_seconds(path: Path) -> int:
+    """Seconds of a file, for the progress: at least 1, also where its header does not say."""
+    try:
+        return max(1, math.ceil(probe(path).duration_s))
+    except DataError:
+        return 1
 
 
 def words_said(transcript: str) -> str:
     """The words of a transcript: the text itself, or those of a file without numbers, times and tags.
 
-    What looks like a file (by its ending, or a slash in it and no blanks) or is one is never taken for the words.
-
     Raises:
-        ConfigError: the file is missing, of a kind that is not read, or damaged.
+        ConfigError: as `cues_of`.
     """
-    path = Path(transcript)
-    is_there = is_file(path)
-    if not is_there and not looks_like_a_file(transcript):
-        return transcript
-    if not is_there:
-        raise ConfigError(
-            f"there is no transcript {transcript!r}; give one of {', '.join(TRANSCRIPT_SUFFIXES)}, or the words "
-            "themselves (with a blank in them, if there is a slash)"
-        )
-    try:
-        return words_of(read_transcript(path, remedy="save it as UTF-8"))
-    except DataError as error:
-        raise ConfigError(f"--transcript: {error}") from error
+    return words_of(cues_of(transcript))
 
 
 def format_predictions(result: dict[str, Any]) -> str:
-    """The result for a person: a block a file, the scores with their thresholds, what was absent."""
+    """The result for a person: of each file a line a segment, then scores with their thresholds, what was absent."""
     lines = [result["notice"]] if result["notice"] else []
     for answer in result["files"]:
         lines.append(answer["file"])
         if answer["error"]:
             lines.append(f"  error: {answer['error']}")
             continue
+        if answer["cut_by"] != "whole":
+            lines += [f"  {_segment_line(segment, result['task'])}" for segment in answer["segments"]]
+            lines.append("  all segments, weighed by their seconds:")
         for name, score in sorted(answer["scores"].items(), key=lambda item: -item[1]):
-            shown = f"{score:+.3f}" if result["task"] == "sentiment" else f"{score:.3f}"
             threshold = f"threshold {result['thresholds'][name]:.2f}  " if name in result["thresholds"] else ""
             mark = "yes" if name in answer["predicted"] else ""
-            lines.append(f"  {name:<10} {shown}  {threshold}{mark}".rstrip())
+            lines.append(f"  {name:<10} {shown_score(score, result['task'])}  {threshold}{mark}".rstrip())
         lines += [f"  {absent}" for absent in answer["absent"]]
+        lines += [f"  wrote {path}" for path in answer.get("written", [])]
     return "\n".join(lines)
+
+
+def _segment_line(segment: dict[str, Any], task: str) -> str:
+    """`0:01.2 - 0:03.4  hap 0.71, exc 0.52  I am so glad you ca...`."""
+    times = f"{_clock(segment['start_s'])} - {_clock(segment['end_s'])}"
+    text = segment["text"]
+    words = text if len(text) <= _WORDS_SHOWN else f"{text[: _WORDS_SHOWN - 3].rstrip()}..."
+    return f"{times}  {predicted_scores(segment, task) or 'none'}  {words}".rstrip()
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(10 * seconds), 600)
+    return f"{minutes:>3}:{rest // 10:02}.{rest % 10}"
 
 
 def failed(result: dict[str, Any]) -> bool:

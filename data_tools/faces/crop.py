@@ -95,15 +95,29 @@ def crop_each(
     chosen only the crops of all its candidates are kept, 7 KiB each: memory doesn't grow with the size of the picture,
     and with the length by little.
     """
-    clip = _Clip(size_px, margin_px)
+    for _, crops in crop_mixed(((0, frame) for frame in stream), detector, size_px, margin_px, batch_frames):
+        yield crops
+
+
+def crop_mixed(
+    stream: Iterable[tuple[int, np.ndarray | None]],
+    detector: Detector,
+    size_px: int = DEFAULT_SIZE_PX,
+    margin_px: int = 2,
+    batch_frames: int = 16,
+) -> Iterator[tuple[int, FaceCrops]]:
+    """As `crop_each`, of clips whose frames may come mixed: each with its clip's number, and so is the None after it.
+
+    Yields (number, faces) in the order in which the clips end.
+    """
+    clips: dict[int, _Clip] = {}
     for batch in _batches(stream, batch_frames):
-        found = iter(detector.detect([frame for frame in batch if frame is not None]))
-        for frame in batch:
+        found = iter(detector.detect([frame for _, frame in batch if frame is not None]))
+        for number, frame in batch:
             if frame is None:
-                yield clip.chosen()
-                clip = _Clip(size_px, margin_px)
+                yield number, clips.pop(number, _Clip(size_px, margin_px)).chosen()
             else:
-                clip.add(frame, next(found))
+                clips.setdefault(number, _Clip(size_px, margin_px)).add(frame, next(found))
 
 
 class _Clip:
@@ -140,15 +154,17 @@ class _Clip:
         return FaceCrops(crops, scores, landmarks, boxes)
 
 
-def _batches(stream: Iterable[np.ndarray | None], size: int) -> Iterator[list[np.ndarray | None]]:
+def _batches(
+    stream: Iterable[tuple[int, np.ndarray | None]], size: int
+) -> Iterator[list[tuple[int, np.ndarray | None]]]:
     """Runs of the stream with at most `size` frames, all of one picture size: the detector takes no other."""
-    batch: list[np.ndarray | None] = []
+    batch: list[tuple[int, np.ndarray | None]] = []
     shape, frames = None, 0
-    for frame in stream:
+    for number, frame in stream:
         if frame is not None:
             if frames == size or (frames and frame.shape != shape):
                 yield batch
                 batch, frames = [], 0
             shape, frames = frame.shape, frames + 1
-        batch.append(frame)
+        batch.append((number, frame))
     yield batch

@@ -1,7 +1,6 @@
 """Faces in a video's frames, found by facenet-pytorch's MTCNN."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from data_tools.errors import DataError
+from data_tools.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class FaceDetector:
     def detect(self, frames: Sequence[np.ndarray]) -> list[Candidates]:
         """Return the candidates of each frame. frames: (H, W, 3) uint8 RGB, all of one size."""
         if self._device.type == "cpu":
-            with _one_thread():
+            with one_thread():
                 return [faces for frame in frames for faces in self.detect_together([frame])]
         return self.detect_together(frames)
 
@@ -86,17 +86,6 @@ class FaceDetector:
         """One pass of the library. frames: (T, H, W, 3) uint8."""
         found = zip(*self._mtcnn.detect(frames, landmarks=True), strict=True)
         return [_no_candidates() if boxes is None else _as_candidates(boxes, *rest) for boxes, *rest in found]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Inside, torch uses one thread: with another number it may take other kernels, which round otherwise."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _no_candidates() -> Candidates:

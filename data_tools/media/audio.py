@@ -1,10 +1,12 @@
 """Sound of a file as mono samples, and the other way round."""
 
+import math
 import re
 import wave
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from math import gcd
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -86,9 +88,61 @@ def read_audio(
         raise DataError(
             f"{path} has no sound from {start_s:.3f} s to {'its end' if end_s is None else f'{end_s:.3f} s'}"
         )
-    if not np.isfinite(samples).all():
-        raise DataError(f"{path} holds samples that are not numbers (NaN or infinite)")
-    return np.clip(_resample(samples, source_hz, rate_hz), -1.0, 1.0)
+    return _checked(path, samples, source_hz, rate_hz)
+
+
+def read_intervals(
+    path: Path, intervals: Iterable[tuple[float, float]], rate_hz: int = AUDIO_RATE_HZ
+) -> Iterator[np.ndarray]:
+    """The sound of each interval [start_s, end_s) of a file, as `read_audio` gives it, in one decoding pass.
+
+    intervals: rising by start_s; they may overlap, and there may be no end of them. Where the file has no sound the
+    result is (0,). Memory holds the longest interval, not the file.
+
+    Raises:
+        DataError: as `read_audio`, when the sound that it concerns is reached.
+    """
+    check_file(path)
+    try:
+        with _open_wav(path, None) as file:
+            source_hz = file.samplerate
+        pieces = _wav_pieces(path, intervals)
+    except soundfile.LibsndfileError:
+        chunks = _decode(path, None)
+        first = next(chunks, None)
+        source_hz = AUDIO_RATE_HZ if first is None else first[1]
+        pieces = _cut_out(
+            chain([] if first is None else [first[0]], (chunk for chunk, _ in chunks)), source_hz, intervals
+        )
+    for channels in pieces:
+        samples, _ = mix(channels)
+        yield _checked(path, samples, source_hz, rate_hz) if len(samples) else samples
+
+
+def _wav_pieces(path: Path, intervals: Iterable[tuple[float, float]]) -> Iterator[np.ndarray]:
+    for start_s, end_s in intervals:
+        try:
+            yield _read_wav(path, start_s, None if math.isinf(end_s) else end_s, None)[0]
+        except soundfile.LibsndfileError as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
+
+
+def _cut_out(
+    chunks: Iterator[np.ndarray], rate_hz: int, intervals: Iterable[tuple[float, float]]
+) -> Iterator[np.ndarray]:
+    """(C, S) of each interval out of chunks that follow each other from the file's zero on."""
+    kept: deque[tuple[int, np.ndarray]] = deque()  # with the place of their first sample
+    at, width = 0, 1
+    for start_s, end_s in intervals:
+        first, last = round(start_s * rate_hz), math.inf if math.isinf(end_s) else round(end_s * rate_hz)
+        while kept and kept[0][0] + kept[0][1].shape[1] <= first:
+            kept.popleft()
+        while at < last and (chunk := next(chunks, None)) is not None:
+            at, width = at + chunk.shape[1], len(chunk)
+            if at > first:
+                kept.append((at - chunk.shape[1], chunk))
+        parts = [chunk[:, max(0, first - place) : max(0, min(last, at) - place)] for place, chunk in kept]
+        yield np.concatenate(parts, axis=1) if parts else np.zeros((width, 0), np.float32)
 
 
 def audio_duration_s(path: Path, stream: int | None = None) -> float:
@@ -312,10 +366,17 @@ def _too_long(path: Path, seconds: float) -> DataError:
     )
 
 
+def _checked(path: Path, samples: np.ndarray, source_hz: int, rate_hz: int) -> np.ndarray:
+    """Samples at `rate_hz`, in [-1, 1]."""
+    if not np.isfinite(samples).all():
+        raise DataError(f"{path} holds samples that are not numbers (NaN or infinite)")
+    return np.clip(_resample(samples, source_hz, rate_hz), -1.0, 1.0)
+
+
 def _resample(samples: np.ndarray, source_hz: int, rate_hz: int) -> np.ndarray:
     if source_hz == rate_hz:
         return samples
-    common = gcd(source_hz, rate_hz)
+    common = math.gcd(source_hz, rate_hz)
     from scipy.signal import resample_poly  # half a second, which most commands do not need
 
     return resample_poly(samples, rate_hz // common, source_hz // common).astype(np.float32)

@@ -11,13 +11,11 @@ from av.video.stream import VideoStream
 
 from data_tools.errors import DataError
 from data_tools.media.clip import Clip
-from data_tools.media.decode import Shown, decoded
+from data_tools.media.decode import SAME_S, Shown, before_is_first, decoded
 from data_tools.media.source import ClipError, frame_rate, open_media, pixel_shape, video_stream
 
 # An interval may end, or begin before the first picture, by this much: labels are often a little longer than the file.
 END_SLACK_S = 0.5
-# Label times have four decimals; two times closer than this are the same.
-_SAME_S = 1e-4
 
 
 @dataclass(frozen=True)
@@ -133,7 +131,7 @@ class _Pass:
 
     def _open_until(self, shown: Shown, damaged: bool) -> None:
         time_s = shown.time_s
-        while self.waiting and self.cuts[self.waiting[-1]].start_s <= time_s + _SAME_S:
+        while self.waiting and self.cuts[self.waiting[-1]].start_s <= time_s + SAME_S:
             number = self.waiting.pop()
             cut = self.cuts[number]
             late_s = time_s - cut.start_s
@@ -152,17 +150,17 @@ class _Pass:
                 pixel_shape=self.pixel_shape,
                 crf=self.crf,
             )
-            if self.before and _before_is_first(cut.start_s, self.before.time_s, time_s, self.frame_s):
+            if self.before and before_is_first(cut.start_s, self.before.time_s, time_s, self.frame_s):
                 # A frame that stays on display for long is shown from the interval's start on.
-                near = cut.start_s - self.before.time_s <= self.frame_s / 2 + _SAME_S
+                near = cut.start_s - self.before.time_s <= self.frame_s / 2 + SAME_S
                 clip.write(self.before.frame, self.before.time_s if near else cut.start_s)
-            elif cut.end_s <= time_s + _SAME_S:
+            elif cut.end_s <= time_s + SAME_S:
                 clip.write(shown.frame, time_s)  # shorter than a frame, and this is the only one there is
-            if cut.end_s <= time_s + _SAME_S:
+            if cut.end_s <= time_s + SAME_S:
                 self._finish(number, cut.end_s)
 
     def _close_until(self, time_s: float) -> None:
-        for number in [n for n in self.open if self.cuts[n].end_s <= time_s + _SAME_S]:
+        for number in [n for n in self.open if self.cuts[n].end_s <= time_s + SAME_S]:
             self._finish(number, self.cuts[number].end_s)
 
     def _finish(self, number: int, video_end_s: float) -> None:
@@ -176,10 +174,3 @@ class _Pass:
             if number in self.open:
                 self.open.pop(number).drop()
             self.outcomes[number] = CutOutcome(failure, detail, 0, self.fps, 0.0)
-
-
-def _before_is_first(start_s: float, before_s: float, after_s: float, frame_s: float) -> bool:
-    """Return True if the frame before `start_s` opens the clip: it is nearer, or the next one is far."""
-    if after_s <= start_s + _SAME_S:
-        return False
-    return start_s - before_s < after_s - start_s or after_s - start_s > frame_s / 2 + _SAME_S

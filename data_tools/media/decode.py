@@ -14,6 +14,8 @@ from data_tools.errors import DataError
 from data_tools.media.packets import packets
 from data_tools.media.source import MAX_DURATION_S, MAX_FPS, check_size, clock_streams, frame_rate, zero_s
 
+# Label times have four decimals; two times closer than this are the same.
+SAME_S = 1e-4
 # Between two frames that state one time.
 _STEP_S = float(1 / (4 * MAX_FPS))
 
@@ -50,6 +52,16 @@ def decoded(path: Path, container: InputContainer, stream: VideoStream) -> Itera
             count += 1
             _check_clock(path, shown.time_s, count)
             yield shown
+
+
+def before_is_first(start_s: float, before_s: float, after_s: float, frame_s: float) -> bool:
+    """Return True if of two frames round `start_s` the one before opens what begins there: nearer, or the next is far.
+
+    frame_s: from one frame to the next as a rule.
+    """
+    if after_s <= start_s + SAME_S:
+        return False
+    return start_s - before_s < after_s - start_s or after_s - start_s > frame_s / 2 + SAME_S
 
 
 class _StampClock:

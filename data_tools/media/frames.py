@@ -1,6 +1,7 @@
 """Frames of a video at a fixed spacing."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import numpy as np
 from av.video.frame import VideoFrame
 
 from data_tools.errors import DataError
-from data_tools.media.decode import decoded
+from data_tools.media.decode import SAME_S, Shown, before_is_first, decoded
 from data_tools.media.orientation import orientation, upright
-from data_tools.media.source import check_size, open_media, pixel_shape, video_stream
+from data_tools.media.source import check_size, frame_rate, open_media, pixel_shape, video_stream
 
 # Time stamps of some containers are whole milliseconds: a frame this little before its moment still counts.
 _ROUNDING_S = 1e-3
@@ -32,21 +33,95 @@ def read_frames(path: Path, every_ms: int, square_pixels: bool = True) -> Iterat
     """
     if every_ms <= 0:
         raise DataError(f"every_ms is {every_ms}: expected a positive number of milliseconds")
-    empty = True
-    due_ms = 0
+    empty, sampler = True, _Sampler(every_ms)
     with open_media(path) as container:
         stream = video_stream(path, container)
         for shown in decoded(path, container, stream):
             if shown is None:
                 continue
             time_s, empty = max(0.0, shown.time_s), False
-            if time_s + _ROUNDING_S < due_ms / 1000:
-                continue
-            due_ms = (int((time_s + _ROUNDING_S) * 1000) // every_ms + 1) * every_ms
-            picture = _picture(path, shown.frame, pixel_shape(stream) if square_pixels else Fraction(1))
-            yield time_s, upright(picture, orientation(shown.frame))
+            if sampler.takes(time_s):
+                yield time_s, _upright(path, shown, pixel_shape(stream) if square_pixels else Fraction(1))
     if empty:
         raise DataError(f"{path} has a video stream without a single frame that can be decoded")
+
+
+def read_frames_within(
+    path: Path, intervals: Sequence[tuple[float, float]], every_ms: int
+) -> Generator[tuple[int, float, np.ndarray | None], None, None]:
+    """The frames that `read_frames` gives of clips that `cut_video` cuts at these times, in one decoding pass.
+
+    intervals: (start_s, end_s) in the file, in any order; they may overlap.
+    Yields (place of the interval in `intervals`, seconds since it began, picture (H, W, 3) uint8 RGB), and once for
+    each interval (place, its length, None) when it has passed; one that the file's pictures do not reach has no other.
+    Two frames are held at a time.
+
+    Raises:
+        DataError: as `read_frames`, when what it concerns is reached.
+    """
+    waiting = deque(sorted(range(len(intervals)), key=lambda number: intervals[number]))
+    opened: dict[int, tuple[float, _Sampler]] = {}
+    before: Shown | None = None
+    with open_media(path) as container:
+        stream = video_stream(path, container)
+        shape, frame_s = pixel_shape(stream), float(1 / frame_rate(stream))
+        for shown in decoded(path, container, stream):
+            if shown is None:
+                continue
+            for number in [n for n in opened if intervals[n][1] <= shown.time_s + SAME_S]:
+                del opened[number]
+                yield _passed(intervals, number)
+            picture: np.ndarray | None = None
+            while waiting and intervals[waiting[0]][0] <= shown.time_s + SAME_S:
+                number = waiting.popleft()
+                start_s, end_s = intervals[number]
+                zero_s = shown.time_s if shown.time_s - start_s <= frame_s / 2 + SAME_S else start_s
+                sampler = _Sampler(every_ms)
+                if before and before_is_first(start_s, before.time_s, shown.time_s, frame_s):
+                    # A frame that stays on display for long is shown from the interval's start on.
+                    near = start_s - before.time_s <= frame_s / 2 + SAME_S
+                    zero_s = before.time_s if near else start_s
+                    sampler.takes(0.0)
+                    yield number, 0.0, _upright(path, before, shape)
+                elif end_s <= shown.time_s + SAME_S and shown.time_s - start_s <= frame_s:
+                    # Shorter than a frame, and this is the only one there is.
+                    yield number, 0.0, _upright(path, shown, shape)
+                if end_s <= shown.time_s + SAME_S:
+                    yield _passed(intervals, number)
+                else:
+                    opened[number] = zero_s, sampler
+            for number, (zero_s, sampler) in opened.items():
+                if sampler.takes(shown.time_s - zero_s):
+                    picture = _upright(path, shown, shape) if picture is None else picture
+                    yield number, shown.time_s - zero_s, picture
+            if not opened and not waiting:
+                return
+            before = shown
+    for number in (*opened, *waiting):
+        yield _passed(intervals, number)
+
+
+def _passed(intervals: Sequence[tuple[float, float]], number: int) -> tuple[int, float, None]:
+    start_s, end_s = intervals[number]
+    return number, end_s - start_s, None
+
+
+class _Sampler:
+    """Takes the first frame at or after 0, every_ms, 2 * every_ms ..."""
+
+    def __init__(self, every_ms: int) -> None:
+        self._every_ms, self._due_ms = every_ms, 0
+
+    def takes(self, time_s: float) -> bool:
+        """Return True if the frame shown at `time_s` is wanted; times rise."""
+        if time_s + _ROUNDING_S < self._due_ms / 1000:
+            return False
+        self._due_ms = (int((time_s + _ROUNDING_S) * 1000) // self._every_ms + 1) * self._every_ms
+        return True
+
+
+def _upright(path: Path, shown: Shown, shape: Fraction) -> np.ndarray:
+    return upright(_picture(path, shown.frame, shape), orientation(shown.frame))
 
 
 def _picture(path: Path, frame: VideoFrame, shape: Fraction) -> np.ndarray:

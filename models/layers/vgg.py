@@ -33,13 +33,14 @@ class DenseMap:
 
 
 class StageResult(NamedTuple):
-    """map: after the pool. sites: how many sites the stage had, over all images. active: how many it computed.
+    """map: after the pool; None once the next part of the tower has read it. sites: how many sites the stage had, over
+    all images. active: how many it computed.
 
     kept: (images, H, W) bool, the computed ones; None where all were. attention_macs: beside those of the map.
     kept_share: as in `models.layers.sparse.attention.Selection`.
     """
 
-    map: DenseMap | SparseMap
+    map: DenseMap | SparseMap | None
     sites: int
     active: int
     kept: Tensor | None = None

@@ -116,7 +116,11 @@ class MultiLabel(EmotionTask):
     def answer(self, logits: Tensor, thresholds: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
         """Every emotion whose score reaches its threshold."""
         by_name = dict(zip(self.emotions, self.scores(logits).tolist(), strict=True))
-        return by_name, [name for name, score in by_name.items() if score >= thresholds[name]]
+        return by_name, self.predicted(by_name, thresholds)
+
+    def predicted(self, scores: Mapping[str, float], thresholds: Mapping[str, float]) -> list[str]:
+        """Every emotion whose score reaches its threshold."""
+        return [name for name, score in scores.items() if score >= thresholds[name]]
 
     def _probabilities(self, found: Pass) -> Floats:
         scores: Floats = self.scores(found.logits).numpy()

@@ -88,6 +88,10 @@ class Sentiment(Task):
         """The sentiment; no emotions."""
         return {"sentiment": float(logits)}, []
 
+    def predicted(self, scores: Mapping[str, float], thresholds: Mapping[str, float]) -> list[str]:  # noqa: ARG002
+        """No emotions."""
+        return []
+
     @property
     def _range(self) -> int:
         return int(self.settings.sentiment_range)

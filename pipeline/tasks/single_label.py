@@ -88,6 +88,14 @@ class SingleLabel(EmotionTask):
         by_name = dict(zip(self.emotions, self.scores(logits).tolist(), strict=True))
         return by_name, [self.emotions[int(logits.argmax())]]
 
+    def predicted(
+        self,
+        scores: Mapping[str, float],
+        thresholds: Mapping[str, float],  # noqa: ARG002
+    ) -> list[str]:
+        """The one emotion with the highest score."""
+        return [max(scores, key=lambda name: scores[name])]
+
 
 def _truth(found: Pass) -> Classes:
     # Exactly one label of an utterance is half or more, so it is the largest.

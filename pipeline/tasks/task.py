@@ -91,6 +91,10 @@ class Task(ABC):
     def answer(self, logits: Tensor, thresholds: Mapping[str, float]) -> tuple[dict[str, float], list[str]]:
         """Scores by name, and the predicted emotions, of one utterance's logits (outputs,)."""
 
+    @abstractmethod
+    def predicted(self, scores: Mapping[str, float], thresholds: Mapping[str, float]) -> list[str]:
+        """The emotions that scores by name, as `answer` gives them, stand for."""
+
     def lower_is_better(self, monitor: str) -> bool:
         """True where the best epoch is the one with the smallest value."""
         return monitor == "loss" or any(metric.lower_is_better for metric in self.metrics if metric.name == monitor)

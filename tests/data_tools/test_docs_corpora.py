@@ -10,8 +10,8 @@ from data_tools.corpora.folder import table as folder_table
 from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from data_tools.corpora.folder.values import MAX_SENTIMENT
 from data_tools.corpora.readers import read_release
+from data_tools.speech.transcript import TRANSCRIPT_SUFFIXES
 from data_tools.splits import SPLIT_WORDS
-from data_tools.transcript import TRANSCRIPT_SUFFIXES
 
 DOCS = Path(__file__).parents[2] / "docs" / "corpora"
 

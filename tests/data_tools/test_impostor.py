@@ -16,9 +16,9 @@ from data_tools.impostor import find_impostor
 from data_tools.manifest import read_manifest
 from data_tools.media.source import probe
 from data_tools.sequences.store import DialogueFeatures
+from data_tools.speech.transcript import read_transcript
 from data_tools.splits import _read_list
 from data_tools.store import DialogueStore
-from data_tools.transcript import read_transcript
 from models.errors import ModelError
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"

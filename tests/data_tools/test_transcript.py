@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.errors import DataError
-from data_tools.transcript import (
+from data_tools.speech.transcript import (
     OTHER_SUFFIXES,
     TRANSCRIPT_SUFFIXES,
     Cue,

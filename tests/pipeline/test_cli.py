@@ -53,7 +53,7 @@ FLAGS = {
     "compare": "models data seeds out modalities frontend device set",
     "sweep": "data top-p models seeds out modalities device set",
     "ablate": "data models seeds out frontend device set",
-    "predict": "run transcript device",
+    "predict": "run transcript segments max-segment-s out device",
     "stats": "data",
     "inspect": "data out count seed",
     "explain": "run split data out",

@@ -11,8 +11,8 @@ from data_tools.corpora.release import Release, is_file, is_folder, visible
 from data_tools.corpora.tables import SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
 from data_tools.errors import DataError
 from data_tools.records import Utterance
+from data_tools.speech.transcript import TRANSCRIPT_SUFFIXES, OtherFormError, read_transcript, words_of
 from data_tools.splits import SPLIT_WORDS
-from data_tools.transcript import TRANSCRIPT_SUFFIXES, OtherFormError, read_transcript, words_of
 
 # A transcript of one clip: more than that is another file.
 _MAX_TRANSCRIPT_BYTES = 131_072

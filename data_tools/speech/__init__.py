@@ -1,0 +1,1 @@
+"""What is said in a film, and when: voice activity, utterances, transcripts."""

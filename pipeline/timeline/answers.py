@@ -1,0 +1,153 @@
+"""Scores of a film and of its segments."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_tools.errors import DataError
+from data_tools.media.source import probe
+from data_tools.speech.segments import Segment
+from data_tools.speech.transcript import Cue
+from pipeline.timeline.plan import Plan, Segmentation, plan
+from pipeline.timeline.predictor import Answer, Piece, Predictor
+from pipeline.timeline.tensors import Taken
+
+# Segments are scored together up to this many faces and chunks, or this many segments.
+MAX_STEPS, MAX_SEGMENTS = 512, 32
+NO_WORDS = "no words: no transcript was given"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The answer for one segment.
+
+    start_s, end_s: in the film, to the millisecond. text: the words said, as far as known. scores, predicted, absent:
+    as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames.
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+    scores: dict[str, float]
+    predicted: list[str]
+    absent: list[str]
+    no_face_share: float | None
+
+
+@dataclass
+class Prediction:
+    """The answer for one file.
+
+    scores: emotion -> score in [0, 1], or `sentiment` -> its value in the corpus' range, unclipped; of a file in
+        segments the mean of theirs, weighed by duration.
+    predicted: emotions whose score reaches the run's threshold; of a single-label run the highest-scoring one.
+    absent: what the whole file lacked, in words; the answer then rests on the rest. error: why there is no answer.
+    cut_by: `whole`, `transcript`, `speech`, or `time` where nobody speaks.
+    segments: in the order of their times, a `Scored` each; a file taken whole is one.
+    summary: {"scores", "predicted", "duration_s": of the file, "scored_s": of all segments}.
+    """
+
+    file: str
+    scores: dict[str, float] = field(default_factory=dict)
+    predicted: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    error: str | None = None
+    cut_by: str | None = None
+    segments: list[dict[str, Any]] = field(default_factory=list)
+    summary: dict[str, Any] = field(default_factory=dict)
+
+
+def predict_file(
+    path: Path, cues: list[Cue], segmentation: Segmentation, max_segment_s: float, predictor: Predictor
+) -> Iterator[float | Prediction]:
+    """Seconds of the film that have been scored so far, then the answer.
+
+    Raises:
+        ConfigError: as `plan`.
+    """
+    try:
+        info = probe(path)
+        made = plan(path, info, cues, segmentation, max_segment_s)
+        if made.segments is None:
+            yield _whole(path, made, predictor)
+            return
+        scored: list[Scored] = []
+        for batch in _batches(path, made.segments, predictor):
+            scored += batch
+            yield batch[-1].end_s
+    except DataError as error:
+        yield Prediction(str(path), error=str(error))
+        return
+    yield _joined(path, made, scored, predictor)
+
+
+def _whole(path: Path, made: Plan, predictor: Predictor) -> Prediction:
+    taken = predictor.extractor.whole(path)
+    absent = [*taken.absent, *([] if made.text.strip() else [NO_WORDS])]
+    (answer,) = predictor.score([Piece(str(path), taken.features, made.text, taken.sound)])
+    segment = _scored(Segment(0.0, made.length_s, made.text), taken, absent, answer)
+    summary = _summary(answer, made, [segment])
+    return Prediction(str(path), *answer, absent, None, made.by, [asdict(segment)], summary)
+
+
+def _batches(path: Path, segments: Sequence[Segment], predictor: Predictor) -> Iterator[list[Scored]]:
+    """The segments of a film that have picture or sound, as many at a time as fit into a batch."""
+    waiting: list[tuple[Segment, Taken]] = []
+    steps = 0
+    for number, taken in predictor.extractor.each(path, probe(path), segments):
+        if taken is None:
+            continue
+        segment = segments[number]
+        waiting.append((segment, taken))
+        steps += _piece(segment, taken).steps
+        if steps >= MAX_STEPS or len(waiting) >= MAX_SEGMENTS:
+            yield _scored_batch(waiting, predictor)
+            waiting, steps = [], 0
+    if waiting:
+        yield _scored_batch(waiting, predictor)
+
+
+def _scored_batch(batch: Sequence[tuple[Segment, Taken]], predictor: Predictor) -> list[Scored]:
+    answers = predictor.score([_piece(segment, taken) for segment, taken in batch])
+    return [
+        _scored(segment, taken, [*taken.absent, *([] if segment.text else [NO_WORDS])], answer)
+        for (segment, taken), answer in zip(batch, answers, strict=True)
+    ]
+
+
+def _piece(segment: Segment, taken: Taken) -> Piece:
+    return Piece(f"{segment.start_s:.3f}", taken.features, segment.text, taken.sound)
+
+
+def _scored(segment: Segment, taken: Taken, absent: list[str], answer: Answer) -> Scored:
+    share = None if taken.no_face_share is None else round(taken.no_face_share, 4)
+    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share)
+
+
+def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) -> Prediction:
+    """The answer for a file of the answers for its segments."""
+    scored = sorted(scored, key=lambda segment: (segment.start_s, segment.end_s))
+    if not scored:
+        return Prediction(str(path), error=f"{path} has neither picture nor sound in any of its segments")
+    assert made.segments is not None
+    notes = list(made.notes)
+    if empty := len(made.segments) - len(scored):
+        notes.append(f"{empty} segments without picture and sound were left out")
+    everywhere = [reason for reason in scored[0].absent if all(reason in segment.absent for segment in scored)]
+    answer = predictor.mean(
+        [segment.scores for segment in scored], [max(segment.end_s - segment.start_s, 1e-3) for segment in scored]
+    )
+    summary = _summary(answer, made, scored)
+    segments = [asdict(segment) for segment in scored]
+    return Prediction(str(path), *answer, everywhere + notes, None, made.by, segments, summary)
+
+
+def _summary(answer: Answer, made: Plan, scored: Sequence[Scored]) -> dict[str, Any]:
+    seconds = sum(segment.end_s - segment.start_s for segment in scored)
+    return {
+        "scores": answer[0],
+        "predicted": answer[1],
+        "duration_s": round(made.length_s, 3),
+        "scored_s": round(seconds, 3),
+    }

@@ -1,0 +1,132 @@
+"""Segments of a film: by a transcript's times, by who speaks when, or none at all."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from data_tools.corpora.release import is_file
+from data_tools.errors import DataError
+from data_tools.media.audio import audio_duration_s, read_intervals
+from data_tools.media.source import MediaInfo
+from data_tools.speech.activity import voice_activity
+from data_tools.speech.segments import MIN_S, Segment, cue_segments, has_times, regular, utterances, with_words
+from data_tools.speech.transcript import TRANSCRIPT_SUFFIXES, Cue, looks_like_a_file, read_transcript, words_of
+from pipeline.settings import ConfigError
+
+Segmentation = Literal["auto", "whole", "speech", "transcript"]
+# A file that is no longer than this, and without times of its words, is one utterance.
+WHOLE_S = 20.0
+# Seconds of sound in memory while voice activity is looked for.
+_BLOCK_S = 60.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a film is cut into.
+
+    segments: None for the whole film as one utterance, whose words are `text`. by: `whole`, `transcript`, `speech`, or
+    `time` where nobody speaks. length_s: of the film, 0 where it does
+    not say. notes: what was left out and what had to be done otherwise, a sentence each.
+    """
+
+    segments: list[Segment] | None
+    by: str
+    length_s: float
+    text: str = ""
+    notes: list[str] = field(default_factory=list)
+
+
+def plan(path: Path, info: MediaInfo, cues: list[Cue], segmentation: Segmentation, max_segment_s: float) -> Plan:
+    """The segments of a film. cues: what is said in it; without times or with them, none where that is not known.
+
+    `auto` takes the times of the cues, else leaves a film of at most `WHOLE_S` whole, and one whose words have no
+    times; else it looks for speech.
+
+    Raises:
+        ConfigError: `segmentation` needs times that the cues do not have.
+        DataError: the sound cannot be read, or nobody speaks in a film without picture.
+    """
+    timed = has_times(cues)
+    if segmentation == "transcript" and not timed:
+        raise ConfigError(
+            "--segments transcript needs the times of the words; give --transcript a file that has them (.srt, .vtt, "
+            ".ass, .json), or take --segments speech"
+        )
+    if segmentation == "speech" and cues and not timed:
+        raise ConfigError(
+            "--segments speech cannot tell which words belong to which segment: this transcript has no times; give one "
+            "that has, leave it out, or take --segments whole"
+        )
+    length_s = info.duration_s or (audio_duration_s(path) if info.has_audio else 0.0)
+    if segmentation == "auto":
+        segmentation = "transcript" if timed else "whole" if cues or length_s <= WHOLE_S else "speech"
+    if segmentation == "whole":
+        return Plan(None, segmentation, length_s, words_of(cues))
+    if segmentation == "transcript":
+        segments, outside = cue_segments(cues, length_s or math.inf)
+        notes = [f"{outside} of {len(cues)} cues lie outside of the film or have no length"] if outside else []
+        if not segments:
+            raise DataError(f"no cue of the transcript lies in {path}, which has {length_s:.2f} s: is it of this film?")
+        return Plan(segments, segmentation, length_s, notes=notes)
+    made = _by_speech(path, info, length_s, max_segment_s)
+    assert made.segments is not None
+    return replace(made, segments=with_words(made.segments, cues)) if cues else made
+
+
+def _by_speech(path: Path, info: MediaInfo, length_s: float, max_segment_s: float) -> Plan:
+    problem = "the file has no sound"
+    if info.has_audio:
+        problem = "nobody speaks in its sound"
+        try:
+            found, dropped = utterances(voice_activity(_blocks(path)), max_segment_s)
+        except DataError as error:
+            if not info.has_video:
+                raise
+            found, dropped, problem = [], 0, str(error)
+        notes = [f"{dropped} sounds of speech shorter than {MIN_S:g} s were left out"] if dropped else []
+        if found:
+            return Plan(found, "speech", length_s, notes=notes)
+    if not info.has_video or not length_s:
+        raise DataError(f"no speech was found in {path} ({problem}); take --segments whole for an answer all the same")
+    note = f"no speech: {problem}, so it is cut every {max_segment_s:g} s"
+    return Plan(regular(length_s, max_segment_s), "time", length_s, notes=[note])
+
+
+def _blocks(path: Path) -> Iterator[np.ndarray]:
+    """The sound of a film in blocks, (S,) float32 at 16 kHz each."""
+    count = 0
+    intervals = ((at * _BLOCK_S, (at + 1) * _BLOCK_S) for at in range(2**31))
+    for block in read_intervals(path, intervals):
+        if not len(block):
+            break
+        count += len(block)
+        yield block
+    if not count:
+        raise DataError(f"{path} has an audio stream without sound")
+
+
+def cues_of(transcript: str) -> list[Cue]:
+    """The cues of a transcript: of a text one without times, of a file those that it has.
+
+    What looks like a file (by its ending, or a slash in it and no blanks) or is one is never taken for the words.
+
+    Raises:
+        ConfigError: the file is missing, of a kind that is not read, or damaged.
+    """
+    path = Path(transcript)
+    is_there = is_file(path)
+    if not is_there and not looks_like_a_file(transcript):
+        return [Cue(0.0, math.inf, transcript)] if transcript.strip() else []
+    if not is_there:
+        raise ConfigError(
+            f"there is no transcript {transcript!r}; give one of {', '.join(TRANSCRIPT_SUFFIXES)}, or the words "
+            "themselves (with a blank in them, if there is a slash)"
+        )
+    try:
+        return read_transcript(path, remedy="save it as UTF-8")
+    except DataError as error:
+        raise ConfigError(f"--transcript: {error}") from error

@@ -1,0 +1,97 @@
+"""A trained run, ready to score what it has not seen."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import models
+from data_tools.batch import WAVEFORM
+from data_tools.dataset import Sample, collate, to_sample
+from data_tools.faces.detector import FaceDetector
+from data_tools.mel import CHUNK_FRAMES
+from data_tools.store import SampleTensors
+from data_tools.waveform import waveform
+from pipeline.clip_tensors import FaceSettings, MelSettings
+from pipeline.extract_sequences import FreshFeatures, Source
+from pipeline.run import RunDir
+from pipeline.settings import Device
+from pipeline.timeline.tensors import Extractor
+from pipeline.training.device import choose_device
+from pipeline.training.scoring import task_of_run
+
+# (scores by name, predicted emotions), as `Task.answer` gives them.
+Answer = tuple[dict[str, float], list[str]]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One utterance to score: its tensors, its words and its sound.
+
+    sound: a file, or (S,) float32 at 16 kHz; models that read it themselves need it. None where there is none.
+    """
+
+    name: str
+    features: SampleTensors
+    text: str
+    sound: Path | np.ndarray | None
+
+    @property
+    def steps(self) -> int:
+        """Faces and mel chunks: what the memory of a batch grows with."""
+        return len(self.features.faces) + -(-len(self.features.logmel) // CHUNK_FRAMES)
+
+
+class Predictor:
+    """The model of a run with the settings that its data was preprocessed with.
+
+    Attributes:
+        extractor: makes tensors of films. task: of the run. thresholds: emotion -> score from which it is predicted.
+
+    Raises:
+        ConfigError: no such run, one that is not finished or whose features cannot be made of a film alone, or CUDA
+            asked for where there is none.
+    """
+
+    def __init__(self, run: Path, device: Device) -> None:
+        self._place = choose_device(device).type
+        run_dir = RunDir.existing(run)
+        self.thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
+        self._fresh = None if use is None else FreshFeatures(use)
+        preprocessing = run_dir.read_preprocessing()
+        self._faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
+        mel = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
+        self.task = task_of_run(run_dir)
+        self._model = models.load(run).to(self._place).eval()
+        self._tokenize = models.tokenizer_for(self._model)
+        self.extractor = Extractor(FaceDetector(self._place, self._faces.min_face_px), self._faces, mel)
+
+    def score(self, pieces: Sequence[Piece]) -> list[Answer]:
+        """The answer for each piece, all in one batch.
+
+        Raises:
+            DataError: the sound of a piece cannot be read.
+        """
+        if not pieces:
+            return []
+        batch = collate([self._sample(piece) for piece in pieces], self._tokenize).to(self._place)
+        with torch.inference_mode():
+            logits = self._model(batch).logits.float().cpu()
+        return [self.task.answer(each, self.thresholds) for each in logits]
+
+    def mean(self, answers: Sequence[Mapping[str, float]], weights: Sequence[float]) -> Answer:
+        """The mean of several scores by name, and the emotions that it predicts. weights: one an answer, above 0."""
+        names = list(answers[0]) if answers else []
+        scores = {name: float(np.average([answer[name] for answer in answers], weights=weights)) for name in names}
+        return scores, self.task.predicted(scores, self.thresholds) if scores else []
+
+    def _sample(self, piece: Piece) -> Sample:
+        sample = to_sample(piece.features, piece.name, piece.text, torch.zeros(len(self.task.emotions)))
+        if self._model.config.waveform_encoder is not None:
+            sample = replace(sample, features={WAVEFORM: waveform(piece.sound)})
+        if self._fresh is not None:
+            source = Source(piece.sound, piece.text, piece.features, self._faces.sample_every_ms)
+            sample = replace(sample, features=self._fresh.make(source))
+        return sample

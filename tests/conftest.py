@@ -10,3 +10,39 @@ sys.path.append(str(Path(__file__).parent))
 # Tests run on machines of 2 cores, several at a time: one thread a process is steadier and no slower there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import numpy as np
+import pytest
+
+SENTENCES = (
+    "how dare you speak to me that way.",
+    "we are going on a huge adventure, come on.",
+    "I am so thrilled I want to jump and dance.",
+    "nobody here can give me a straight answer.",
+)
+
+
+@pytest.fixture(scope="session")
+def speech_maker():
+    """(pauses in seconds) -> (samples (S,) float32 at 16 kHz, [(start_s, end_s)] of each sentence).
+
+    Sentences follow each other with these pauses before, between and after them, in the noise of a quiet room.
+    """
+    # Not at the top: most tests need no voices.
+    from data_tools.standin.cast import Voice
+    from data_tools.standin.expressions import Prosody
+    from data_tools.standin.speech import Synthesiser
+
+    def make(pauses):
+        synthesiser, noise = Synthesiser(), np.random.default_rng(0)
+        parts, times = [np.zeros(round(16_000 * pauses[0]))], []
+        for number, pause in enumerate(pauses[1:]):
+            sentence = SENTENCES[number % len(SENTENCES)]
+            said = synthesiser.say(sentence, Voice("en-us+f1"), Prosody(170, 50, 50), noise)
+            start_s = sum(map(len, parts)) / 16_000
+            times.append((start_s, start_s + len(said) / 16_000))
+            parts += [said, np.zeros(round(16_000 * pause))]
+        samples = np.concatenate(parts)
+        return (samples + 0.0005 * noise.standard_normal(len(samples))).astype(np.float32), times
+
+    return make

@@ -1,0 +1,139 @@
+"""Utterances out of speech and cues: borders counted by hand, and laws that hold for all."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from data_tools.speech.activity import WINDOW_S, Activity
+from data_tools.speech.segments import (
+    MIN_S,
+    REACH_S,
+    Segment,
+    cue_segments,
+    has_times,
+    regular,
+    utterances,
+    with_words,
+)
+from data_tools.speech.transcript import Cue
+
+
+def activity(*spans, duration_s=None, quiet=()):
+    """quiet: times at which speech is unlikely."""
+    duration_s = duration_s or spans[-1][1] + 1
+    probability = np.ones(math.ceil(duration_s / WINDOW_S), np.float32)
+    for time_s in quiet:
+        probability[round(time_s / WINDOW_S) - 2 : round(time_s / WINDOW_S) + 2] = 0.4
+    return Activity(list(spans), probability, duration_s)
+
+
+def spans_of(found):
+    return [(segment.start_s, segment.end_s) for segment in found[0]]
+
+
+def test_pauses_are_borders():
+    found = utterances(activity((1, 2), (2.2, 3), (3.35, 5)), 15)
+    assert (spans_of(found), found[1]) == ([(1, 3), (3.35, 5)], 0)
+
+
+def test_short_speech_goes_to_its_nearest_neighbour_or_out():
+    assert spans_of(utterances(activity((1, 2), (2.5, 2.8), (3.2, 5)), 15)) == [(1, 2), (2.5, 5)]
+    assert spans_of(utterances(activity((1, 2), (2.4, 2.7), (3.2, 5)), 15)) == [(1, 2.7), (3.2, 5)]
+    # Two short ones together are long enough.
+    assert spans_of(utterances(activity((1, 1.3), (1.6, 1.9)), 15)) == [(1, 1.9)]
+    found = utterances(activity((1, 2), (4, 4.3), (7, 8)), 15)
+    assert (spans_of(found), found[1]) == ([(1, 2), (7, 8)], 1)
+    # It is never joined to what would be too long then.
+    found = utterances(activity((1, 5), (5.5, 5.8)), 4.5)
+    assert (spans_of(found), found[1]) == ([(1, 5)], 1)
+
+
+def test_long_speech_is_cut_at_its_longest_pause_and_else_where_speech_is_least_likely():
+    assert spans_of(utterances(activity((0, 3), (3.1, 6), (6.25, 9), (9.1, 12)), 10)) == [(0, 6), (6.25, 12)]
+    (first, second) = spans_of(utterances(activity((0, 12), quiet=[7]), 10))
+    assert first[0] == 0
+    assert first[1] == second[0] == pytest.approx(7, abs=0.1)
+    assert second[1] == 12
+
+
+@st.composite
+def speeches(draw):
+    times = draw(st.lists(st.tuples(st.floats(0.05, 3), st.floats(0.1, 40)), min_size=1, max_size=20))
+    at, spans = 0.0, []
+    for pause_s, length_s in times:
+        spans.append((at + pause_s, at + pause_s + length_s))
+        at = spans[-1][1]
+    probability = np.random.default_rng(draw(st.integers(0, 99))).random(math.ceil(at / WINDOW_S), dtype=np.float32)
+    return Activity(spans, probability, at)
+
+
+@settings(max_examples=150, deadline=None)
+@given(speeches(), st.floats(1, 30))
+def test_laws_of_utterances(speech, max_s):
+    found, dropped = utterances(speech, max_s)
+    tiny = 1e-6
+    for segment in found:
+        assert MIN_S - tiny <= segment.duration_s <= max_s + tiny
+        assert 0 <= segment.start_s
+        assert segment.end_s <= speech.duration_s + tiny
+    assert all(one.end_s <= other.start_s + tiny for one, other in pairwise(found))
+    left_out = 0
+    for start_s, end_s in speech.spans:
+        shared = sum(max(0.0, min(end_s, s.end_s) - max(start_s, s.start_s)) for s in found)
+        if shared < end_s - start_s - tiny:
+            assert shared == 0
+            assert end_s - start_s < MIN_S
+            left_out += 1
+    assert left_out >= dropped
+    assert (left_out == 0) == (dropped == 0)
+
+
+def test_an_isolated_sound_is_far_from_everything():
+    found, dropped = utterances(activity((1, 3), (3 + REACH_S + 0.1, 3 + REACH_S + 0.4)), 15)
+    assert (found, dropped) == ([Segment(1, 3)], 1)
+
+
+def test_cues_keep_their_times():
+    cues = [
+        Cue(5.001, 7.499, "third"),
+        Cue(0.0, 1.234, "first"),
+        Cue(1.0, 6.5, "it overlaps"),
+        Cue(8.0, 99.0, "beyond the end"),
+        Cue(10.0, 11.0, "outside"),
+        Cue(3.0, 3.0, "no length"),
+        Cue(4.0, 3.5, "backwards"),
+    ]
+    found, outside = cue_segments(cues, 9.5)
+    assert found == [
+        Segment(0.0, 1.234, "first"),
+        Segment(1.0, 6.5, "it overlaps"),
+        Segment(5.001, 7.499, "third"),
+        Segment(8.0, 9.5, "beyond the end"),
+    ]
+    assert outside == 3
+
+
+def test_a_cue_without_an_end_lasts_up_to_the_next_one():
+    cues = [Cue(1.0, math.inf, "a"), Cue(1.0, math.inf, "b"), Cue(2.5, math.inf, "c")]
+    expected = [Segment(1.0, 2.5, "a"), Segment(1.0, 2.5, "b"), Segment(2.5, 4.0, "c")]
+    assert cue_segments(cues, 4.0) == (expected, 0)
+    assert cue_segments(cues, math.inf) == (expected[:2], 1)
+    assert has_times(cues)
+    assert not has_times([Cue(0.0, math.inf, "a")])
+    assert not has_times([])
+
+
+def test_words_go_where_most_of_their_time_is():
+    parts = [Segment(0, 2), Segment(2.5, 4)]
+    cues = [Cue(0, 1, "one"), Cue(1.5, 4, "two"), Cue(2, 2.5, "in the pause"), Cue(9, 10, "after")]
+    assert with_words(parts, cues) == [Segment(0, 2, "one"), Segment(2.5, 4, "two")]
+
+
+def test_regular_parts_cover_the_film():
+    parts = regular(31.0, 15.0)
+    assert [(part.start_s, part.end_s) for part in parts] == [(0, 31 / 3), (31 / 3, 62 / 3), (62 / 3, 31)]
+    assert regular(3.0, 15.0) == [Segment(0, 3)]

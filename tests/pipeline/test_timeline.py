@@ -1,0 +1,374 @@
+"""`predict` in segments: a film with a face and speech at known times, its transcript, films that lack something."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+
+import pipeline
+import pipeline.timeline.answers as answers_module
+from data_tools.errors import DataError
+from data_tools.faces.detector import FaceDetector
+from data_tools.media.audio import read_audio, write_wav
+from data_tools.media.cut import Cut, cut_video
+from data_tools.media.source import probe
+from data_tools.media.write import write_video
+from data_tools.speech.segments import Segment
+from data_tools.speech.transcript import read_transcript
+from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
+from pipeline.predict import format_predictions, predict
+from pipeline.progress import Reporter
+from pipeline.settings import ConfigError
+from pipeline.timeline.files import subtitles
+from pipeline.timeline.tensors import Extractor
+
+QUIET = Reporter(quiet=True)
+SEGMENT_KEYS = ["start_s", "end_s", "text", "scores", "predicted", "absent", "no_face_share"]
+SRT = """1
+00:00:00,950 --> 00:00:03,017
+Word0, <b>and</b> word0!
+
+2
+00:00:04,500 --> 00:00:07,123
+word1 -> word2 & 1 < 2
+
+3
+00:00:06,000 --> 00:00:08,000
+word1
+
+4
+00:10:00,000 --> 00:10:02,000
+Of another film.
+"""
+
+
+def portraits(count, fps=10):
+    portrait = cv2.resize(skimage.data.astronaut()[:240, 100:460], (180, 120))
+    return (np.roll(portrait, 10 * i // (fps * 3), axis=1) for i in range(count))
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory, speech_maker):
+    """(folder with film.mkv, talk.wav and film.srt, times of its sentences, its length in seconds)."""
+    folder = tmp_path_factory.mktemp("films of mine")
+    samples, times = speech_maker([1.0, 2.0, 3.0, 1.5, 7.0])
+    write_wav(folder / "talk.wav", samples, 16_000)
+    length_s = len(samples) / 16_000
+    write_video(folder / "film.mkv", portraits(round(10 * length_s)), (180, 120), 10, audio=folder / "talk.wav")
+    (folder / "film.srt").write_text(SRT, encoding="utf-8")
+    return folder, times, length_s
+
+
+@pytest.fixture(scope="module")
+def answer(film, trained):
+    """The answer for the film, cut by speech; not to be changed."""
+    return predict(trained[0], [film[0] / "film.mkv"], None, "cpu", QUIET)
+
+
+def check_schema(entry, emotions):
+    assert entry["error"] is None
+    json.dumps(entry, allow_nan=False)
+    starts = [(segment["start_s"], segment["end_s"]) for segment in entry["segments"]]
+    assert starts == sorted(starts)
+    for segment in entry["segments"]:
+        assert list(segment) == SEGMENT_KEYS
+        assert 0 <= segment["start_s"] < segment["end_s"]
+        assert set(segment["scores"]) == set(emotions)
+        assert all(0 <= score <= 1 for score in segment["scores"].values())
+        assert set(segment["predicted"]) <= set(emotions)
+        assert segment["no_face_share"] is None or 0 <= segment["no_face_share"] <= 1
+    seconds = np.array([end_s - start_s for start_s, end_s in starts])
+    for name, score in entry["summary"]["scores"].items():
+        each = np.array([segment["scores"][name] for segment in entry["segments"]])
+        assert score == pytest.approx((each * seconds).sum() / seconds.sum(), abs=1e-6)
+    assert entry["scores"] == entry["summary"]["scores"]
+    assert entry["predicted"] == entry["summary"]["predicted"]
+    assert entry["summary"]["scored_s"] == pytest.approx(seconds.sum(), abs=1e-2)
+
+
+def test_a_film_is_cut_where_people_speak(film, answer):
+    _, times, length_s = film
+    (entry,) = answer["files"]
+    check_schema(entry, ["ang", "hap", "sad"])
+    assert entry["cut_by"] == "speech"
+    assert entry["summary"]["duration_s"] == pytest.approx(length_s, abs=0.2)
+    assert len(entry["segments"]) == len(times)
+    for segment, (start_s, end_s) in zip(entry["segments"], times, strict=True):
+        assert (segment["start_s"], segment["end_s"]) == pytest.approx((start_s, end_s), abs=0.25)
+        assert segment["no_face_share"] == 0
+        assert segment["text"] == ""
+        assert segment["absent"] == ["no words: no transcript was given"]
+    assert entry["absent"] == ["no words: no transcript was given"]
+    thresholds = answer["thresholds"]
+    expected = [name for name, score in entry["scores"].items() if score >= thresholds[name]]
+    assert entry["predicted"] == expected
+
+
+def test_people_get_a_line_a_segment(answer):
+    text = format_predictions(answer)
+    (entry,) = answer["files"]
+    for segment in entry["segments"]:
+        seconds = round(segment["start_s"], 1)
+        assert f"0:{seconds:04.1f} - " in text
+    assert "all segments, weighed by their seconds" in text
+    assert "no words: no transcript was given" in text
+
+
+def test_scores_agree_with_those_of_clips_cut_at_the_cues(film, run, tmp_path):
+    folder, _, _ = film
+    (entry,) = predict(run, [folder / "film.mkv"], str(folder / "film.srt"), "cpu", QUIET)["files"]
+    check_schema(entry, ["ang", "hap", "sad"])
+    assert entry["cut_by"] == "transcript"
+    # To the millisecond, with overlaps.
+    assert [(segment["start_s"], segment["end_s"]) for segment in entry["segments"]] == [
+        (0.95, 3.017),
+        (4.5, 7.123),
+        (6.0, 8.0),
+    ]
+    assert [segment["text"] for segment in entry["segments"]] == [
+        "Word0, and word0!",
+        "word1 -> word2 & 1 < 2",
+        "word1",
+    ]
+    assert entry["absent"] == ["1 of 4 cues lie outside of the film or have no length"]
+    for number, segment in enumerate(entry["segments"]):
+        start_s, end_s = segment["start_s"], segment["end_s"]
+        write_wav(tmp_path / "cut.wav", read_audio(folder / "film.mkv", 16_000, start_s, end_s), 16_000)
+        clip = tmp_path / f"{number}.mp4"
+        (outcome,) = cut_video(folder / "film.mkv", [Cut(start_s, end_s, clip, sound=tmp_path / "cut.wav")], crf=1)
+        assert outcome.failure is None
+        (alone,) = predict(run, [clip], segment["text"], "cpu", QUIET, segments="whole")["files"]
+        assert segment["absent"] == alone["absent"]
+        assert segment["no_face_share"] == alone["segments"][0]["no_face_share"]
+        for name, score in alone["scores"].items():
+            assert segment["scores"][name] == pytest.approx(score, abs=0.02)
+
+
+def test_tensors_are_those_of_clips(film, tmp_path):
+    """As `preprocess` makes them, but for the clip's codec and the wav's 16 bits."""
+    folder, _, _ = film
+    film_path = folder / "film.mkv"
+    segments = [Segment(4.5, 7.123), Segment(0.95, 3.017), Segment(6.0, 8.0)]
+    faces, mel = FaceSettings(min_face_px=30), MelSettings()
+    extractor = Extractor(FaceDetector(min_face_px=30), faces, mel)
+    found = dict(extractor.each(film_path, probe(film_path), segments))
+    assert sorted(found) == [0, 1, 2]
+    cuts = [Cut(part.start_s, part.end_s, tmp_path / f"{n}.mp4") for n, part in enumerate(segments)]
+    cut_video(film_path, cuts, crf=1)
+    for number, cut in enumerate(cuts):
+        wav = tmp_path / f"{number}.wav"
+        write_wav(wav, read_audio(film_path, 16_000, cut.start_s, cut.end_s), 16_000)
+        expected = extract_features(cut.out, wav, extractor.detector, faces, mel)
+        features = found[number].features
+        torch.testing.assert_close(features.face_time_s, expected.face_time_s, atol=2e-3, rtol=0)
+        torch.testing.assert_close(features.face_box, expected.face_box, atol=1.0, rtol=0)
+        assert (features.faces.float() - expected.faces.float()).abs().mean() < 2
+        assert features.logmel.shape == expected.logmel.shape
+        assert (features.logmel - expected.logmel).abs().float().mean() < 0.02
+
+
+def test_batches_change_nothing(film, run, answer, monkeypatch):
+    folder, _, _ = film
+    monkeypatch.setattr(answers_module, "MAX_STEPS", 1)
+    again = predict(run, [folder / "film.mkv"], None, "cpu", QUIET)["files"][0]
+    for one, other in zip(again["segments"], answer["files"][0]["segments"], strict=True):
+        assert one["scores"] == pytest.approx(other["scores"], abs=1e-5)
+    assert [one["start_s"] for one in again["segments"]] == [one["start_s"] for one in answer["files"][0]["segments"]]
+
+
+def test_the_longest_segment_is_a_setting(film, run):
+    folder, _, _ = film
+    (entry,) = predict(run, [folder / "talk.wav"], None, "cpu", QUIET, segments="speech", max_segment_s=1.0)["files"]
+    check_schema(entry, ["ang", "hap", "sad"])
+    assert len(entry["segments"]) > 4
+    assert all(segment["end_s"] - segment["start_s"] <= 1.001 for segment in entry["segments"])
+    assert entry["absent"][0] == "no picture: the file has no such stream"
+    assert {segment["no_face_share"] for segment in entry["segments"]} == {None}
+
+
+def test_short_files_and_words_without_times_stay_whole(film, run, tmp_path):
+    folder, _, _ = film
+    write_wav(tmp_path / "short.wav", read_audio(folder / "talk.wav", 16_000, 0, 6), 16_000)
+    (short,) = predict(run, [tmp_path / "short.wav"], None, "cpu", QUIET)["files"]
+    (told,) = predict(run, [folder / "talk.wav"], "word0 and word0", "cpu", QUIET)["files"]
+    for entry, end_s, text in ((short, 6.0, ""), (told, film[2], "word0 and word0")):
+        check_schema(entry, ["ang", "hap", "sad"])
+        assert entry["cut_by"] == "whole"
+        (segment,) = entry["segments"]
+        assert (segment["start_s"], segment["text"]) == (0.0, text)
+        assert segment["end_s"] == pytest.approx(end_s, abs=1e-3)
+        assert segment["scores"] == entry["scores"]
+        assert segment["absent"] == entry["absent"]
+
+
+def test_what_needs_times_refuses_words_without(film, run, tmp_path):
+    folder, _, _ = film
+    (tmp_path / "words.txt").write_text("word0", encoding="utf-8")
+    for segments, transcript in (
+        ("transcript", None),
+        ("transcript", "just words"),
+        ("transcript", str(tmp_path / "words.txt")),
+        ("speech", "just words"),
+    ):
+        with pytest.raises(ConfigError, match=f"--segments {segments} .*times"):
+            predict(run, [folder / "film.mkv"], transcript, "cpu", QUIET, segments=segments)
+
+
+def test_words_with_times_are_given_to_utterances_of_speech(film, run):
+    folder, times, _ = film
+    path = str(folder / "film.srt")
+    (entry,) = predict(run, [folder / "film.mkv"], path, "cpu", QUIET, segments="speech")["files"]
+    assert len(entry["segments"]) == len(times)
+    assert entry["segments"][0]["text"] == "Word0, and word0!"
+
+
+def test_a_film_without_speech_is_cut_by_time(run, tmp_path):
+    write_wav(tmp_path / "silence.wav", np.zeros(16_000 * 22, np.float32), 16_000)
+    write_video(tmp_path / "silent.mkv", portraits(220), (180, 120), 10, audio=tmp_path / "silence.wav")
+    write_video(tmp_path / "mute.mkv", portraits(220), (180, 120), 10)
+    result = predict(
+        run, [tmp_path / f"{name}" for name in ("silent.mkv", "mute.mkv", "silence.wav")], None, "cpu", QUIET
+    )
+    silent, mute, sound = result["files"]
+    for entry in (silent, mute):
+        check_schema(entry, ["ang", "hap", "sad"])
+        assert entry["cut_by"] == "time"
+        assert [(part["start_s"], part["end_s"]) for part in entry["segments"]] == [
+            (0.0, pytest.approx(11, abs=0.1)),
+            (pytest.approx(11, abs=0.1), pytest.approx(22, abs=0.2)),
+        ]
+        assert any("no speech" in reason for reason in entry["absent"])
+    assert "no sound: the file has no such stream" in mute["absent"]
+    assert any("dBFS" in reason for reason in silent["absent"])
+    assert "no speech was found" in sound["error"]
+    assert "--segments whole" in sound["error"]
+
+
+def test_a_transcript_of_another_film_is_an_error(film, run, tmp_path):
+    folder, _, _ = film
+    (tmp_path / "other.srt").write_text("1\n01:00:00,000 --> 01:00:01,000\nHello.\n", encoding="utf-8")
+    (entry,) = predict(run, [folder / "film.mkv"], str(tmp_path / "other.srt"), "cpu", QUIET)["files"]
+    assert "no cue of the transcript lies in" in entry["error"]
+
+
+def test_segments_before_the_damage_have_their_pictures(film, run, tmp_path):
+    folder, _, _ = film
+    content = bytearray((folder / "film.mkv").read_bytes())
+    (tmp_path / "cut.mkv").write_bytes(content[: len(content) // 2])
+    (entry,) = predict(run, [tmp_path / "cut.mkv"], str(folder / "film.srt"), "cpu", QUIET)["files"]
+    assert entry["error"] is None
+    assert entry["segments"][0]["no_face_share"] == 0
+
+
+def read_out(folder, name):
+    """Times and words of each file of `--out`, as other programs read them."""
+    entry = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    with (folder / f"{name}.segments.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return entry, rows, *(read_transcript(folder / f"{name}{ending}") for ending in (".srt", ".vtt"))
+
+
+def test_files_of_a_film_are_read_again(film, run, tmp_path):
+    folder, _, _ = film
+    out = tmp_path / "an out folder"
+    result = predict(run, [folder / "film.mkv"], str(folder / "film.srt"), "cpu", QUIET, out=out)
+    (answer,) = result["files"]
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
+        "film.json",
+        "film.segments.csv",
+        "film.srt",
+        "film.vtt",
+    ]
+    assert sorted(answer["written"]) == sorted(
+        str(out / name) for name in ("film.json", "film.segments.csv", "film.srt", "film.vtt")
+    )
+    entry, rows, srt, vtt = read_out(out, "film")
+    for key in ("scores", "predicted", "absent", "segments", "summary"):
+        assert entry[key] == answer[key]
+    assert entry["thresholds"] == result["thresholds"]
+    assert len(rows) == len(srt) == len(vtt) == 3
+    for segment, row, first, second in zip(answer["segments"], rows, srt, vtt, strict=True):
+        for cue in (first, second):
+            assert (cue.start_s, cue.end_s) == pytest.approx((segment["start_s"], segment["end_s"]), abs=1e-9)
+            words, _, emotions = cue.text.rpartition(" [")
+            assert words == segment["text"].replace("-->", "->")
+            named = [part.split() for part in emotions.rstrip("]").split(", ")]
+            if segment["predicted"]:
+                assert {name: float(score) for name, score in named} == pytest.approx(
+                    {name: segment["scores"][name] for name in segment["predicted"]}, abs=6e-4
+                )
+            else:
+                assert named == [["none"]]
+        assert (float(row["start_s"]), float(row["end_s"])) == (segment["start_s"], segment["end_s"])
+        assert row["text"] == segment["text"]
+        assert row["predicted"].split() == segment["predicted"]
+        assert {name: float(row[f"score_{name}"]) for name in segment["scores"]} == segment["scores"]
+        assert float(row["no_face_share"]) == segment["no_face_share"]
+
+
+def test_hostile_words_stay_words():
+    said = 'A --> B & <v x> "q"\n\n00:00:01.000 --> 00:00:02.000\nfake'
+    part = {"start_s": 3661.0014, "end_s": 3662.0, "text": said, "scores": {"hap": 0.5}, "predicted": []}
+    vtt = subtitles([part], "multi-label", ".vtt")
+    assert vtt.splitlines()[2] == "01:01:01.001 --> 01:01:02.000"
+    assert vtt.count("-->") == 1
+    assert "&lt;v x&gt;" in vtt
+    srt = subtitles([part], "multi-label", ".srt")
+    assert srt.count("-->") == 1
+    part["scores"] = {"sentiment": -0.25}
+    assert subtitles([part], "sentiment", ".vtt").splitlines()[-1] == "[sentiment -0.250]"
+
+
+def test_two_films_of_one_name_have_files_of_their_own(film, run, tmp_path):
+    folder, _, _ = film
+    for place, end_s in (("a", 2), ("b", 3), ("c", 4)):
+        write_wav(tmp_path / place / "Film.wav", read_audio(folder / "talk.wav", 16_000, 0, end_s), 16_000)
+    files = [tmp_path / place / "Film.wav" for place in "ab"]
+    predict(run, files, None, "cpu", QUIET, out=tmp_path / "out")
+    predict(run, [tmp_path / "c" / "Film.wav"], None, "cpu", QUIET, out=tmp_path / "out")
+    for name, end_s, place in (("Film", 2, "a"), ("Film-2", 3, "b"), ("Film-3", 4, "c")):
+        entry, rows, *_ = read_out(tmp_path / "out", name)
+        assert entry["summary"]["duration_s"] == end_s
+        assert Path(entry["source"]) == (tmp_path / place / "Film.wav").resolve()
+        assert len(rows) == 1
+
+
+def test_what_is_done_is_not_done_again(film, run, tmp_path, monkeypatch):
+    folder, _, _ = film
+    first = predict(run, [folder / "film.mkv"], None, "cpu", QUIET, out=tmp_path)
+    scored = []
+    module = sys.modules["pipeline.predict"]
+    monkeypatch.setattr(module, "predict_file", lambda *given: scored.append(given) or iter(()))
+    again = predict(run, [folder / "film.mkv"], None, "cpu", QUIET, out=tmp_path)
+    assert again == first
+    for change in ({"max_segment_s": 3.0}, {"segments": "whole"}):
+        with pytest.raises(AssertionError):
+            predict(run, [folder / "film.mkv"], None, "cpu", QUIET, out=tmp_path, **change)
+    (tmp_path / "film.vtt").unlink()
+    with pytest.raises(AssertionError):
+        predict(run, [folder / "film.mkv"], None, "cpu", QUIET, out=tmp_path)
+    assert len(scored) == 3
+
+
+def test_an_error_leaves_no_files_and_an_unwritable_folder_is_named(film, run, tmp_path):
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    (entry,) = predict(run, [tmp_path / "bad.mp4"], None, "cpu", QUIET, out=tmp_path / "out")["files"]
+    assert "bad.mp4" in entry["error"]
+    assert entry["written"] == []
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.name != ".lock"] == []
+    (tmp_path / "file").write_text("in the way", encoding="utf-8")
+    with pytest.raises(DataError, match="cannot write"):
+        predict(run, [film[0] / "film.mkv"], None, "cpu", QUIET, out=tmp_path / "file" / "out")
+
+
+def test_the_python_function_takes_the_same(film, run):
+    result = pipeline.predict(run=run, files=[film[0] / "talk.wav"], segments="speech", max_segment_s=5, quiet=True)
+    assert result["files"][0]["cut_by"] == "speech"
+    with pytest.raises(ConfigError, match="segments is 'sentences'"):
+        pipeline.predict(run=run, files=[film[0] / "talk.wav"], segments="sentences", quiet=True)

@@ -167,8 +167,8 @@ def test_tensors_are_those_of_clips(film, tmp_path):
         expected = extract_features(cut.out, wav, extractor.detector, faces, mel)
         features = found[number].features
         torch.testing.assert_close(features.face_time_s, expected.face_time_s, atol=2e-3, rtol=0)
-        torch.testing.assert_close(features.face_box, expected.face_box, atol=1.0, rtol=0)
-        assert (features.faces.float() - expected.faces.float()).abs().mean() < 2
+        torch.testing.assert_close(features.face_box, expected.face_box, atol=3.0, rtol=0)
+        assert (features.faces.float() - expected.faces.float()).abs().mean() < 5
         assert features.logmel.shape == expected.logmel.shape
         assert (features.logmel - expected.logmel).abs().float().mean() < 0.02
 

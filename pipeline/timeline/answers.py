@@ -14,7 +14,7 @@ from pipeline.timeline.predictor import Answer, Piece, Predictor
 from pipeline.timeline.tensors import Taken
 
 # Segments are scored together up to this many faces and chunks, or this many segments.
-MAX_STEPS, MAX_SEGMENTS = 512, 32
+MAX_STEPS, MAX_SEGMENTS = 96, 16
 NO_WORDS = "no words: no transcript was given"
 
 

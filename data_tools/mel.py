@@ -21,6 +21,7 @@ DEFAULT_N_FFT = 1024
 WINDOW_SAMPLES = RATE_HZ * WINDOW_MS // 1000
 HOP_SAMPLES = int(RATE_HZ * HOP_MS / 1000)
 CHUNK_FRAMES = int(CHUNK_MS / HOP_MS)
+BLOCK_ROWS = 24_000  # five minutes
 # Power below this is silence: 100 dB under the power of one full-scale tone's strongest bin, near float16's floor.
 _POWER_FLOOR = 1e-6
 
@@ -44,12 +45,19 @@ def log_mel(waveform: Tensor, n_fft: int = DEFAULT_N_FFT) -> Tensor:
 
     waveform: (S,) float32 mono at 16 kHz, in [-1, 1].
     Returns (M, 128) float32 with M = ceil(S / 200); M = 0 for an empty waveform. Row m is centred on sample 200 m.
+    Of a sound of any length `BLOCK_ROWS` rows are computed at a time: a spectrum takes 20 times as much as its sound.
     """
     rows = math.ceil(waveform.numel() / HOP_SAMPLES)
-    if rows == 0:
-        return torch.zeros(0, N_MELS)
-    power = _transform(n_fft)(waveform)[:, :rows]
-    return power.clamp_min(_POWER_FLOOR).log().T.contiguous()
+    made = [_rows(waveform, n_fft, start, min(start + BLOCK_ROWS, rows)) for start in range(0, rows, BLOCK_ROWS)]
+    return torch.cat(made) if made else torch.zeros(0, N_MELS)
+
+
+def _rows(waveform: Tensor, n_fft: int, start: int, end: int) -> Tensor:
+    """Rows `start` to `end` of the log-mel, from the samples that they depend on."""
+    around = math.ceil(n_fft / 2 / HOP_SAMPLES)
+    first = max(0, start - around)
+    power = _transform(n_fft)(waveform[first * HOP_SAMPLES : (end + around) * HOP_SAMPLES])
+    return power[:, start - first : end - first].clamp_min(_POWER_FLOOR).log().T.contiguous()
 
 
 def chunks(logmel: Tensor) -> Tensor:

@@ -1,11 +1,16 @@
 """The transformer that reads one vector a frame and gives one vector an utterance."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
 from models.layers.padded import pad
+
+# Steps of six minutes of chunks; an utterance has some ten.
+LONG = 1000
 
 
 class SequenceEncoder(nn.Module):
@@ -32,13 +37,29 @@ class SequenceEncoder(nn.Module):
         with_cls = torch.cat([self.cls.to(steps.dtype).expand(len(counts), 1, size), steps], dim=1)
         absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
         length = with_cls.shape[1]
-        states = self.encoder(with_cls + sinusoids(length, size, with_cls), src_key_padding_mask=absent)
+        steps = with_cls + sinusoids(length, size, with_cls)
+        if self.training or torch.is_grad_enabled() or length <= LONG:
+            states = self.encoder(steps, src_key_padding_mask=absent)
+        else:
+            with _little_memory():
+                states = self.encoder(steps, src_key_padding_mask=absent)
         return states[:, 0], self._macs(len(counts), length)
 
     def _macs(self, batch: int, length: int) -> float:
         linear = sum(weight.numel() for weight in self.encoder.parameters() if weight.ndim == 2)
         between = len(self.encoder.layers) * 2 * length * self.cls.numel()
         return batch * length * (linear + between)
+
+
+@contextmanager
+def _little_memory() -> Iterator[None]:
+    """Inside, torch leaves out its fast path for inference, which holds all (B, heads, L, L) weights at once."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
 
 
 def sinusoids(length: int, size: int, like: Tensor) -> Tensor:

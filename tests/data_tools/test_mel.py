@@ -53,3 +53,12 @@ def test_the_default_leaves_no_filter_empty_and_the_papers_leaves_four():
     with pytest.warns(UserWarning, match="mel filterbank"):
         papers = empty(400)
     assert papers == 4
+
+
+@pytest.mark.parametrize("n_fft", [400, 1024])
+def test_blocks_change_nothing(monkeypatch, n_fft):
+    waveform = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, 200 * 70 + 31).astype(np.float32))
+    whole = mel.log_mel(waveform, n_fft)
+    for rows in (1, 7, 70, 71):
+        monkeypatch.setattr(mel, "BLOCK_ROWS", rows)
+        torch.testing.assert_close(mel.log_mel(waveform, n_fft), whole, atol=1e-5, rtol=0)

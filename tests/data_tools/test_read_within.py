@@ -1,6 +1,7 @@
 """Frames and sound of many intervals in one pass are those of the clips that are cut there."""
 
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -113,3 +114,18 @@ def test_mixed_clips_get_the_faces_that_they_get_alone():
     for number, expected in enumerate(alone):
         for name, value in vars(expected).items():
             np.testing.assert_array_equal(getattr(found[number], name), value)
+
+
+def test_memory_holds_an_interval_and_not_the_file(tmp_path):
+    """Ten minutes, 38 MB as float32."""
+    write_wav(tmp_path / "long.wav", np.tile(np.arange(-500, 500) / 2000, 9600).astype(np.float32), 16_000)
+    write_video(tmp_path / "long.mkv", numbered(20), (128, 64), FPS, audio=tmp_path / "long.wav")
+    for name in ("long.wav", "long.mkv"):
+        tracemalloc.start()
+        seconds = (
+            sum(len(block) for block in read_intervals(tmp_path / name, ((i, i + 1) for i in range(600)))) / 16_000
+        )
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert seconds == pytest.approx(600, abs=0.1)
+        assert peak < 3_000_000

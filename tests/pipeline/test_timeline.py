@@ -2,6 +2,7 @@
 
 import csv
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from pipeline.timeline.files import subtitles
 from pipeline.timeline.tensors import Extractor
 
 QUIET = Reporter(quiet=True)
+ROOT = Path(__file__).parents[2]
 SEGMENT_KEYS = ["start_s", "end_s", "text", "scores", "predicted", "absent", "no_face_share"]
 SRT = """1
 00:00:00,950 --> 00:00:03,017
@@ -372,3 +374,29 @@ def test_the_python_function_takes_the_same(film, run):
     assert result["files"][0]["cut_by"] == "speech"
     with pytest.raises(ConfigError, match="segments is 'sentences'"):
         pipeline.predict(run=run, files=[film[0] / "talk.wav"], segments="sentences", quiet=True)
+
+
+PEAK = """
+import sys
+import pipeline
+from data_tools.processes import resident_peak
+(entry,) = pipeline.predict(run=sys.argv[1], files=[sys.argv[2]], quiet=True)["files"]
+print(len(entry["segments"]), resident_peak())
+"""
+
+
+@pytest.mark.slow
+def test_half_an_hour_takes_no_more_memory_than_a_minute(run, speech_maker, tmp_path):
+    """Half an hour of pictures and sound, 110 MB as float32 samples and some GB as pictures."""
+    minute = speech_maker([0.5, *[0.7, 1.5, 0.6, 2.0] * 5])[0][: 16_000 * 60]
+    found = {}
+    for minutes in (1, 30):
+        write_wav(tmp_path / "sound.wav", np.tile(minute, minutes), 16_000)
+        film = tmp_path / f"{minutes}.mkv"
+        write_video(film, portraits(240 * minutes, fps=4), (180, 120), 4, audio=tmp_path / "sound.wav")
+        done = subprocess.run(
+            [sys.executable, "-c", PEAK, run, film], check=True, capture_output=True, text=True, cwd=ROOT
+        )
+        found[minutes] = [int(word) for word in done.stdout.split()]
+    assert found[30][0] == pytest.approx(30 * found[1][0], rel=0.1)
+    assert found[30][1] < 1.15 * found[1][1]

@@ -1,9 +1,11 @@
-"""A tower that takes its images in slices gives what it gives of all at once."""
+"""Long inputs in little memory: a tower in slices and a long sequence give what they give of all at once."""
 
 import pytest
 import torch
 
+import models.layers.sequence as sequence_module
 import models.layers.tower as tower_module
+from models.layers.sequence import SequenceEncoder
 from models.layers.tower import Tower
 from models.layers.vgg import DenseStage, SparseStage
 
@@ -50,3 +52,15 @@ def test_slices_are_of_evaluation_without_gradients_alone(monkeypatch):
         tower.eval()
         tower(images, None)
     assert sizes == [5, 5, 2, 2, 1]
+
+
+def test_a_long_sequence_has_the_same_state(monkeypatch):
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(8, 2, 2, 0.1).eval()
+    frames, counts = torch.randn(30, 8), torch.tensor([20, 0, 10])
+    with torch.inference_mode():
+        fast, _ = encoder(frames, counts)
+        monkeypatch.setattr(sequence_module, "LONG", 5)
+        slow, _ = encoder(frames, counts)
+    torch.testing.assert_close(slow, fast)
+    assert torch.backends.mha.get_fastpath_enabled()

@@ -22,7 +22,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "evaluate": "Stage 4: scores of a run on a split, each with its definition, count and the majority baseline.",
     },
     "From a model to a film": {
-        "predict": "Stage 5: emotion scores of any media file, with what was absent in it.",
+        "predict": "Stage 5: emotions along the time of any film, with what was absent in it.",
     },
     "Look inside": {
         "stats": "Utterances, words, seconds and labels of each split, beside the papers' tables.",

@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from hashlib import blake2b
@@ -17,13 +18,15 @@ from pipeline.run import RunDir
 from pipeline.timeline.answers import Prediction
 from pipeline.timeline.text import predicted_scores
 
+ENDINGS = (".segments.csv", ".srt", ".vtt", ".json")
 _SOURCE, _MADE_FROM = "source", "made_from"
 
 
 class OutFolder:
     """The folder of `predict --out`: `<name>.segments.csv`, `.srt`, `.vtt` and, written last, `.json` of each film.
 
-    A film keeps its own name without the ending; one that belongs to another film already gets `-2`, `-3` and so on.
+    A film keeps its own name without the ending; where files of that name are there that are not its own, `-2`, `-3`
+    and so on are added.
 
     run, settings: whatever else the answers depend on, ready for JSON.
     """
@@ -36,7 +39,7 @@ class OutFolder:
     def finished(self, film: Path) -> dict[str, Any] | None:
         """The answer for `film` that lies in the folder; None where there is none for these settings and this run."""
         path = self._path(film, ".json")
-        if not path.is_file():
+        if not path.is_file() or not film.is_file():
             return None
         found = read_json(path)
         names = [part.name for part in fields(Prediction)]
@@ -56,17 +59,18 @@ class OutFolder:
         if answer["error"]:
             return {**answer, "written": []}
         segments, task = answer["segments"], about["task"]
-        # A later, unfinished attempt must not look like the finished one before it.
-        self._path(film, ".json").unlink(missing_ok=True)
+        source = {_SOURCE: _readable(film.resolve())}
+        # The name belongs to the film from now on, and the files are not finished until this one says what they are of.
+        write_json(self._path(film, ".json"), source)
         write_text(self._path(film, ".segments.csv"), segment_table(segments))
         write_text(self._path(film, ".srt"), subtitles(segments, task, ".srt"))
         write_text(self._path(film, ".vtt"), subtitles(segments, task, ".vtt"))
-        source = {_SOURCE: str(film.resolve()), _MADE_FROM: self._fingerprint(film)}
-        write_json(self._path(film, ".json"), {**about, **source, **answer})
+        finished = {_MADE_FROM: self._fingerprint(film), **answer, "file": _readable(film)}
+        write_json(self._path(film, ".json"), {**about, **source, **finished})
         return {**answer, "written": self._written(film)}
 
     def _written(self, film: Path) -> list[str]:
-        return [str(self._path(film, ending)) for ending in (".segments.csv", ".srt", ".vtt", ".json")]
+        return [str(self._path(film, ending)) for ending in ENDINGS]
 
     def _path(self, film: Path, ending: str) -> Path:
         return self._folder / f"{self._name(film)}{ending}"
@@ -82,18 +86,21 @@ class OutFolder:
         return self._names[source]
 
     def _is_free(self, name: str, source: Path) -> bool:
-        """Return True if no other film's answer has this name."""
+        """Return True if the files of this name are of this film, or there are none: nothing else is written over."""
         try:
-            found = read_json(self._folder / f"{name}.json")
+            return read_json(self._folder / f"{name}.json").get(_SOURCE) == _readable(source)
         except DataError:
-            # Not there, or no answer; somebody else's JSON is not written over.
-            return not (self._folder / f"{name}.json").exists()
-        return found.get(_SOURCE) == str(source)
+            return not any((self._folder / f"{name}{ending}").exists() for ending in ENDINGS)
 
     def _fingerprint(self, film: Path) -> str:
         about = film.stat()
         depends_on = [*self._depends_on, about.st_size, about.st_mtime_ns]
         return blake2b(json.dumps(depends_on, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def _readable(path: Path) -> str:
+    """The path as text, whatever bytes its name has."""
+    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def run_state(run: Path) -> list[Any]:

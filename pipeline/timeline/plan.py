@@ -10,7 +10,7 @@ import numpy as np
 
 from data_tools.corpora.release import is_file
 from data_tools.errors import DataError
-from data_tools.media.audio import audio_duration_s, read_intervals
+from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_intervals
 from data_tools.media.source import MediaInfo
 from data_tools.speech.activity import voice_activity
 from data_tools.speech.segments import MIN_S, Segment, cue_segments, has_times, regular, utterances, with_words
@@ -78,34 +78,44 @@ def plan(path: Path, info: MediaInfo, cues: list[Cue], segmentation: Segmentatio
 
 
 def _by_speech(path: Path, info: MediaInfo, length_s: float, max_segment_s: float) -> Plan:
-    problem = "the file has no sound"
+    problem, notes = "the file has no sound", list[str]()
     if info.has_audio:
         problem = "nobody speaks in its sound"
         try:
-            found, dropped = utterances(voice_activity(_blocks(path)), max_segment_s)
+            found, dropped = utterances(voice_activity(_blocks(path, notes)), max_segment_s)
         except DataError as error:
             if not info.has_video:
                 raise
             found, dropped, problem = [], 0, str(error)
-        notes = [f"{dropped} sounds of speech shorter than {MIN_S:g} s were left out"] if dropped else []
+        if dropped:
+            notes.append(f"{dropped} sounds of speech shorter than {MIN_S:g} s were left out")
         if found:
             return Plan(found, "speech", length_s, notes=notes)
     if not info.has_video or not length_s:
         raise DataError(f"no speech was found in {path} ({problem}); take --segments whole for an answer all the same")
-    note = f"no speech: {problem}, so it is cut every {max_segment_s:g} s"
-    return Plan(regular(length_s, max_segment_s), "time", length_s, notes=[note])
+    notes.append(f"no speech: {problem}, so it is cut into parts of at most {max_segment_s:g} s")
+    return Plan(regular(length_s, max_segment_s), "time", length_s, notes=notes)
 
 
-def _blocks(path: Path) -> Iterator[np.ndarray]:
-    """The sound of a film in blocks, (S,) float32 at 16 kHz each."""
-    count = 0
+def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
+    """The sound of a film in blocks, (S,) float32 at 16 kHz each, as far as it can be read; notes: gets why no further.
+
+    Raises:
+        DataError: there is none that can be read.
+    """
+    seconds = 0.0
     intervals = ((at * _BLOCK_S, (at + 1) * _BLOCK_S) for at in range(2**31))
-    for block in read_intervals(path, intervals):
-        if not len(block):
-            break
-        count += len(block)
-        yield block
-    if not count:
+    try:
+        for block in read_intervals(path, intervals):
+            if not len(block):
+                break
+            seconds += len(block) / AUDIO_RATE_HZ
+            yield block
+    except DataError as error:
+        if not seconds:
+            raise
+        notes.append(f"nothing was looked for after {seconds:.0f} s: {error}")
+    if not seconds:
         raise DataError(f"{path} has an audio stream without sound")
 
 
@@ -120,13 +130,19 @@ def cues_of(transcript: str) -> list[Cue]:
     path = Path(transcript)
     is_there = is_file(path)
     if not is_there and not looks_like_a_file(transcript):
-        return [Cue(0.0, math.inf, transcript)] if transcript.strip() else []
+        return [Cue(0.0, math.inf, _encodable(transcript))] if transcript.strip() else []
     if not is_there:
         raise ConfigError(
             f"there is no transcript {transcript!r}; give one of {', '.join(TRANSCRIPT_SUFFIXES)}, or the words "
             "themselves (with a blank in them, if there is a slash)"
         )
     try:
-        return read_transcript(path, remedy="save it as UTF-8")
+        cues = read_transcript(path, remedy="save it as UTF-8")
+        return [replace(cue, text=_encodable(cue.text)) for cue in cues]
     except DataError as error:
         raise ConfigError(f"--transcript: {error}") from error
+
+
+def _encodable(text: str) -> str:
+    """The text without halves of characters, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode("utf-8")

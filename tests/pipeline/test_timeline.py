@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,12 @@ import torch
 
 import pipeline
 import pipeline.timeline.answers as answers_module
+import pipeline.timeline.files as files_module
+import pipeline.timeline.plan as plan_module
+import pipeline.timeline.tensors as tensors_module
 from data_tools.errors import DataError
 from data_tools.faces.detector import FaceDetector
+from data_tools.files import write_text
 from data_tools.media.audio import read_audio, write_wav
 from data_tools.media.cut import Cut, cut_video
 from data_tools.media.source import probe
@@ -374,6 +380,103 @@ def test_the_python_function_takes_the_same(film, run):
     assert result["files"][0]["cut_by"] == "speech"
     with pytest.raises(ConfigError, match="segments is 'sentences'"):
         pipeline.predict(run=run, files=[film[0] / "talk.wav"], segments="sentences", quiet=True)
+
+
+def test_speech_before_the_damage_of_a_sound_is_found(film, run, monkeypatch):
+    folder, times, _ = film
+    real = plan_module.read_intervals
+
+    def breaks(path, intervals):
+        yield next(real(path, [(0.0, 9.0)]))
+        raise DataError("the sound is damaged here")
+
+    monkeypatch.setattr(plan_module, "read_intervals", breaks)
+    (entry,) = predict(run, [folder / "film.mkv"], None, "cpu", QUIET)["files"]
+    assert entry["error"] is None
+    assert len(entry["segments"]) == sum(end_s < 9 for _, end_s in times)
+    assert "nothing was looked for after 9 s: the sound is damaged here" in entry["absent"]
+
+    def broken(path, intervals):
+        raise DataError("nothing can be decoded")
+        yield
+
+    monkeypatch.setattr(plan_module, "read_intervals", broken)
+    video, sound = predict(run, [folder / "film.mkv", folder / "talk.wav"], None, "cpu", QUIET)["files"]
+    assert video["cut_by"] == "time"
+    assert any("nothing can be decoded" in reason for reason in video["absent"])
+    assert "nothing can be decoded" in sound["error"]
+
+
+def test_a_sound_that_breaks_off_while_segments_are_scored_leaves_the_pictures(film, run, monkeypatch):
+    folder = film[0]
+    real = tensors_module.read_intervals
+
+    def breaks(path, intervals):
+        yield from real(path, intervals[:2])
+        raise DataError("the sound is damaged here")
+
+    monkeypatch.setattr(tensors_module, "read_intervals", breaks)
+    (entry,) = predict(run, [folder / "film.mkv"], None, "cpu", QUIET)["files"]
+    lacks_sound = ["no sound: the sound is damaged here" in segment["absent"] for segment in entry["segments"]]
+    assert lacks_sound == [False, False, True, True]
+
+
+def test_names_and_words_of_any_bytes(film, run, tmp_path):
+    name = tmp_path / os.fsdecode(b"caf\xe9 \xf0\x9f\x8e\xac.wav")
+    try:
+        shutil.copy(film[0] / "talk.wav", name)
+    except OSError:
+        pytest.skip("this file system takes names in UTF-8 alone")
+    words = tmp_path / "words.json"
+    words.write_text(r'[{"text": "half \ud83d of it", "start": 1.0, "end": 2.5}]', encoding="utf-8")
+    for _ in range(2):  # the second time as a finished one
+        (entry,) = predict(run, [name], str(words), "cpu", QUIET, out=tmp_path / "out")["files"]
+        assert entry["segments"][0]["text"] == "half ? of it"
+    made = [path for path in (tmp_path / "out").iterdir() if path.name != ".lock"]
+    assert len(made) == 4
+    (written,) = (path for path in made if path.suffix == ".json")
+    assert json.loads(written.read_text(encoding="utf-8"))["segments"] == entry["segments"]
+
+
+def test_a_film_that_is_gone_is_an_error_and_keeps_its_files(film, run, tmp_path):
+    write_wav(tmp_path / "a.wav", read_audio(film[0] / "talk.wav", 16_000, 0, 2), 16_000)
+    predict(run, [tmp_path / "a.wav"], None, "cpu", QUIET, out=tmp_path / "out")
+    (tmp_path / "a.wav").unlink()
+    (entry,) = predict(run, [tmp_path / "a.wav"], None, "cpu", QUIET, out=tmp_path / "out")["files"]
+    assert "no media file" in entry["error"]
+    assert (tmp_path / "out" / "a.json").is_file()
+
+
+def test_other_files_are_not_written_over(film, run, tmp_path):
+    """Such as the film's own subtitles, where the folder is that of the film."""
+    write_wav(tmp_path / "a.wav", read_audio(film[0] / "talk.wav", 16_000, 0, 2), 16_000)
+    taken = [("a.json", '{"mine": 1}'), ("a.json", "[1, 2"), ("a.json", "[1]"), ("a.srt", SRT), ("a.segments.csv", "")]
+    for number, (name, content) in enumerate(taken):
+        out = tmp_path / f"out{number}"
+        out.mkdir()
+        (out / name).write_text(content, encoding="utf-8")
+        (entry,) = predict(run, [tmp_path / "a.wav"], None, "cpu", QUIET, out=out)["files"]
+        assert (out / name).read_text(encoding="utf-8") == content
+        assert str(out / "a-2.json") in entry["written"]
+
+
+def test_a_film_that_was_stopped_while_it_was_written_keeps_its_name(film, run, tmp_path, monkeypatch):
+    write_wav(tmp_path / "a.wav", read_audio(film[0] / "talk.wav", 16_000, 0, 2), 16_000)
+    calls = []
+
+    def stops(path, text):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files_module, "write_text", stops)
+        with pytest.raises(KeyboardInterrupt):
+            predict(run, [tmp_path / "a.wav"], None, "cpu", QUIET, out=tmp_path / "out")
+    (entry,) = predict(run, [tmp_path / "a.wav"], None, "cpu", QUIET, out=tmp_path / "out")["files"]
+    assert str(tmp_path / "out" / "a.json") in entry["written"]
+    assert all(Path(path).is_file() for path in entry["written"])
 
 
 PEAK = """

@@ -36,8 +36,8 @@ from data_tools.sequences.align import read_words_csv
 from data_tools.sequences.steps import untimed
 from data_tools.sequences.store import DialogueFeatures, FeatureFacts, read_facts, write_facts
 from data_tools.sequences.store import write_dialogue as write_features
+from data_tools.speech.transcript import read_transcript
 from data_tools.store import EMPTY, DialogueStore, SampleTensors, write_dialogue
-from data_tools.transcript import read_transcript
 from models.checkpoint import read_model
 from models.errors import ModelError
 from pipeline.run import RunDir

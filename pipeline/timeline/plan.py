@@ -20,6 +20,8 @@ from pipeline.settings import ConfigError
 Segmentation = Literal["auto", "whole", "speech", "transcript"]
 # A file that is no longer than this, and without times of its words, is one utterance.
 WHOLE_S = 20.0
+# Cues at one time, on the average over a film: more is no talk, and would take the memory of as many films.
+MAX_TALK = 5
 # Seconds of sound in memory while voice activity is looked for.
 _BLOCK_S = 60.0
 
@@ -71,6 +73,12 @@ def plan(path: Path, info: MediaInfo, cues: list[Cue], segmentation: Segmentatio
         notes = [f"{outside} of {len(cues)} cues lie outside of the film or have no length"] if outside else []
         if not segments:
             raise DataError(f"no cue of the transcript lies in {path}, which has {length_s:.2f} s: is it of this film?")
+        cues_s = sum(segment.duration_s for segment in segments)
+        if length_s and cues_s > MAX_TALK * length_s:
+            raise DataError(
+                f"the cues of the transcript last {cues_s:.0f} s in all, {path} {length_s:.0f} s: expected up to "
+                f"{MAX_TALK} cues at a time; take --segments speech"
+            )
         return Plan(segments, segmentation, length_s, notes=notes)
     made = _by_speech(path, info, length_s, max_segment_s)
     assert made.segments is not None

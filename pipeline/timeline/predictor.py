@@ -10,6 +10,7 @@ import torch
 import models
 from data_tools.batch import WAVEFORM
 from data_tools.dataset import Sample, collate, to_sample
+from data_tools.errors import DataError
 from data_tools.faces.detector import FaceDetector
 from data_tools.mel import CHUNK_FRAMES
 from data_tools.store import SampleTensors
@@ -20,7 +21,7 @@ from pipeline.run import RunDir
 from pipeline.settings import Device
 from pipeline.timeline.tensors import Extractor
 from pipeline.training.device import choose_device
-from pipeline.training.scoring import task_of_run
+from pipeline.training.scoring import model_of_run, task_of_run
 
 # (scores by name, predicted emotions), as `Task.answer` gives them.
 Answer = tuple[dict[str, float], list[str]]
@@ -64,7 +65,7 @@ class Predictor:
         self._faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
         mel = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
         self.task = task_of_run(run_dir)
-        self._model = models.load(run).to(self._place).eval()
+        self._model = model_of_run(run_dir).to(self._place).eval()
         self._tokenize = models.tokenizer_for(self._model)
         self.extractor = Extractor(FaceDetector(self._place, self._faces.min_face_px), self._faces, mel)
 
@@ -72,13 +73,15 @@ class Predictor:
         """The answer for each piece, all in one batch.
 
         Raises:
-            DataError: the sound of a piece cannot be read.
+            DataError: the sound of a piece cannot be read, or the model's scores are not finite.
         """
         if not pieces:
             return []
         batch = collate([self._sample(piece) for piece in pieces], self._tokenize).to(self._place)
         with torch.inference_mode():
             logits = self._model(batch).logits.float().cpu()
+        if not torch.isfinite(logits).all():
+            raise DataError("the scores are not finite: this model cannot answer for it")
         return [self.task.answer(each, self.thresholds) for each in logits]
 
     def mean(self, answers: Sequence[Mapping[str, float]], weights: Sequence[float]) -> Answer:

@@ -263,6 +263,10 @@ def test_a_transcript_of_another_film_is_an_error(film, run, tmp_path):
     (tmp_path / "other.srt").write_text("1\n01:00:00,000 --> 01:00:01,000\nHello.\n", encoding="utf-8")
     (entry,) = predict(run, [folder / "film.mkv"], str(tmp_path / "other.srt"), "cpu", QUIET)["files"]
     assert "no cue of the transcript lies in" in entry["error"]
+    many = "".join(f"00:00:00,{number:03} --> 00:00:23,500\nwords {number}\n\n" for number in range(8))
+    (tmp_path / "other.srt").write_text(many, encoding="utf-8")
+    (entry,) = predict(run, [folder / "film.mkv"], str(tmp_path / "other.srt"), "cpu", QUIET)["files"]
+    assert "last 188 s in all" in entry["error"]
 
 
 def test_segments_before_the_damage_have_their_pictures(film, run, tmp_path):

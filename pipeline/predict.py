@@ -15,11 +15,10 @@ from data_tools.speech.transcript import words_of
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
 from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag
-from pipeline.timeline.answers import Prediction, predict_file
+from pipeline.timeline.answers import Prediction, predict_file, predicted_scores, shown_score
 from pipeline.timeline.files import OutFolder, run_state
 from pipeline.timeline.plan import Segmentation, cues_of
 from pipeline.timeline.predictor import Predictor
-from pipeline.timeline.text import predicted_scores, shown_score
 
 _WORDS_SHOWN = 40
 

@@ -1,6 +1,6 @@
 """Scores of a film and of its segments."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -151,3 +151,15 @@ def _summary(answer: Answer, made: Plan, scored: Sequence[Scored]) -> dict[str, 
         "duration_s": round(made.length_s, 3),
         "scored_s": round(seconds, 3),
     }
+
+
+def shown_score(score: float, task: str) -> str:
+    """A score for people; a sentiment with its sign."""
+    return f"{score:+.3f}" if task == "sentiment" else f"{score:.3f}"
+
+
+def predicted_scores(segment: Mapping[str, Any], task: str) -> str:
+    """The predicted emotions of a segment with their scores, the highest first; the sentiment where there are none."""
+    names = list(segment["scores"]) if task == "sentiment" else segment["predicted"]
+    ordered = sorted(names, key=lambda name: -segment["scores"][name])
+    return ", ".join(f"{name} {shown_score(segment['scores'][name], task)}" for name in ordered)

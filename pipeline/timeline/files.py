@@ -15,8 +15,7 @@ from typing import Any
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json, write_text
 from pipeline.run import RunDir
-from pipeline.timeline.answers import Prediction
-from pipeline.timeline.text import predicted_scores
+from pipeline.timeline.answers import Prediction, predicted_scores
 
 ENDINGS = (".segments.csv", ".srt", ".vtt", ".json")
 _SOURCE, _MADE_FROM = "source", "made_from"

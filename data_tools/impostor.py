@@ -11,7 +11,7 @@ _HEAD_BYTES = 512
 
 @dataclass(frozen=True)
 class Impostor:
-    """What such a file is. reason: the code of a reject. one, many: its name. remedy: how to get the real file."""
+    """A kind of such files. reason: the code of a reject. one, many: its name. remedy: how to get the real file."""
 
     reason: str
     one: str
@@ -46,7 +46,7 @@ _STARTS = (
 
 
 def find_impostor(path: Path) -> Impostor | None:
-    """What lies at `path` in place of data; None for any other content.
+    """Return the kind of file that lies at `path` in place of data; None for any other content.
 
     Raises:
         OSError: it cannot be opened. Do not ask about a pipe or a device: opening it could wait for ever.

@@ -161,7 +161,7 @@ def _labels(
 
 
 def _facts(release: Release, published: Published) -> dict[str, dict[str, dict[str, int | None]]]:
-    """What the reader counted besides labels, by kind and value."""
+    """Counts that the reader made besides those of labels, by kind and value."""
     facts: dict[str, dict[str, dict[str, int | None]]] = {}
     for kind, found in release.facts.items():
         stated = published.facts.get(kind, {})

@@ -44,7 +44,7 @@ def check_data(data: Path, reporter: Reporter) -> dict[str, Any]:
 
 
 def _try(read: Callable[[], Any], problems: list[str]) -> Any:
-    """What `read` gives; None, and a problem more, where it cannot."""
+    """Return the result of `read`; None, and a problem more, where it cannot."""
     try:
         return read()
     except DataError as error:

@@ -54,7 +54,7 @@ class _SavedMetric(TypedDict):
 
 
 class _SavedReport(TypedDict):
-    """What is read again of the part of metrics.json about one split; the rest is for people."""
+    """The part of metrics.json about one split, as far as it is read again; the rest is for people."""
 
     split_protocol: str
     dataset: str
@@ -244,7 +244,7 @@ class RunDir:
         write_json(self.environment, {"starts": [*starts, now]})
 
     def read_starts(self) -> list[dict[str, Any]]:
-        """What environment.json says of each start of the run.
+        """Return the entry in environment.json of each start of the run.
 
         Raises:
             DataError: it cannot be read.
@@ -255,7 +255,7 @@ class RunDir:
         return starts
 
     def read_scores(self, data: Path) -> dict[str, dict[str, Any]]:
-        """What metrics.json, or its like for another data folder, says of each split that was evaluated; maybe none.
+        """Return the entry of each evaluated split in metrics.json, or its like for another data folder; maybe none.
 
         Raises:
             DataError: it cannot be read.

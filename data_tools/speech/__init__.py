@@ -1,1 +1,1 @@
-"""What is said in a film, and when: voice activity, utterances, transcripts."""
+"""Speech of a film and its times: voice activity, utterances, transcripts."""

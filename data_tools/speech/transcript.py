@@ -159,7 +159,7 @@ def _loose_cues(text: str, is_vtt: bool) -> list[Cue]:
 
 
 def _said_in(line: str) -> str:
-    """What is said in a line of SubRip or WebVTT."""
+    """Return the words in a line of SubRip or WebVTT."""
     for markup in (_WORD_TIME, _OVERRIDE, _TAG):
         line = markup.sub("", line)
     return " ".join(html.unescape(line).split())

@@ -28,7 +28,7 @@ _BLOCK_S = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """What a film is cut into.
+    """Segments of a film.
 
     segments: None for the whole film as one utterance, whose words are `text`. by: `whole`, `transcript`, `speech`, or
     `time` where nobody speaks. length_s: of the film, 0 where it does

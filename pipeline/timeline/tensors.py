@@ -42,7 +42,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Extractor:
-    """How a film becomes tensors: the detector and settings of a run."""
+    """Films into tensors: the detector and settings of a run."""
 
     detector: FaceDetector
     faces: FaceSettings

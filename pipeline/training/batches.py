@@ -129,7 +129,7 @@ def train_loader(
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """How the processes that read are started.
+    """Way to start the processes that read.
 
     Not by a fork of this one, as torch does it up to Python 3.13: with threads of Ray in it the new one may crash.
     """

@@ -116,7 +116,7 @@ class Files:
 
 
 def _sorted_content(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where it cannot be read."""
+    """Content of a folder; nothing where it cannot be read."""
     try:
         return sorted(folder.iterdir())
     except OSError:

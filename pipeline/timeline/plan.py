@@ -31,8 +31,8 @@ class Plan:
     """Segments of a film.
 
     segments: None for the whole film as one utterance, whose words are `text`. by: `whole`, `transcript`, `speech`, or
-    `time` where nobody speaks. length_s: of the film, 0 where it does
-    not say. notes: what was left out and what had to be done otherwise, a sentence each.
+    `time` where nobody speaks. length_s: of the film, 0 where it does not say. notes: what was left out and what had to
+    be done otherwise, a sentence each.
     """
 
     segments: list[Segment] | None

@@ -33,7 +33,7 @@ def check(found, count):
 
 
 def test_a_few_hundred_damaged_files_of_each_kind():
-    check(read_damaged(250), 250)
+    check(read_damaged(150), 150)
 
 
 @pytest.mark.slow

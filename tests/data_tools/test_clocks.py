@@ -211,7 +211,7 @@ def test_a_plain_film(film, tmp_path, kind):
     check_every_way(path, tmp_path, same, same)
 
 
-@pytest.mark.parametrize("kind", ["mp4", "mkv", "webm", "ts"])
+@pytest.mark.parametrize("kind", ["mp4", "webm", "ts"])
 def test_a_hole_in_the_sound_is_silent(film, tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     run_ffmpeg(*inputs(film, kind), "-af", "aselect='not(between(t,4,6))'", *CODECS[kind], path)
@@ -239,7 +239,7 @@ def test_a_picture_that_begins_late(film, tmp_path, kind, late_s):
     assert first_s == pytest.approx(late_s, abs=FRAME_S)
 
 
-@pytest.mark.parametrize("kind", ["mp4", "mkv", "ts", "webm"])
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
 def test_a_sound_that_begins_late(film, tmp_path, kind):
     path = tmp_path / f"a.{kind}"
     run_ffmpeg(*inputs(film, kind, sound_late_s=0.7), *CODECS[kind], path)

@@ -164,7 +164,7 @@ def check_killed(forks, done, folder, stage, stop_at):
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("stage", ["reorganize", "preprocess"])
+@pytest.mark.parametrize("stage", ["reorganize", pytest.param("preprocess", marks=pytest.mark.slow)])
 def test_killed_before_some_change_and_started_again(forks, done, start, stage):
     changes = done[stage][1]
     # The last ones are those of the summaries and the manifest.

@@ -53,7 +53,7 @@ def detect(
 
 
 def agreement_row(clips: Sequence[Path]) -> dict[str, Any]:
-    """Row of the faces that the cheap detector and the full one choose, on every sampled frame of `clips`."""
+    """Row of the faces that our detector and the library as it comes choose, on every sampled frame of `clips`."""
     faces = FaceSettings()
     full, own = FullDetector(faces.min_face_px), FaceDetector("cpu", faces.min_face_px)
     shares: list[np.ndarray] = []

@@ -31,8 +31,8 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
         f"| {_amount(row['compared_value'], row['unit'])} | {row['ratio']:.2f} | {row['target']} |"
         for row in ratios
     ]
-    lines += ["", "## Faces: the cheap detector beside the full one", ""]
-    lines += ["| corpus | frames | found | found by full | mean IoU | least IoU | crops differ by |"]
+    lines += ["", "## Faces: ours beside one call of the library for all frames", ""]
+    lines += ["| corpus | frames | found | found by the library | mean IoU | least IoU | crops differ by |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|"]
     lines += [
         f"| {row['corpus']} | {row['frames']} | {row['found_share']:.1%} | {row['full_found_share']:.1%} "

@@ -46,6 +46,11 @@ def flat_picture(video: Path, features: SampleTensors, sample_every_ms: int) -> 
     levels = _flatness(frame for _, frame in read_frames(video, sample_every_ms))
     if levels is None:
         return ""
+    return flat_sentence(levels)
+
+
+def flat_sentence(levels: float) -> str:
+    """The sentence on a picture whose frames deviate by no more than `levels`."""
     return (
         f"every sampled frame is one flat colour: its levels deviate by {levels:.2f} of 255 at most; "
         f"the limit is {FLAT_LEVELS:g}"
@@ -59,8 +64,11 @@ def silence(audio: Path) -> str:
         DataError: as `read_audio`.
     """
     dbfs = level_dbfs(read_audio(audio))
-    if dbfs >= SILENT_DBFS:
-        return ""
+    return silent_sentence(dbfs) if dbfs < SILENT_DBFS else ""
+
+
+def silent_sentence(dbfs: float) -> str:
+    """The sentence on a sound of this level."""
     return f"its sound has a level of {dbfs:.1f} dBFS; the limit is {SILENT_DBFS:g} dBFS"
 
 

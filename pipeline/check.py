@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,10 @@ from typing import Any
 from data_tools.about import DATASET_FILE
 from data_tools.corpora.readers import read_release
 from data_tools.corpora.release import Release
-from data_tools.errors import DataError
 from data_tools.media.audio import AUDIO_RATE_HZ
 from data_tools.records import PRESENT_FROM, Reject, Utterance
 from data_tools.splits import SPLITS, SplitResult, shared_between
-from pipeline.check_data import check_data, format_data_check
+from pipeline.check_data import check_data, format_data_check, tried
 from pipeline.check_media import sample_media
 from pipeline.check_report import format_check
 from pipeline.command import Command
@@ -50,9 +49,7 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
             f"min_duration_s {settings.min_duration_s} is not below max_duration_s {settings.max_duration_s}: "
             "nothing would be left; change one with --set"
         )
-    release = _tried(
-        lambda: read_release(settings.dataset, settings.root, settings.emotions, settings.reader), problems
-    )
+    release = tried(lambda: read_release(settings.dataset, settings.root, settings.emotions, settings.reader), problems)
     if release is None:
         return summary
     emotions = settings.emotions or release.emotions
@@ -70,12 +67,12 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
         ),
     }
     problems += _out_problems(settings, release)
-    split = _tried(lambda: split_of(release, settings), problems)
+    split = tried(lambda: split_of(release, settings), problems)
     wanted = [u for u in release.utterances if split is None or u.utterance_id in split.by_id]
     if split is not None:
         summary["split"] = _split(settings, split, wanted, emotions, published)
         rejects = release.rejects + split.rejects
-        _tried(lambda: check_share(len(wanted), rejects, settings.root, settings.max_reject_share, _TOUCHED), problems)
+        tried(lambda: check_share(len(wanted), rejects, settings.root, settings.max_reject_share, _TOUCHED), problems)
     summary["samples"] = sample_media(release.root, wanted, samples, settings.seed, published.media)
     _judge_samples(summary, settings)
     summary["disk"] = _disk(settings, wanted, summary["samples"])
@@ -87,15 +84,6 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
 def failed(summary: Mapping[str, Any]) -> bool:
     """True where stage 1 would fail."""
     return bool(summary["problems"])
-
-
-def _tried(step: Callable[[], Any], problems: list[str]) -> Any:
-    """Result of `step`; None, and the error's text in `problems`, where it fails."""
-    try:
-        return step()
-    except DataError as error:
-        problems.append(str(error))
-        return None
 
 
 def _files(root: Path, files: PublishedFiles) -> dict[str, Any]:
@@ -185,7 +173,7 @@ def _out_problems(settings: ReorganizeSettings, release: Release) -> list[str]:
     problems: list[str] = []
     if out == release.root or release.root in out.parents:
         problems.append(f"--out {out} lies inside the release {release.root}; choose another folder")
-    _tried(lambda: check_owner(out, settings.dataset, release.root), problems)
+    tried(lambda: check_owner(out, settings.dataset, release.root), problems)
     there = _existing(out)
     if not there.is_dir():
         problems.append(f"--out {out}: {there} is a file; choose another folder")

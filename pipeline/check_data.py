@@ -26,15 +26,15 @@ def check_data(data: Path, reporter: Reporter) -> dict[str, Any]:
     dialogues = sorted(table["dialogue_id"].unique())
     problems: list[str] = []
     for read in (lambda: read_dataset_facts(data), lambda: read_rejects(data)):
-        _try(read, problems)
+        tried(read, problems)
     work: list[tuple[Path, Callable[[Path], Any]]] = []
-    if has_media(table) and _try(lambda: read_store_facts(data), problems):
+    if has_media(table) and tried(lambda: read_store_facts(data), problems):
         work += [(store_path(data, name), DialogueStore) for name in dialogues]
     for features in feature_names(data):
-        if _try(lambda name=features: read_facts(data, name), problems):  # type: ignore[misc]
+        if tried(lambda name=features: read_facts(data, name), problems):  # type: ignore[misc]
             work += [(features_path(data, features, name), DialogueFeatures) for name in dialogues]
     for path, kind in reporter.track(work, len(work), "check", "files"):
-        _try(lambda path=path, kind=kind: kind(path), problems)  # type: ignore[misc]
+        tried(lambda path=path, kind=kind: kind(path), problems)  # type: ignore[misc]
     return {
         "data": str(data),
         "files": len(work),
@@ -43,10 +43,10 @@ def check_data(data: Path, reporter: Reporter) -> dict[str, Any]:
     }
 
 
-def _try(read: Callable[[], Any], problems: list[str]) -> Any:
-    """Return the result of `read`; None, and a problem more, where it cannot."""
+def tried(step: Callable[[], Any], problems: list[str]) -> Any:
+    """Result of `step`; None, and the error's text in `problems`, where it fails."""
     try:
-        return read()
+        return step()
     except DataError as error:
         problems.append(str(error))
         return None

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from data_tools import mel
 from data_tools.errors import DataError
-from data_tools.faces.crop import crop_each
+from data_tools.faces.crop import FaceCrops, crop_each
 from data_tools.faces.detector import FaceDetector
 from data_tools.media.audio import read_audio
 from data_tools.media.frames import read_frames
@@ -86,14 +86,19 @@ def extract_each(
             if isinstance(end.logmel, DataError):
                 yield end.logmel
                 continue
-            yield SampleTensors(
-                faces=torch.from_numpy(cut.crops),
-                face_time_s=torch.tensor(end.times_s, dtype=torch.float32),
-                face_score=torch.from_numpy(cut.scores),
-                face_landmarks=torch.from_numpy(cut.landmarks),
-                face_box=torch.from_numpy(cut.boxes),
-                logmel=end.logmel,
-            )
+            yield as_tensors(cut, end.times_s, end.logmel)
+
+
+def as_tensors(crops: FaceCrops, times_s: Sequence[float], logmel: torch.Tensor) -> SampleTensors:
+    """The tensors of one utterance. times_s: of its frames. logmel: (M, 128) float16."""
+    return SampleTensors(
+        faces=torch.from_numpy(crops.crops),
+        face_time_s=torch.tensor(times_s, dtype=torch.float32),
+        face_score=torch.from_numpy(crops.scores),
+        face_landmarks=torch.from_numpy(crops.landmarks),
+        face_box=torch.from_numpy(crops.boxes),
+        logmel=logmel,
+    )
 
 
 def _read(

@@ -12,6 +12,7 @@ import soundfile
 from av.video.frame import VideoFrame
 
 from data_tools.errors import DataError
+from data_tools.media.decode import SAME_S
 from data_tools.media.orientation import filters, orientation
 from data_tools.media.source import STEADY_X264, ClipError, local_url
 
@@ -26,8 +27,6 @@ _PICTURE_ERRORS = (
 )
 _SOUND_BIT_RATE = 64_000
 _SOUND_BLOCK = 1 << 16
-# Label times have four decimals; two times closer than this are the same.
-_SAME_S = 1e-4
 
 
 class Clip:
@@ -104,7 +103,7 @@ class Clip:
             self._temporary.unlink(missing_ok=True)
 
     def _start(self, picture: VideoFrame, time_s: float, turned: bool) -> None:
-        if time_s - self._start_s <= self._half_frame_s + _SAME_S:
+        if time_s - self._start_s <= self._half_frame_s + SAME_S:
             self._start_s = time_s
         context = self._stream.codec_context
         context.width, context.height = picture.width, picture.height

@@ -10,7 +10,16 @@ import numpy as np
 import torch
 
 from data_tools import mel
-from data_tools.blank import FLAT_LEVELS, SILENT_DBFS, deviation_levels, flat_picture, level_dbfs, silence
+from data_tools.blank import (
+    FLAT_LEVELS,
+    SILENT_DBFS,
+    deviation_levels,
+    flat_picture,
+    flat_sentence,
+    level_dbfs,
+    silence,
+    silent_sentence,
+)
 from data_tools.errors import DataError
 from data_tools.faces.crop import FaceCrops, crop_mixed
 from data_tools.faces.detector import FaceDetector
@@ -21,7 +30,7 @@ from data_tools.media.source import MediaInfo, probe
 from data_tools.read_ahead import read_ahead
 from data_tools.speech.segments import Segment
 from data_tools.store import EMPTY, SampleTensors
-from pipeline.clip_tensors import FaceSettings, MelSettings, extract_features
+from pipeline.clip_tensors import FaceSettings, MelSettings, as_tensors, extract_features
 
 NO_STREAM = "the file has no such stream"
 
@@ -94,17 +103,14 @@ class Extractor:
                 if not len(crops.scores):
                     why["picture"] = pictures.problem or "the film shows none in this time"
                 else:
-                    picture = _as_tensors(crops, seen)
+                    picture = as_tensors(crops, seen.times_s, EMPTY.logmel)
                     if not (crops.scores > 0).any() and seen.levels <= FLAT_LEVELS:
-                        why["picture"] = (
-                            f"every sampled frame is one flat colour: its levels deviate by {seen.levels:.2f} of 255 "
-                            f"at most; the limit is {FLAT_LEVELS:g}"
-                        )
+                        why["picture"] = flat_sentence(seen.levels)
                 sound = sounds.take(number)
                 if not len(sound):
                     why["sound"] = sounds.problem or "the film has none in this time"
                 elif (dbfs := level_dbfs(sound)) < SILENT_DBFS:
-                    why["sound"] = f"its sound has a level of {dbfs:.1f} dBFS; the limit is {SILENT_DBFS:g} dBFS"
+                    why["sound"] = silent_sentence(dbfs)
                 if not len(crops.scores) and not len(sound):
                     yield number, None
                     continue
@@ -194,17 +200,6 @@ class _Sounds:
             else:
                 self._ready[coming] = samples
         return self._ready.pop(number, np.zeros(0, np.float32))
-
-
-def _as_tensors(crops: FaceCrops, seen: _Seen) -> SampleTensors:
-    return SampleTensors(
-        faces=torch.from_numpy(crops.crops),
-        face_time_s=torch.tensor(seen.times_s, dtype=torch.float32),
-        face_score=torch.from_numpy(crops.scores),
-        face_landmarks=torch.from_numpy(crops.landmarks),
-        face_box=torch.from_numpy(crops.boxes),
-        logmel=EMPTY.logmel,
-    )
 
 
 def _ends_early(features: SampleTensors, step_s: float) -> list[str]:

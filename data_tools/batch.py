@@ -35,6 +35,8 @@ class Batch:
     chunks: (C, 1, 128, 32) float32 log-mel, 400 ms each, standardised per utterance.
     chunk_counts: (B,) int64; sums to C; 0 where the utterance has no sound.
     tokens, token_mask: (B, L) int64 and bool; mask True at real tokens. L is the longest text of the batch.
+    has_words: (B,) bool, False where the utterance has no words, and its tokens are those of the empty text; None
+        where all have some.
     labels: (B, E) float32 in [0, 1]. sentiment: (B,) float32, NaN where the corpus has none.
     ids: utterance ids, in order.
     features: extracted features by modality, letters of "tav"; empty where nothing was extracted. Also, for models
@@ -56,6 +58,17 @@ class Batch:
     features: Mapping[str, Packed] = field(default_factory=dict)
     missing: Mapping[str, Tensor] = field(default_factory=dict)
     complete: "Batch | None" = None
+    has_words: Tensor | None = None
+
+    def present(self, letter: str) -> Tensor:
+        """(B,) bool: the utterances that have anything of a modality, by its letter."""
+        source = WAVEFORM if letter == "a" and WAVEFORM in self.features else letter
+        if source in self.features:
+            return self.features[source].counts > 0
+        if letter == "t":
+            every = torch.ones(len(self), dtype=torch.bool, device=self.tokens.device)
+            return every if self.has_words is None else self.has_words
+        return {"a": self.chunk_counts, "v": self.face_counts}[letter] > 0
 
     def __len__(self) -> int:
         return len(self.ids)

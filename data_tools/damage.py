@@ -58,7 +58,7 @@ def drop_steps(batch: Batch, rate: float | tuple[float, float], seed: int, blank
         if not isinstance(rate, tuple):
             return dict.fromkeys("tav", rate)
         low, high = rate
-        drawn = low + (high - low) * float(_uniform(utterance_id, seed, epoch, "rate")(1)[0])
+        drawn = low + (high - low) * float(uniform(utterance_id, seed, epoch, "rate")(1)[0])
         return dict.fromkeys("tav", drawn)
 
     return _without(batch, [rates(utterance_id) for utterance_id in batch.ids], seed, epoch, blank)
@@ -76,7 +76,7 @@ def drop_modalities(batch: Batch, present: Sequence[str], seed: int, blank: Blan
     """
 
     def rates(utterance_id: str) -> Rates:
-        kept = present[int(len(present) * _uniform(utterance_id, seed, epoch, "present")(1)[0])]
+        kept = present[int(len(present) * uniform(utterance_id, seed, epoch, "present")(1)[0])]
         return {letter: float(letter not in kept) for letter in "tav"}
 
     return _without(batch, [rates(utterance_id) for utterance_id in batch.ids], seed, epoch, blank)
@@ -91,7 +91,7 @@ def add_noise(batch: Batch, probability: float, seed: int, blank: Blank, epoch: 
     made = {}
     for part in _parts(batch):
         draws = [
-            _uniform(utterance_id, seed, epoch, f"noise on {part.name}")((count, *part.values.shape[1:]))
+            uniform(utterance_id, seed, epoch, f"noise on {part.name}")((count, *part.values.shape[1:]))
             for utterance_id, count in zip(batch.ids, part.counts, strict=True)
         ]
         noise = torch.from_numpy(np.concatenate(draws) < probability)
@@ -143,7 +143,7 @@ def _without(batch: Batch, rates: Sequence[Rates], seed: int, epoch: int, blank:
     made, missing = {}, {}
     for part in _parts(batch, blank):
         draws = [
-            part.draws(i, _uniform(utterance_id, seed, epoch, part.letter)) < rates[i][part.letter]
+            part.draws(i, uniform(utterance_id, seed, epoch, part.letter)) < rates[i][part.letter]
             for i, utterance_id in enumerate(batch.ids)
         ]
         gone = missing[part.name] = torch.from_numpy(np.concatenate(draws))
@@ -156,7 +156,7 @@ def _tokens(batch: Batch, rates: Sequence[Rates], seed: int, epoch: int, blank: 
     """(tokens, which of them are unknown now), both (B, L)."""
     length = batch.tokens.shape[1]
     draws = [
-        _uniform(utterance_id, seed, epoch, "t")(length) < rate["t"]
+        uniform(utterance_id, seed, epoch, "t")(length) < rate["t"]
         for utterance_id, rate in zip(batch.ids, rates, strict=True)
     ]
     kept = torch.isin(batch.tokens, torch.tensor(sorted(blank.kept_tokens), dtype=batch.tokens.dtype))
@@ -169,7 +169,7 @@ def _rebuilt(batch: Batch, made: Mapping[str, Tensor], tokens: Tensor, missing: 
     return replace(batch, chunks=made["chunks"], faces=made["faces"], tokens=tokens, features=features, missing=missing)
 
 
-def _uniform(utterance_id: str, seed: int, epoch: int, what: str) -> Draw:
+def uniform(utterance_id: str, seed: int, epoch: int, what: str) -> Draw:
     """Draws from [0, 1) that depend on these alone; the first n of more draws are those of n."""
     digest = blake2b("\n".join([utterance_id, str(seed), str(epoch), what]).encode(), digest_size=16).digest()
     return np.random.default_rng(int.from_bytes(digest, "big")).random

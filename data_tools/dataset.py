@@ -31,7 +31,8 @@ Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 class Sample:
     """One utterance.
 
-    faces: (F, 3, 48, 48) uint8 RGB. face_scores: (F,) float32, 0 where the centre crop stands in.
+    faces: (F, 3, 48, 48) uint8 RGB; none where no frame shows a face. face_scores: (F,) float32, 0 where the picture's
+    centre stands in for the face of one frame.
     chunks: (C, 1, 128, 32) float32 standardised log-mel. text: the transcript, may be empty.
     labels: (E,) float32 in [0, 1]. sentiment: NaN where the corpus has none.
     features: (N, D) float32 by modality letter, where extracted features were asked for; faces and chunks are then
@@ -51,11 +52,15 @@ class Sample:
 def to_sample(
     features: SampleTensors, utterance_id: str, text: str, labels: Tensor, sentiment: float = float("nan")
 ) -> Sample:
-    """Stored features as a model wants them: channels first, the sound standardised and cut into chunks."""
+    """Stored features as a model wants them: channels first, the sound standardised and cut into chunks.
+
+    Without a face in any frame the faces are absent: middles of pictures alone tell nothing of a person.
+    """
+    frames = len(features.faces) if bool((features.face_score > 0).any()) else 0
     return Sample(
         id=utterance_id,
-        faces=features.faces.permute(0, 3, 1, 2).contiguous(),
-        face_scores=features.face_score,
+        faces=features.faces[:frames].permute(0, 3, 1, 2).contiguous(),
+        face_scores=features.face_score[:frames],
         chunks=mel.chunks(features.logmel),
         text=text,
         labels=labels,
@@ -236,6 +241,7 @@ def collate(samples: Sequence[Sample], tokenize: Tokenize) -> Batch:
         sentiment=torch.tensor([sample.sentiment for sample in samples], dtype=torch.float32),
         ids=tuple(sample.id for sample in samples),
         features={letter: _pack([sample.features[letter] for sample in samples]) for letter in samples[0].features},
+        has_words=torch.tensor([bool(sample.text.strip()) for sample in samples]),
     )
 
 

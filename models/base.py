@@ -22,6 +22,12 @@ class ModelSettings(BaseModel):
     outputs: int = Field(6, ge=1, description="scores of one utterance: emotions, or 1 for sentiment")
     modalities: str = Field(MODALITIES, description="letters of 'tav'; what isn't named isn't built")
     text_encoder: str = Field("minilm", description="minilm, tiny (untrained), a Hugging Face name or a local folder")
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="chance of each modality to be left out of an utterance in training, never of all of them",
+    )
     max_tokens: int = Field(100, ge=3, description="longer texts are cut; shorter ones cost only their length")
 
     @property

@@ -53,6 +53,8 @@ class EmoEmbsConfig(FusionConfig):
 class EmoEmbs(FusionModel):
     """`model(batch) -> Output`; see the head of this file."""
 
+    leaves_out_absent = True
+
     def __init__(self, config: EmoEmbsConfig, text: TextEncoder | None) -> None:
         super().__init__(config, text)
         named = _of_names(config.emotions, config.outputs, text) if config.emotions and text is not None else None
@@ -67,10 +69,11 @@ class EmoEmbs(FusionModel):
         emotions = nn.Parameter(torch.randn(config.outputs, width)) if named is None else named
         self.fusion = Similarity(emotions, {letter: spaces[letter] for letter in self.sizes})
 
-    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:  # noqa: ARG002
+    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
         """Sequences -> scores (B, outputs)."""
         states = {letter: final_states(self.encoders[letter], sequence) for letter, sequence in sequences.items()}
-        return Output(self.fusion({letter: both.sum(0) for letter, both in states.items()}))
+        vectors = {letter: both.sum(0) for letter, both in states.items()}
+        return Output(self.fusion(vectors, self.present(batch)))
 
 
 class Similarity(nn.Module):
@@ -92,11 +95,10 @@ class Similarity(nn.Module):
         self.maps = nn.ModuleDict({letter: nn.Linear(width, size) for letter, size in spaces.items() if letter != "t"})
         self.weights = WeightedSum(spaces)
 
-    def forward(self, vectors: dict[str, Tensor]) -> Tensor:
-        """vectors: (B, size of the space) by letter. Returns (B, E) float32."""
-        scores: Tensor = self.weights(
-            {letter: vector @ self.emotions_in(letter).T for letter, vector in vectors.items()}
-        )
+    def forward(self, vectors: dict[str, Tensor], present: dict[str, Tensor] | None = None) -> Tensor:
+        """vectors: (B, size of the space) by letter. present: as in WeightedSum. Returns (B, E) float32."""
+        similar = {letter: vector @ self.emotions_in(letter).T for letter, vector in vectors.items()}
+        scores: Tensor = self.weights(similar, present)
         return scores
 
     def emotions_in(self, letter: str) -> Tensor:

@@ -34,7 +34,8 @@ class EndToEndConfig(ModelSettings):
 class EndToEndModel(Model):
     """Raw faces, mel chunks and tokens -> scores; which stages the towers have is what makes the model.
 
-    Parts are named by modality: `text`, `mel`, `face`. A modality that the settings don't name has no part.
+    Parts are named by modality: `text`, `mel`, `face`. A modality that the settings don't name has no part. One that an
+    utterance lacks (no words, no sound, no face) is left out of the sum of its scores.
 
     text: the encoder; None exactly where the settings have no `t`.
     """
@@ -66,6 +67,7 @@ class EndToEndModel(Model):
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:
         """keep_maps: fill `kept` with the sites that each sparse stage computed, e.g. `face.1` (F, 24, 24) bool."""
         scores: dict[str, Tensor] = {}
+        present: dict[str, Tensor] = {}
         computed: dict[str, Count] = {}
         kept: dict[str, Tensor] = {}
         towers: dict[str, TowerResult] = {}
@@ -73,12 +75,13 @@ class EndToEndModel(Model):
         if self.text is not None:
             state, computed["text.macs"] = self.text(batch.tokens, batch.token_mask)
             scores["text"] = self.heads["text"](state)
+            present["text"] = batch.present("t")
         for name, images, counts in self._images(batch):
             query = self.query(state, counts, len(images))
             found: TowerResult = self.towers[name](images, query)
             towers[name] = found
             summary, sequence_macs = self.sequences[name](found.features, counts)
-            scores[name] = self.heads[name](summary)
+            scores[name], present[name] = self.heads[name](summary), counts > 0
             by_part = {**found.macs, "sequence": sequence_macs}
             computed[f"{name}.macs"] = sum(by_part.values())
             computed |= {f"{name}.macs.{part}": macs for part, macs in by_part.items()}
@@ -87,7 +90,7 @@ class EndToEndModel(Model):
                 computed[f"{name}.share.{i}"] = stage.active / max(stage.sites, 1)
                 if keep_maps and stage.kept is not None:
                     kept[f"{name}.{i}"] = stage.kept
-        logits = self.fusion(scores)
+        logits = self.fusion(scores, present)
         tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
         return Output(logits, losses=self.losses(towers), computed=tensors, kept=kept)
 

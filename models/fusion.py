@@ -9,7 +9,7 @@ from typing import Literal
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from data_tools.batch import Batch
 from models.base import Model, ModelSettings
@@ -51,6 +51,8 @@ class FusionModel(Model):
 
     config: FusionConfig
     fusion: nn.Module
+    # True where `fuse` leaves an absent modality out of its sum or product, so that nothing has to stand in for it.
+    leaves_out_absent = False
 
     def __init__(self, config: FusionConfig, text: TextEncoder | None, speech: SpeechEncoder | None = None) -> None:
         super().__init__()
@@ -71,6 +73,11 @@ class FusionModel(Model):
         named = {letter: dims[letter] for letter in "tav" if letter in config.modalities}
         self.frontend = self.make_frontend(named)
         self.sizes = {letter: self.frontend.sizes[letter] for letter in named}
+        # Learnt where modalities are absent in training; zero, which every checkpoint without them means, until then.
+        learnt = config.modality_dropout > 0 and len(named) > 1 and not self.leaves_out_absent
+        self.stand_ins = nn.ParameterDict(
+            {letter: nn.Parameter(torch.zeros(size)) for letter, size in self.sizes.items()} if learnt else {}
+        )
 
     def speech_encoder(self) -> SpeechEncoder | None:
         """Return the encoder of the waveform, or None."""
@@ -85,22 +92,34 @@ class FusionModel(Model):
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:  # noqa: ARG002
         """keep_maps: fusion models choose no sites; nothing is kept.
 
-        An utterance without any step of a modality has one zero vector there: a defined answer, and the same one in
-        every batch.
+        An utterance without any step of a modality has one vector there, its learnt stand-in or zero: a defined
+        answer, and the same one in every batch.
         """
         return self.fuse(self.sequences(batch), batch)
 
     def sequences(self, batch: Batch) -> dict[str, Padded]:
         """Sequences of a batch from the frontend, by modality letter; at least one real step in each."""
-        return {letter: never_empty(sequence) for letter, sequence in self.frontend(batch).items()}
+        return {
+            letter: never_empty(sequence, self.stand_ins.get(letter))
+            for letter, sequence in self.frontend(batch).items()
+        }
+
+    def present(self, batch: Batch) -> dict[str, Tensor]:
+        """(B,) bool by modality letter: the utterances that have anything of it."""
+        return {letter: batch.present(letter) for letter in self.sizes}
 
     @abstractmethod
     def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
         """sequences: by modality letter; every utterance has at least one real step in each."""
 
 
-def never_empty(sequence: Padded) -> Padded:
-    """The sequence with one real step, of zeros, in an utterance that has none."""
+def never_empty(sequence: Padded, stand_in: Tensor | None = None) -> Padded:
+    """The sequence with one real step in an utterance that has none: `stand_in` (D,), or zeros."""
+    empty = ~sequence.present.any(1, keepdim=True)
     first = torch.zeros_like(sequence.present)
     first[:, 0] = True
-    return Padded(sequence.values, sequence.present | (first & ~sequence.present.any(1, keepdim=True)))
+    first = first & empty
+    values = sequence.values
+    if stand_in is not None:
+        values = torch.where(first.unsqueeze(2), stand_in.to(values.dtype), values)
+    return Padded(values, sequence.present | first)

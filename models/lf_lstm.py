@@ -32,6 +32,8 @@ class LFLSTMConfig(FusionConfig):
 class LFLSTM(FusionModel):
     """`model(batch) -> Output`; see the head of this file."""
 
+    leaves_out_absent = True
+
     def __init__(self, config: LFLSTMConfig, text: TextEncoder | None) -> None:
         super().__init__(config, text)
         self.encoders = nn.ModuleDict(
@@ -45,10 +47,10 @@ class LFLSTM(FusionModel):
         )
         self.fusion = WeightedSum(self.sizes)
 
-    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:  # noqa: ARG002
+    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
         """Sequences -> scores (B, outputs)."""
         scores = {}
         for letter, sequence in sequences.items():
             forth, back = final_states(self.encoders[letter], sequence)
             scores[letter] = self.heads[letter](torch.cat([forth, back], dim=1))
-        return Output(self.fusion(scores))
+        return Output(self.fusion(scores, self.present(batch)))

@@ -40,6 +40,8 @@ class LFTransConfig(FusionConfig):
 class LFTrans(FusionModel):
     """`model(batch) -> Output`; see the head of this file."""
 
+    leaves_out_absent = True
+
     def __init__(self, config: LFTransConfig, text: TextEncoder | None) -> None:
         super().__init__(config, text)
         size = config.size
@@ -52,11 +54,11 @@ class LFTrans(FusionModel):
         )
         self.fusion = WeightedSum(self.sizes)
 
-    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:  # noqa: ARG002
+    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
         """Sequences -> scores (B, outputs)."""
         scores = {}
         for letter, (values, present) in sequences.items():
             steps = self.project[letter](values[present])
             summary, _ = self.encoders[letter](steps, present.sum(1))
             scores[letter] = self.heads[letter](summary)
-        return Output(self.fusion(scores))
+        return Output(self.fusion(scores, self.present(batch)))

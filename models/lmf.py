@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from data_tools.batch import Batch
 from models.fusion import FusionModel
 from models.layers.padded import Padded
-from models.layers.subnetworks import subnetworks, with_one
+from models.layers.subnetworks import left_out, subnetworks, with_one
 from models.layers.text import TextEncoder
 from models.output import Output
 from models.tfn import TFNConfig
@@ -36,15 +36,21 @@ class LMFConfig(TFNConfig):
 class LMF(FusionModel):
     """`model(batch) -> Output`; see the head of this file."""
 
+    leaves_out_absent = True
+
     def __init__(self, config: LMFConfig, text: TextEncoder | None) -> None:
         super().__init__(config, text)
         self.subnetworks = subnetworks(self.sizes, config.vector_sizes(), config.dropout)
         self.fusion = LowRankFusion(config.vector_sizes(), config.fused_size, config.rank)
         self.head = nn.Sequential(nn.Dropout(config.dropout), nn.Linear(config.fused_size, config.outputs))
 
-    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:  # noqa: ARG002
+    def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
         """Sequences -> scores (B, outputs)."""
-        vectors = {letter: self.subnetworks[letter](sequence) for letter, sequence in sequences.items()}
+        present = self.present(batch)
+        vectors = {
+            letter: left_out(self.subnetworks[letter](sequence), present[letter])
+            for letter, sequence in sequences.items()
+        }
         return Output(self.head(self.fusion(vectors)).float())
 
 

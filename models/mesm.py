@@ -63,7 +63,8 @@ class MESM(EndToEndModel):
     """`model(batch) -> Output`; see models/end_to_end.py for the parts.
 
     The query is the CLS state of the text. Without text (`modalities: va`) it is one learnt constant, the same
-    question to every utterance: the selection then depends on the image alone.
+    question to every utterance: the selection then depends on the image alone. So it does in an utterance without
+    words, whose query is the state of the empty text; `modality_dropout` trains it.
     """
 
     def __init__(self, config: MESMConfig, text: TextEncoder | None) -> None:

@@ -326,6 +326,8 @@ def _fingerprint(
         about += [text.digest, settings.max_tokens, [u.text for u in kept]]
     elif letter == "v" or settings.audio == "mel":
         about += [job.store, job.sample_every_ms]
+    if letter == "v":
+        about.append("no step without a face")
     if letter == "a":
         about += [settings.audio, settings.audio_step_ms]
     digest = blake2b(json.dumps(about).encode(), digest_size=16)

@@ -202,6 +202,8 @@ def _audio(source: Source, recipe: Recipe) -> Steps:
 def _by_word(letter: str, steps: Steps, words: list[Word] | None) -> Steps:
     if words and letter == "t":
         return steps
+    if words and not len(steps):
+        return Steps(steps.values, np.zeros((0, 2), np.float32))
     if words:
         return average_within(steps, intervals(words))
     whole = steps.times[-1:, 1:] if len(steps) else np.zeros((0, 1), np.float32)

@@ -12,10 +12,12 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from data_tools.about import read_dataset_facts
-from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
+from data_tools.absent import leave_out_all
+from data_tools.damage import add_noise, drop_modalities, drop_steps, subsets
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, read_json, write_json
+from models.base import Model
 from pipeline.command import Command
 from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, SPREAD, mean_and_spread, named_auilcs
 from pipeline.progress import Reporter
@@ -34,7 +36,7 @@ from pipeline.settings import (
     flag,
     split_commas,
 )
-from pipeline.training.damage import NOISE, Damage, blank_of
+from pipeline.training.damage import NOISE, Change, blank_of, empty_text
 from pipeline.training.data import load_fitting
 from pipeline.training.scoring import BestModel, task_of_run
 
@@ -44,6 +46,7 @@ PROTOCOLS = {
     "random": "at one rate for all modalities each time step is missing or not, by itself (TFR-Net, EMT); sound, "
     "pictures and features become their mean, tokens the unknown token, [CLS] and [SEP] stay",
     "modalities": "whole modalities are absent, step by step as in `random` at rate 1; the named ones are present",
+    "absent": "whole modalities are left out, as of an utterance that never had them; the named ones are there",
     "bernoulli": "to each element of every modality one deviation is added with the probability (UCRN, section 4.4); "
     "tokens become the unknown token with the same probability",
 }
@@ -56,8 +59,10 @@ class RobustnessSettings(Settings):
     """Settings of `pipeline robustness`: what is damaged, and how much."""
 
     run: LocalPath = flag(help=RUN_HELP)
-    protocol: Literal["random", "modalities", "bernoulli"] = flag(
-        "random", help="random: steps missing; modalities: whole ones absent; bernoulli: noise."
+    protocol: Literal["random", "modalities", "absent", "bernoulli"] = flag(
+        "random",
+        help="random: steps missing; modalities: all steps of whole ones missing; absent: whole ones left out; "
+        "bernoulli: noise.",
     )
     rates: Annotated[tuple[Annotated[float, Field(ge=0, le=1)], ...] | None, BeforeValidator(split_commas)] = flag(
         None,
@@ -92,7 +97,7 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
         task = task_of_run(run)
         definitions: dict[str, str] = {}
 
-        def scored(label: str, damage: Damage | None = None) -> Scores:
+        def scored(label: str, damage: Change | None = None) -> Scores:
             found = best.score(dataset, reporter, label, damage)
             named = _flat(task.report(found, thresholds))
             definitions.update({name: entry["definition"] for name, entry in named.items()})
@@ -102,7 +107,7 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
         conditions = []
         model = best.scorer.model
         name = dataset_name(dataset.data_dir)
-        for condition in _conditions(settings, name, model.config.modalities, blank_of(model)):
+        for condition in _conditions(settings, name, model):
             by_seed = {
                 seed: scored(f"{settings.protocol} {condition.name}{seed and f', seed {seed}'}", damage)
                 for seed, damage in condition.damages.items()
@@ -127,16 +132,19 @@ class _Condition:
 
     name: str
     rate: float | None = None
-    damages: Mapping[str, Damage] = field(default_factory=dict)
+    damages: Mapping[str, Change] = field(default_factory=dict)
 
 
-def _conditions(settings: RobustnessSettings, dataset: str, modalities: str, blank: Blank) -> Iterator[_Condition]:
-    if settings.protocol == "modalities":
+def _conditions(settings: RobustnessSettings, dataset: str, model: Model) -> Iterator[_Condition]:
+    if settings.protocol in ("modalities", "absent"):
         if settings.rates is not None:
-            raise ConfigError("protocol modalities has no rates: a modality is there or not; leave --rates out")
-        for present in subsets("".join(letter for letter in "tav" if letter in modalities)):
-            yield _Condition(present, damages={"": partial(drop_modalities, present=[present], seed=0, blank=blank)})
-    elif settings.protocol == "bernoulli":
+            raise ConfigError(
+                f"protocol {settings.protocol} has no rates: a modality is there or not; leave --rates out"
+            )
+        yield from _subset_conditions(settings.protocol, model)
+        return
+    blank = blank_of(model)
+    if settings.protocol == "bernoulli":
         for rate in sorted(set(settings.rates or [NOISE])):
             damages = {
                 str(seed): partial(add_noise, probability=rate, seed=seed, blank=blank) for seed in settings.seeds
@@ -146,6 +154,19 @@ def _conditions(settings: RobustnessSettings, dataset: str, modalities: str, bla
         for rate in sorted(set(settings.rates or published_facts(dataset).missing_rates or RATES)):
             damages = {str(seed): partial(drop_steps, rate=rate, seed=seed, blank=blank) for seed in settings.seeds}
             yield _Condition(f"{rate:g}", rate, damages)
+
+
+def _subset_conditions(protocol: str, model: Model) -> Iterator[_Condition]:
+    """A condition for each subset of the model's modalities that is present."""
+    blank = blank_of(model) if protocol == "modalities" else None
+    empty = empty_text(model)
+    letters = "".join(letter for letter in "tav" if letter in model.config.modalities)
+    for present in subsets(letters):
+        if blank is None:
+            change: Change = partial(leave_out_all, letters=set(letters) - set(present), empty=empty)
+        else:
+            change = partial(drop_modalities, present=[present], seed=0, blank=blank)
+        yield _Condition(present, damages={"": change})
 
 
 def _flat(report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelS
 from pipeline.tasks.resolve import build_task, resolve_settings, resolve_task, with_label
 from pipeline.tasks.task import Task
 from pipeline.training.batches import EpochBatches, HeldBatches, OrderedBatches, is_to_be_held, lengths_of, train_loader
-from pipeline.training.damage import damaged_for_training
+from pipeline.training.damage import Changed, ModalityDropout, damaged_for_training, modality_dropout
 from pipeline.training.data import load_split, load_unseen
 from pipeline.training.device import (
     Ranks,
@@ -184,7 +184,8 @@ def _epochs(
     lengths = lengths_of(train_split) if settings.batching == "length" else None
     order = EpochBatches(len(train_split), settings.batch_size, settings.seed, lengths, ranks)
     valid_order = OrderedBatches(len(valid_split), settings.batch_size, ranks)
-    batches, valid_batches = _read(engine, settings, [(train_split, order), (valid_split, valid_order)])
+    dropout = modality_dropout(engine.model, settings.seed, order)
+    batches, valid_batches = _read(engine, settings, [(train_split, order), (valid_split, valid_order)], dropout)
     if settings.damage is not None:
         batches = damaged_for_training(batches, settings.damage, engine.model, order)
 
@@ -211,15 +212,21 @@ def _read(
     engine: Engine,
     settings: TrainSettings,
     splits: Sequence[tuple[UtteranceDataset, EpochBatches | OrderedBatches]],
+    dropout: ModalityDropout | None,
 ) -> list[Batches]:
-    """The batches of each split in its order: out of memory where all of them fit, else read anew in each epoch."""
+    """The batches of each split in its order: out of memory where all of them fit, else read anew in each epoch.
+
+    dropout: of the first split, which is train.
+    """
     device, tokenize = engine.device, models.tokenizer_for(engine.model)
     # Damage is drawn on the host.
     place = torch.device("cpu") if settings.damage else device
     if is_to_be_held([split for split, _ in splits], place, settings.keep_on_device, settings.loader_workers):
-        return [HeldBatches(split, order, tokenize, place) for split, order in splits]
+        of = [dropout, *[None] * (len(splits) - 1)]
+        return [HeldBatches(*split, tokenize, place, each) for split, each in zip(splits, of, strict=True)]
     pin, workers = device.type == "cuda", settings.loader_workers
-    return [train_loader(split, order, tokenize, workers, pin) for split, order in splits]
+    read: list[Batches] = [train_loader(split, order, tokenize, workers, pin) for split, order in splits]
+    return read if dropout is None else [Changed(read[0], dropout), *read[1:]]
 
 
 def _epoch_line(

@@ -21,15 +21,17 @@ FACE_SIZE = 1 + 2 * LANDMARKS + 3 + CELLS * CELLS * ORIENTATIONS
 
 
 def face(features: SampleTensors, sample_every_ms: int) -> Steps:
-    """One step a frame that stage 2 sampled; each stands for the time to the next one.
+    """One step a frame that stage 2 sampled; each stands for the time to the next one. None without a face in any.
 
     features: of one utterance; only its faces, times, scores and landmarks are read.
     """
     crops, found = features.faces.numpy(), features.face_score.numpy() > 0
+    if not found.any():
+        crops, found = crops[:0], found[:0]
     values = np.zeros((len(crops), FACE_SIZE), np.float32)
     side = crops.shape[1]
     # Zeros where there is no face: its landmarks are NaN, and the picture's middle is no appearance of a person.
-    landmarks = features.face_landmarks.numpy()[found]
+    landmarks = features.face_landmarks.numpy()[: len(crops)][found]
     values[found] = np.concatenate(
         [
             np.ones((len(landmarks), 1)),
@@ -39,7 +41,7 @@ def face(features: SampleTensors, sample_every_ms: int) -> Steps:
         ],
         axis=1,
     )
-    starts = features.face_time_s.numpy()
+    starts = features.face_time_s.numpy()[: len(crops)]
     return Steps(values, np.stack([starts, starts + sample_every_ms / 1000], axis=1).astype(np.float32))
 
 

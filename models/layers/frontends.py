@@ -127,6 +127,10 @@ class EncoderFrontend(nn.Module):
 
 
 def token_states(encode: Callable[..., tuple[Tensor, float]], batch: Batch) -> Padded:
-    """The batch's tokens as a sequence of what `encode`, a text encoder's `states`, makes of them."""
+    """The batch's tokens as a sequence of what `encode`, a text encoder's `states`, makes of them.
+
+    An utterance without words has no step.
+    """
     states, _ = encode(batch.tokens, batch.token_mask)
-    return Padded(states * batch.token_mask.unsqueeze(2), batch.token_mask)
+    real = batch.token_mask & batch.present("t").unsqueeze(1)
+    return Padded(states * real.unsqueeze(2), real)

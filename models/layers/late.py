@@ -10,6 +10,9 @@ class WeightedSum(nn.Module):
     """Scores of several modalities -> their weighted sum; one weight by modality, all equal and positive at first.
 
     Positive, so that every modality pulls the way its own scores point. `[name]` is the weight of a modality.
+
+    An absent modality is left out, and the others weigh as much more as keeps the sum of the weights' sizes: what is
+    there answers on the scale of the whole.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -21,9 +24,23 @@ class WeightedSum(nn.Module):
     def __getitem__(self, name: str) -> nn.Parameter:
         return self.get_parameter(name)
 
-    def forward(self, scores: Mapping[str, Tensor]) -> Tensor:
-        """scores: (B, E) by name, of every modality; added in their own order. Returns (B, E) float32."""
-        return torch.stack([self[name] * score.float() for name, score in scores.items()]).sum(0)
+    def forward(self, scores: Mapping[str, Tensor], present: Mapping[str, Tensor] | None = None) -> Tensor:
+        """scores: (B, E) by name, of every modality; added in their own order.
+
+        present: (B,) bool by name; None where nothing is absent.
+
+        Returns (B, E) float32. Where nothing is present all count, so that the answer is defined.
+        """
+        weighted = torch.stack([self[name] * score.float() for name, score in scores.items()])
+        if present is None:
+            return weighted.sum(0)
+        there = torch.stack([present[name] for name in scores])
+        there = there | ~there.any(0)
+        sizes = torch.stack([self[name].detach().abs() for name in scores]).unsqueeze(1)
+        scale = sizes.sum(0) / (sizes * there).sum(0)
+        # Exactly the sum where nothing is absent.
+        scale = torch.where(there.all(0), 1.0, scale).unsqueeze(1)
+        return torch.where(there.unsqueeze(2), weighted, 0.0).sum(0) * scale
 
 
 def score_head(size_in: int, size: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -50,3 +50,8 @@ def subnetworks(dims: dict[str, int], sizes: dict[str, int], dropout: float) -> 
 def with_one(vector: Tensor) -> Tensor:
     """(B, D) -> (B, D + 1): [z; 1], so that a product of such vectors has every part of each of them in it too."""
     return torch.cat([vector, vector.new_ones(len(vector), 1)], dim=1)
+
+
+def left_out(vector: Tensor, present: Tensor) -> Tensor:
+    """(B, D), zero where `present` (B,) is false: of [z; 1] the 1 is then left, and with it all that the others say."""
+    return torch.where(present.unsqueeze(1), vector, 0.0)

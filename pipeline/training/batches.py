@@ -4,11 +4,11 @@ import math
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from data_tools.batch import Batch, Packed
+from data_tools.absent import Flags
+from data_tools.batch import WAVEFORM, Batch, Packed
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.mel import CHUNK_MS
 from pipeline.settings import ConfigError
@@ -213,9 +214,9 @@ class _Rows:
         on_host = counts.numpy()
         return cls(values.to(device), on_host, on_host.cumsum() - on_host)
 
-    def of_utterances(self, at: NDArray[np.int64]) -> Packed:
-        """The steps of the utterances at these positions, one utterance after the other."""
-        counts = self.counts[at]
+    def of_utterances(self, at: NDArray[np.int64], absent: Flags | None = None) -> Packed:
+        """The steps of the utterances at these positions, one utterance after the other; none where `absent`, (B,)."""
+        counts = self.counts[at] if absent is None else self.counts[at] * ~absent
         shift = np.repeat(self.starts[at] - (counts.cumsum() - counts), counts)
         rows = torch.from_numpy(np.arange(counts.sum()) + shift)
         device = self.values.device
@@ -226,10 +227,20 @@ def _sent(small: Tensor, device: torch.device) -> Tensor:
     return small.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else small
 
 
+class LeavesOut(Protocol):
+    """What to leave out of a batch, as `pipeline.training.damage.ModalityDropout`."""
+
+    letters: str
+    empty: tuple[Tensor, Tensor]
+
+    def absent(self, ids: Sequence[str], present: Mapping[str, Flags]) -> dict[str, Flags]:
+        """(B,) bool by modality letter."""
+
+
 class HeldBatches:
     """The batches that a loader would give in the same order, bit for bit, cut out of memory.
 
-    device: where the split is kept and where the batches are.
+    device: where the split is kept and where the batches are. dropout: modalities to leave out; None for none.
     """
 
     def __init__(
@@ -238,6 +249,7 @@ class HeldBatches:
         order: EpochBatches | OrderedBatches,
         tokenize: Tokenize,
         device: torch.device,
+        dropout: LeavesOut | None = None,
     ) -> None:
         whole = collate([split[i] for i in range(len(split))], tokenize)
         self._order = order
@@ -250,6 +262,9 @@ class HeldBatches:
         places = torch.arange(1, whole.tokens.shape[1] + 1)
         self._text_lengths = (whole.token_mask * places).amax(1).numpy()
         self._labels, self._sentiment = whole.labels.to(device), whole.sentiment.to(device)
+        self._present = {letter: whole.present(letter).numpy() for letter in "tav"}
+        self._dropout = dropout
+        self._empty = None if dropout is None else [part.to(device) for part in dropout.empty]
 
     def __len__(self) -> int:
         return len(self._order)
@@ -259,17 +274,41 @@ class HeldBatches:
             yield self._batch(np.array(positions, np.int64))
 
     def _batch(self, at: NDArray[np.int64]) -> Batch:
-        faces, chunks = self._faces.of_utterances(at), self._chunks.of_utterances(at)
-        longest, here = int(self._text_lengths[at].max()), _sent(torch.from_numpy(at), self._labels.device)
+        device = self._labels.device
+        absent = self._absent(at)
+        sound, here = absent.get("a"), _sent(torch.from_numpy(at), device)
+        faces, chunks = self._faces.of_utterances(at, absent.get("v")), self._chunks.of_utterances(at, sound)
+        has_words = self._present["t"][at]
+        lengths, wordless = self._text_lengths[at], None
+        if "t" in absent and "t" not in self._features and absent["t"].any():
+            assert self._empty is not None
+            wordless = _sent(torch.from_numpy(absent["t"]).unsqueeze(1), device)
+            has_words = has_words & ~absent["t"]
+            lengths = np.where(absent["t"], int(self._empty[1].sum()), lengths)
+        longest = int(lengths.max())
+        tokens, mask = self._tokens[here, :longest], self._token_mask[here, :longest]
+        if wordless is not None and self._empty is not None:
+            tokens = torch.where(wordless, self._empty[0][:, :longest], tokens)
+            mask = torch.where(wordless, self._empty[1][:, :longest], mask)
         return Batch(
             faces=faces.values,
             face_counts=faces.counts,
             chunks=chunks.values,
             chunk_counts=chunks.counts,
-            tokens=self._tokens[here, :longest],
-            token_mask=self._token_mask[here, :longest],
+            tokens=tokens,
+            token_mask=mask,
             labels=self._labels[here],
             sentiment=self._sentiment[here],
             ids=tuple(self._ids[at]),
-            features={name: rows.of_utterances(at) for name, rows in self._features.items()},
+            features={
+                name: rows.of_utterances(at, sound if name == WAVEFORM else absent.get(name))
+                for name, rows in self._features.items()
+            },
+            has_words=_sent(torch.from_numpy(has_words), device),
         )
+
+    def _absent(self, at: NDArray[np.int64]) -> dict[str, Flags]:
+        if self._dropout is None:
+            return {}
+        present = {letter: self._present[letter][at] for letter in self._dropout.letters}
+        return self._dropout.absent(tuple(self._ids[at]), present)

@@ -1,9 +1,13 @@
-"""Damage to what a loader gives: in training, with the undamaged batch beside it, and in evaluation."""
+"""Changes to what a loader gives: damage, with the undamaged batch beside it in training, and absent modalities."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import torch
+from torch import Tensor
+
 import models
+from data_tools.absent import Flags, draw_absent, leave_out
 from data_tools.batch import Batch
 from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
 from models.base import Model
@@ -15,21 +19,21 @@ from pipeline.training.settings import DamageSettings
 # UCRN's probability of noise (section 4.4).
 NOISE = 0.5
 
-Damage = Callable[[Batch], Batch]
+Change = Callable[[Batch], Batch]
 
 
-class Damaged:
-    """The batches of a loader, each damaged. Like the loader it can be gone through again."""
+class Changed:
+    """The batches of a loader, each changed. Like the loader it can be gone through again."""
 
-    def __init__(self, batches: Batches, damage: Damage) -> None:
+    def __init__(self, batches: Batches, change: Change) -> None:
         self.batches = batches
-        self.damage = damage
+        self.change = change
 
     def __len__(self) -> int:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        yield from map(self.damage, self.batches)
+        yield from map(self.change, self.batches)
 
 
 def blank_of(model: Model) -> Blank:
@@ -42,14 +46,48 @@ def blank_of(model: Model) -> Blank:
     return Blank(tokenizer.unknown, tokenizer.special, FACE_MEAN, FACE_DEVIATION)
 
 
-def damaged_for_training(batches: Batches, settings: DamageSettings, model: Model, order: EpochBatches) -> Damaged:
+def damaged_for_training(batches: Batches, settings: DamageSettings, model: Model, order: EpochBatches) -> Changed:
     """`batches`, each damaged for the epoch of `order`, with the batch as it was beside it."""
     blank, present = blank_of(model), subsets(model.config.modalities)
 
     def damage(batch: Batch) -> Batch:
         return replace(_damaged(batch, settings, present, blank, order.epoch), complete=batch)
 
-    return Damaged(batches, damage)
+    return Changed(batches, damage)
+
+
+def empty_text(model: Model) -> tuple[Tensor, Tensor]:
+    """Tokens and mask of the empty text, (1, L) both, padded to the longest text that `model` reads."""
+    tokens, mask = models.tokenizer_for(model)(["", "a " * model.config.max_tokens])
+    return tokens[:1], mask[:1]
+
+
+class ModalityDropout:
+    """Leaves modalities out of the utterances of a batch, others in each epoch; see data_tools/absent.py.
+
+    probability: of each modality, in (0, 1). letters: the model's modalities. empty: of `empty_text`.
+    """
+
+    def __init__(self, model: Model, seed: int, order: EpochBatches) -> None:
+        self.probability, self.letters = model.config.modality_dropout, model.config.modalities
+        self.empty = empty_text(model)
+        self._seed, self._order = seed, order
+
+    def absent(self, ids: Sequence[str], present: Mapping[str, Flags]) -> dict[str, Flags]:
+        """(B,) bool by letter: the modalities to leave out in this epoch. present: those that there are."""
+        return draw_absent(ids, present, self.probability, self._seed, self._order.epoch)
+
+    def __call__(self, batch: Batch) -> Batch:
+        """The batch, on the CPU, without them."""
+        absent = self.absent(batch.ids, {letter: batch.present(letter).numpy() for letter in self.letters})
+        return leave_out(batch, {letter: torch.from_numpy(gone) for letter, gone in absent.items()}, self.empty)
+
+
+def modality_dropout(model: Model, seed: int, order: EpochBatches) -> ModalityDropout | None:
+    """The dropout that the model's settings ask for; None where they ask for none or there is one modality alone."""
+    config = model.config
+    wanted = config.modality_dropout > 0 and len(config.modalities) > 1
+    return ModalityDropout(model, seed, order) if wanted else None
 
 
 def _damaged(batch: Batch, settings: DamageSettings, present: list[str], blank: Blank, epoch: int) -> Batch:

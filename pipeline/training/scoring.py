@@ -23,7 +23,7 @@ from pipeline.run_data import dataset_name, notice_of
 from pipeline.tasks.resolve import build_task
 from pipeline.tasks.task import Task
 from pipeline.training.batches import ordered_loader
-from pipeline.training.damage import Damage, Damaged
+from pipeline.training.damage import Change, Changed
 from pipeline.training.device import choose_device
 from pipeline.training.loop import Pass, run_epoch
 from pipeline.training.losses import Objective
@@ -61,14 +61,14 @@ class BestModel:
         size = batch_size or run.read_settings()[0].batch_size
         return cls(scorer, task_objective(task_of_run(run), scorer.device), size)
 
-    def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str, damage: Damage | None = None) -> Pass:
+    def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str, damage: Change | None = None) -> Pass:
         """One pass over `dataset` in its own order. An utterance without faces, audio or words counts like any.
 
         Raises:
             DataError: a score is not a finite number.
         """
         loader = ordered_loader(dataset, self.batch_size, models.tokenizer_for(self.scorer.model))
-        batches = loader if damage is None else Damaged(loader, damage)
+        batches = loader if damage is None else Changed(loader, damage)
         found = run_epoch(self.scorer, batches, self.objective, reporter, label)
         wrong = ~torch.isfinite(found.logits).all(1)
         if wrong.any():

@@ -17,7 +17,7 @@ from pipeline.progress import Reporter
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
 from pipeline.training.batches import EpochBatches, train_loader
-from pipeline.training.damage import Damaged, blank_of, damaged_for_training
+from pipeline.training.damage import Changed, blank_of, damaged_for_training
 from pipeline.training.losses import Objective
 from pipeline.training.settings import DamageSettings, TrainSettings
 
@@ -156,7 +156,7 @@ def test_the_tasks_loss_of_another_view_is_added_to_the_loss_of_its_name():
 
 def test_damaged_batches_are_the_loaders_each_damaged_once():
     items = [Batch(*[torch.full((1,), float(i))] * 8, (str(i),)) for i in range(3)]
-    seen = Damaged(items, lambda batch: replace(batch, chunks=batch.chunks + 1))
+    seen = Changed(items, lambda batch: replace(batch, chunks=batch.chunks + 1))
     for _ in range(2):
         assert [batch.chunks.item() for batch in seen] == [1, 2, 3]
 

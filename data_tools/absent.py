@@ -79,4 +79,4 @@ def leave_out_all(batch: Batch, letters: Iterable[str], empty: tuple[Tensor, Ten
 def _packed_without(packed: Packed, absent: Tensor) -> Packed:
     """Steps of utterances without those where `absent` (B,) is true."""
     kept = (~absent).repeat_interleave(packed.counts, output_size=len(packed.values))
-    return Packed(packed.values[kept], packed.counts * ~absent)
+    return Packed(packed.values.index_select(0, kept.nonzero().squeeze(1)), packed.counts * ~absent)

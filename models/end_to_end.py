@@ -10,7 +10,7 @@ from data_tools.batch import Batch
 from models.base import Model, ModelSettings
 from models.errors import ModelError
 from models.layers.frontends import IMAGES
-from models.layers.late import WeightedSum
+from models.layers.late import WeightedSum, some_of
 from models.layers.sequence import SequenceEncoder
 from models.layers.sparse.sparse_map import Count
 from models.layers.text import TextEncoder
@@ -35,7 +35,9 @@ class EndToEndModel(Model):
     """Raw faces, mel chunks and tokens -> scores; which stages the towers have is what makes the model.
 
     Parts are named by modality: `text`, `mel`, `face`. A modality that the settings don't name has no part. One that an
-    utterance lacks (no words, no sound, no face) is left out of the sum of its scores.
+    utterance lacks (no words, no sound, no face) is left out of the sum of its scores. With `modality_dropout` the sum
+    over a drawn subset of its modalities is trained beside the whole one, so that each learns to answer without the
+    others: the loss `subset`, which costs nothing, as every part has its scores already.
 
     text: the encoder; None exactly where the settings have no `t`.
     """
@@ -91,8 +93,13 @@ class EndToEndModel(Model):
                 if keep_maps and stage.kept is not None:
                     kept[f"{name}.{i}"] = stage.kept
         logits = self.fusion(scores, present)
+        losses, also_scored = self.losses(towers), {}
+        if self.config.modality_dropout > 0 and len(scores) > 1:
+            losses["subset"] = logits.new_zeros(())
+            if self.training:
+                also_scored["subset"] = self.fusion(scores, some_of(present))
         tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
-        return Output(logits, losses=self.losses(towers), computed=tensors, kept=kept)
+        return Output(logits, losses=losses, computed=tensors, kept=kept, also_scored=also_scored)
 
     def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:  # noqa: ARG002
         """Further losses by name, from what the towers made; none where the stages are dense."""

@@ -36,7 +36,7 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
 from pipeline.settings import ConfigError, ModelFlags, ModelSpec, ResumeFlag, Settings, flag, read_model
-from pipeline.training.batches import EpochBatches, OrderedBatches, lengths_of, ordered_loader, train_loader
+from pipeline.training.batches import EpochBatches, OrderedBatches, StepLimit, lengths_of, ordered_loader, train_loader
 from pipeline.training.data import load_split
 from pipeline.training.device import choose_device, resolve_precision, seed_everything
 from pipeline.training.driver import Epochs, Scores, is_over, open_run, resume_progress, run_epochs, start_run
@@ -216,8 +216,11 @@ def _epochs(run: RunDir, engine: Engine, network: CMTPretraining, settings: Trai
     """The epochs of pretraining: other masks in each, a rate that falls in a line, the best one by the loss."""
     tokenize = models.tokenizer_for(network.model)
     lengths = lengths_of(splits.train) if settings.batching == "length" else None
-    order = EpochBatches(len(splits.train), settings.batch_size, settings.seed, lengths)
-    valid_order = OrderedBatches(len(splits.valid), settings.batch_size)
+    limit, valid_limit = (
+        StepLimit.from_dataset(split, settings.max_batch_steps) for split in (splits.train, splits.valid)
+    )
+    order = EpochBatches(len(splits.train), settings.batch_size, settings.seed, lengths, limit=limit)
+    valid_order = OrderedBatches(len(splits.valid), settings.batch_size, limit=valid_limit)
 
     def begin(epoch: int) -> None:
         network.epoch = epoch

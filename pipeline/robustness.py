@@ -1,7 +1,7 @@
 """`pipeline robustness`: a finished run on missing and noisy input -> robustness.json and a table.
 
 What is damaged, and how, is in data_tools/damage.py: the same for every model. The thresholds stay those that were
-chosen on undamaged valid.
+chosen on undamaged valid; a run that was trained with modalities left out has its own for each subset of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,7 +36,7 @@ from pipeline.settings import (
     flag,
     split_commas,
 )
-from pipeline.training.damage import NOISE, Change, blank_of, empty_text
+from pipeline.training.damage import NOISE, Change, blank_of, empty_text, in_order
 from pipeline.training.data import load_fitting
 from pipeline.training.scoring import BestModel, task_of_run
 
@@ -90,16 +90,16 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
         ModelError: the text encoder knows no unknown token.
     """
     run = RunDir.existing(settings.run)
-    thresholds = run.read_thresholds()
+    run.read_thresholds()  # refuses an unfinished run before anything is loaded
     with folder_lock(run.path):
         dataset = load_fitting(run, settings.data, settings.split)
         best = BestModel.load(run, settings.device, settings.batch_size)
         task = task_of_run(run)
         definitions: dict[str, str] = {}
 
-        def scored(label: str, damage: Change | None = None) -> Scores:
+        def scored(label: str, damage: Change | None = None, present: str | None = None) -> Scores:
             found = best.score(dataset, reporter, label, damage)
-            named = _flat(task.report(found, thresholds))
+            named = _flat(task.report(found, run.read_thresholds(present)))
             definitions.update({name: entry["definition"] for name, entry in named.items()})
             return {name: entry["value"] for name, entry in named.items()}
 
@@ -109,7 +109,9 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
         name = dataset_name(dataset.data_dir)
         for condition in _conditions(settings, name, model):
             by_seed = {
-                seed: scored(f"{settings.protocol} {condition.name}{seed and f', seed {seed}'}", damage)
+                seed: scored(
+                    f"{settings.protocol} {condition.name}{seed and f', seed {seed}'}", damage, condition.present
+                )
                 for seed, damage in condition.damages.items()
             }
             conditions.append(_summed(condition, by_seed, undamaged))
@@ -128,11 +130,16 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
 
 @dataclass(frozen=True)
 class _Condition:
-    """One way of damage. name: for people. rate: where it has one. damages: by seed, "" where nothing is drawn."""
+    """One way of damage.
+
+    name: for people. rate: where it has one. damages: by seed, "" where nothing is drawn. present: letters of the
+    modalities that are there, where others are left out.
+    """
 
     name: str
     rate: float | None = None
     damages: Mapping[str, Change] = field(default_factory=dict)
+    present: str | None = None
 
 
 def _conditions(settings: RobustnessSettings, dataset: str, model: Model) -> Iterator[_Condition]:
@@ -160,13 +167,13 @@ def _subset_conditions(protocol: str, model: Model) -> Iterator[_Condition]:
     """A condition for each subset of the model's modalities that is present."""
     blank = blank_of(model) if protocol == "modalities" else None
     empty = empty_text(model)
-    letters = "".join(letter for letter in "tav" if letter in model.config.modalities)
+    letters = in_order(model.config.modalities)
     for present in subsets(letters):
         if blank is None:
             change: Change = partial(leave_out_all, letters=set(letters) - set(present), empty=empty)
         else:
             change = partial(drop_modalities, present=[present], seed=0, blank=blank)
-        yield _Condition(present, damages={"": change})
+        yield _Condition(present, damages={"": change}, present=present if protocol == "absent" else None)
 
 
 def _flat(report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -176,13 +176,25 @@ class RunDir:
             raise DataError(f"{self.data} doesn't say how its data was preprocessed; train again on a data folder")
         return preprocessing
 
-    def write_thresholds(self, thresholds: Mapping[str, float], chosen_on: str, definition: str) -> None:
-        """Write the threshold of each emotion, with how and on which split it was chosen."""
-        values = {"thresholds": dict(thresholds), "chosen_on": chosen_on, "definition": definition}
-        write_json(self.thresholds, values)
+    def write_thresholds(
+        self,
+        thresholds: Mapping[str, float],
+        chosen_on: str,
+        definition: str,
+        by_present: Mapping[str, Mapping[str, float]] | None = None,
+    ) -> None:
+        """Write the threshold of each emotion, with how and on which split it was chosen.
 
-    def read_thresholds(self) -> dict[str, float]:
+        by_present: those for utterances that have some of the modalities alone, by their letters.
+        """
+        values = {"thresholds": dict(thresholds), "chosen_on": chosen_on, "definition": definition}
+        write_json(self.thresholds, values | ({"by_present": dict(by_present)} if by_present else {}))
+
+    def read_thresholds(self, present: str | None = None) -> dict[str, float]:
         """The threshold of each emotion, in label order; empty for a task without thresholds.
+
+        present: letters of the modalities that an utterance has; None for all. Where the run has no thresholds for
+        them, as one that never left any out, they are those for all.
 
         Raises:
             ConfigError: the run isn't finished.
@@ -190,7 +202,10 @@ class RunDir:
         """
         if not self.thresholds.is_file():
             raise ConfigError(f"the run {self.path} is not finished: go on with `pipeline train --resume` on it")
-        found, task = read_json(self.thresholds).get("thresholds"), self.read_settings()[0].task
+        written, task = read_json(self.thresholds), self.read_settings()[0].task
+        found, by_present = written.get("thresholds"), written.get("by_present", {})
+        if isinstance(by_present, dict) and present in by_present:
+            found = by_present[present]
         emotions = self.facts().emotions if task in ("auto", "multi-label") else []
         if not isinstance(found, dict) or not all(isinstance(found.get(name), int | float) for name in emotions):
             raise DataError(

@@ -21,8 +21,16 @@ from pipeline.run_data import DataFacts
 from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelSpec, ResumeFlag, read_model
 from pipeline.tasks.resolve import build_task, resolve_settings, resolve_task, with_label
 from pipeline.tasks.task import Task
-from pipeline.training.batches import EpochBatches, HeldBatches, OrderedBatches, is_to_be_held, lengths_of, train_loader
-from pipeline.training.damage import Changed, ModalityDropout, damaged_for_training, modality_dropout
+from pipeline.training.batches import (
+    EpochBatches,
+    HeldBatches,
+    OrderedBatches,
+    StepLimit,
+    is_to_be_held,
+    lengths_of,
+    train_loader,
+)
+from pipeline.training.damage import Changed, ModalityDropout, damaged_for_training, modality_dropout, subset_changes
 from pipeline.training.data import load_split, load_unseen
 from pipeline.training.device import (
     Ranks,
@@ -182,10 +190,12 @@ def _epochs(
     """The epochs of supervised training: the task's loss, its metrics on valid, the best epoch by `monitor`."""
     settings, ranks = task.settings, Ranks.from_fabric(engine.fabric)
     lengths = lengths_of(train_split) if settings.batching == "length" else None
-    order = EpochBatches(len(train_split), settings.batch_size, settings.seed, lengths, ranks)
-    valid_order = OrderedBatches(len(valid_split), settings.batch_size, ranks)
-    dropout = modality_dropout(engine.model, settings.seed, order)
-    batches, valid_batches = _read(engine, settings, [(train_split, order), (valid_split, valid_order)], dropout)
+    limit, valid_limit = (StepLimit.from_dataset(part, settings.max_batch_steps) for part in (train_split, valid_split))
+    order = EpochBatches(len(train_split), settings.batch_size, settings.seed, lengths, ranks, limit)
+    valid_order = OrderedBatches(len(valid_split), settings.batch_size, ranks, valid_limit)
+    # Valid is left with modalities absent too, the same ones in each epoch: the best epoch is to be good at both.
+    dropouts = [modality_dropout(engine.model, settings.seed, each) for each in (order, None)]
+    batches, valid_batches = _read(engine, settings, [(train_split, order), (valid_split, valid_order)], dropouts)
     if settings.damage is not None:
         batches = damaged_for_training(batches, settings.damage, engine.model, order)
 
@@ -212,21 +222,17 @@ def _read(
     engine: Engine,
     settings: TrainSettings,
     splits: Sequence[tuple[UtteranceDataset, EpochBatches | OrderedBatches]],
-    dropout: ModalityDropout | None,
+    dropouts: Sequence[ModalityDropout | None],
 ) -> list[Batches]:
-    """The batches of each split in its order: out of memory where all of them fit, else read anew in each epoch.
-
-    dropout: of the first split, which is train.
-    """
+    """The batches of each split in its order: out of memory where all of them fit, else read anew in each epoch."""
     device, tokenize = engine.device, models.tokenizer_for(engine.model)
     # Damage is drawn on the host.
     place = torch.device("cpu") if settings.damage else device
     if is_to_be_held([split for split, _ in splits], place, settings.keep_on_device, settings.loader_workers):
-        of = [dropout, *[None] * (len(splits) - 1)]
-        return [HeldBatches(*split, tokenize, place, each) for split, each in zip(splits, of, strict=True)]
+        return [HeldBatches(*split, tokenize, place, each) for split, each in zip(splits, dropouts, strict=True)]
     pin, workers = device.type == "cuda", settings.loader_workers
-    read: list[Batches] = [train_loader(split, order, tokenize, workers, pin) for split, order in splits]
-    return read if dropout is None else [Changed(read[0], dropout), *read[1:]]
+    read = [train_loader(split, order, tokenize, workers, pin) for split, order in splits]
+    return [loader if each is None else Changed(loader, each) for loader, each in zip(read, dropouts, strict=True)]
 
 
 def _epoch_line(
@@ -243,11 +249,18 @@ def _epoch_line(
 
 
 def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Reporter) -> dict[str, Any]:
-    """Choose the thresholds of the best weights on valid, then write the scores on valid and, if there is one, test."""
+    """Choose the thresholds of the best weights on valid, then write the scores on valid and, if there is one, test.
+
+    A model that was trained with modalities left out gets thresholds for each subset of them too.
+    """
     settings = task.settings
     best = BestModel.load(run, settings.device, settings.batch_size)
     validated = best.score(valid_split, reporter, "valid")
-    run.write_thresholds(task.choose(validated), "valid", task.reading)
+    by_present = {
+        present: task.choose(best.score(valid_split, reporter, f"valid, {present} alone", change))
+        for present, change in subset_changes(best.scorer.model).items()
+    }
+    run.write_thresholds(task.choose(validated), "valid", task.reading, by_present)
     reports = {"valid": record(run, valid_split, "valid", validated, reporter)}
     if (read_manifest(settings.data)["split"] == "test").any():
         test_split = load_unseen(run, settings.data, "test")

@@ -43,6 +43,20 @@ class WeightedSum(nn.Module):
         return torch.where(there.unsqueeze(2), weighted, 0.0).sum(0) * scale
 
 
+def some_of(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Some of the modalities that each utterance has, but not all, each such subset equally likely.
+
+    present: (B,) bool by name. Returns the same; an utterance with one modality keeps it. Draws from torch's generator.
+    """
+    there = torch.stack(list(present.values()))
+    draws = torch.rand(there.shape, device=there.device).masked_fill(~there, -1.0)
+    # Of three the highest draw or the two highest, of two the higher one.
+    higher = (draws.unsqueeze(0) > draws.unsqueeze(1)).sum(1)
+    most = (there.sum(0) - 1).clamp(min=1)
+    kept = 1 + (torch.rand(most.shape, device=there.device) * most).long()
+    return dict(zip(present, there & (higher < kept), strict=True))
+
+
 def score_head(size_in: int, size: int, outputs: int, dropout: float) -> nn.Sequential:
     """(B, size_in), what stands for a modality -> its scores (B, outputs), by two layers."""
     return nn.Sequential(nn.Linear(size_in, size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(size, outputs))

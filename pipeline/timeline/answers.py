@@ -85,22 +85,28 @@ def predict_file(
 def _whole(path: Path, made: Plan, predictor: Predictor) -> Prediction:
     taken = predictor.extractor.whole(path)
     absent = [*taken.absent, *([] if made.text.strip() else [NO_WORDS])]
-    (answer,) = predictor.score([Piece(str(path), taken.features, made.text, taken.sound)])
+    piece = Piece(str(path), taken.features, made.text, taken.sound)
+    if not predictor.present(piece):
+        raise DataError(f"{path} has nothing that the model reads: {'; '.join(absent)}")
+    (answer,) = predictor.score([piece])
     segment = _scored(Segment(0.0, made.length_s, made.text), taken, absent, answer)
     summary = _summary(answer, made, [segment])
     return Prediction(str(path), *answer, absent, None, made.by, [asdict(segment)], summary)
 
 
 def _batches(path: Path, segments: Sequence[Segment], predictor: Predictor) -> Iterator[list[Scored]]:
-    """The segments of a film that have picture or sound, as many at a time as fit into a batch."""
+    """The segments of a film that have anything that the model reads, as many at a time as fit into a batch."""
     waiting: list[tuple[Segment, Taken]] = []
     steps = 0
     for number, taken in predictor.extractor.each(path, probe(path), segments):
         if taken is None:
             continue
         segment = segments[number]
+        piece = _piece(segment, taken)
+        if not predictor.present(piece):
+            continue
         waiting.append((segment, taken))
-        steps += _piece(segment, taken).steps
+        steps += piece.steps
         if steps >= MAX_STEPS or len(waiting) >= MAX_SEGMENTS:
             yield _scored_batch(waiting, predictor)
             waiting, steps = [], 0
@@ -129,11 +135,11 @@ def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) 
     """The answer for a file of the answers for its segments."""
     scored = sorted(scored, key=lambda segment: (segment.start_s, segment.end_s))
     if not scored:
-        return Prediction(str(path), error=f"{path} has neither picture nor sound in any of its segments")
+        return Prediction(str(path), error=f"{path} has nothing that the model reads in any of its segments")
     assert made.segments is not None
     notes = list(made.notes)
     if empty := len(made.segments) - len(scored):
-        notes.append(f"{empty} segments without picture and sound were left out")
+        notes.append(f"{empty} segments with nothing that the model reads were left out")
     everywhere = [reason for reason in scored[0].absent if all(reason in segment.absent for segment in scored)]
     answer = predictor.mean(
         [segment.scores for segment in scored], [max(segment.end_s - segment.start_s, 1e-3) for segment in scored]

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.extract_sequences import FreshFeatures, Source
 from pipeline.run import RunDir
 from pipeline.settings import Device
 from pipeline.timeline.tensors import Extractor
+from pipeline.training.damage import in_order
 from pipeline.training.device import choose_device
 from pipeline.training.scoring import model_of_run, task_of_run
 
@@ -59,6 +61,7 @@ class Predictor:
     def __init__(self, run: Path, device: Device) -> None:
         self._place = choose_device(device).type
         run_dir = RunDir.existing(run)
+        self._thresholds_of = cache(run_dir.read_thresholds)
         self.thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
         self._fresh = None if use is None else FreshFeatures(use)
         preprocessing = run_dir.read_preprocessing()
@@ -68,6 +71,15 @@ class Predictor:
         self._model = model_of_run(run_dir).to(self._place).eval()
         self._tokenize = models.tokenizer_for(self._model)
         self.extractor = Extractor(FaceDetector(self._place, self._faces.min_face_px), self._faces, mel)
+
+    def present(self, piece: Piece) -> str:
+        """Letters of the model's modalities that the piece has anything of: words, sound, a face."""
+        there = {
+            "t": bool(piece.text.strip()),
+            "a": len(piece.features.logmel) > 0,
+            "v": bool((piece.features.face_score > 0).any()),
+        }
+        return "".join(letter for letter in in_order(self._model.config.modalities) if there[letter])
 
     def score(self, pieces: Sequence[Piece]) -> list[Answer]:
         """The answer for each piece, all in one batch.
@@ -82,7 +94,8 @@ class Predictor:
             logits = self._model(batch).logits.float().cpu()
         if not torch.isfinite(logits).all():
             raise DataError("the scores are not finite: this model cannot answer for it")
-        return [self.task.answer(each, self.thresholds) for each in logits]
+        thresholds = [self._thresholds_of(self.present(piece)) for piece in pieces]
+        return [self.task.answer(each, own) for each, own in zip(logits, thresholds, strict=True)]
 
     def mean(self, answers: Sequence[Mapping[str, float]], weights: Sequence[float]) -> Answer:
         """The mean of several scores by name, and the emotions that it predicts. weights: one an answer, above 0."""

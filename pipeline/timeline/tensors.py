@@ -126,7 +126,7 @@ class Extractor:
         absent = [f"no {kind}: {reason}" for kind, reason in why.items()]
         features = replace(EMPTY if "picture" in why else picture, logmel=EMPTY.logmel if "sound" in why else logmel)
         if "picture" not in why and faceless == frames:
-            absent.append(f"no face: none found in {frames} sampled frames, the picture's centre stands in")
+            absent.append(f"no face: none found in {frames} sampled frames")
         if not why:
             absent += _ends_early(features, self.faces.sample_every_ms / 1000)
         heard = sound if len(features.logmel) else None

@@ -31,37 +31,88 @@ ALONE = Ranks()
 WINDOW = 16
 
 
+# A face and a mel chunk take memory for whole maps in a tower; of a step of features so many cost as much.
+FEATURE_STEPS = 64
+
+
+@dataclass(frozen=True)
+class StepLimit:
+    """The largest batch that is computed at once. steps: (n,) of each utterance of a split. most: of a batch."""
+
+    steps: NDArray[np.int64]
+    most: int
+
+    @classmethod
+    def from_dataset(cls, dataset: UtteranceDataset, most: int) -> "StepLimit":
+        """Count faces and chunks, `most` of a batch; of extracted features FEATURE_STEPS times as many steps."""
+        return cls(lengths_of(dataset), most if dataset.features is None else most * FEATURE_STEPS)
+
+    def parts(self, batch: list[int]) -> list[list[int]]:
+        """The batch, cut where the next utterance would be too much; an utterance is never cut."""
+        steps = self.steps[batch]
+        if int(steps.sum()) <= self.most or len(batch) == 1:
+            return [batch]
+        parts: list[list[int]] = []
+        room = 0
+        for position, own in zip(batch, steps.tolist(), strict=True):
+            if not parts or own > room:
+                parts.append([])
+                room = self.most
+            parts[-1].append(position)
+            room -= own
+        return parts
+
+
+def _cut_up(batches: list[list[int]], limit: StepLimit | None) -> list[list[list[int]]]:
+    """The parts of each batch."""
+    return [[batch] if limit is None else limit.parts(batch) for batch in batches]
+
+
 class EpochBatches(Sampler[list[int]]):
     """Batches of positions in an order that (seed, epoch) alone decide, so that a resumed epoch is the same epoch.
 
     lengths: (count,) steps of each utterance. With it, each `WINDOW` batches' worth of the shuffled utterances is
     sorted by length before it is cut into batches, and the batches are shuffled: an utterance meets others of its
     length, in each epoch other ones. None: any utterances meet.
-    ranks: which share of every batch this process gets.
+    ranks: which share of every batch this process gets. limit: batches of more steps come in parts; None for no limit.
 
     Attributes:
         epoch: set it before each pass; epochs count from 1.
     """
 
     def __init__(
-        self, count: int, batch_size: int, seed: int, lengths: NDArray[np.int64] | None = None, ranks: Ranks = ALONE
+        self,
+        count: int,
+        batch_size: int,
+        seed: int,
+        lengths: NDArray[np.int64] | None = None,
+        ranks: Ranks = ALONE,
+        limit: StepLimit | None = None,
     ) -> None:
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
         self.lengths = lengths
         self.ranks = ranks
+        self.limit = limit
         self.epoch = 1
 
     def __len__(self) -> int:
-        return math.ceil(self.count / self.batch_size)
+        return math.ceil(self.count / self.batch_size) if self.limit is None else sum(self.parts())
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from map(self.ranks.own, self.whole())
+        yield from map(self.ranks.own, self._parts())
 
     def sizes(self) -> list[int]:
-        """Utterances of each batch of this epoch, those of all processes together."""
-        return [len(batch) for batch in self.whole()]
+        """Utterances of each batch or part of this epoch, those of all processes together."""
+        return [len(part) for part in self._parts()]
+
+    def parts(self) -> list[int]:
+        """Parts of each batch of this epoch, 1 where it is computed at once."""
+        return [len(parts) for parts in _cut_up(self.whole(), self.limit)]
+
+    def _parts(self) -> list[list[int]]:
+        return [part for parts in _cut_up(self.whole(), self.limit) for part in parts]
 
     def whole(self) -> list[list[int]]:
         """All batches of this epoch, before they are shared out."""
@@ -77,10 +128,11 @@ class EpochBatches(Sampler[list[int]]):
 
 
 class OrderedBatches(Sampler[list[int]]):
-    """Batches of positions 0, 1, 2 ..., each once, of which this process gets its share."""
+    """Batches of positions 0, 1, 2 ..., each once, of which this process gets its share. limit: as for EpochBatches."""
 
-    def __init__(self, count: int, batch_size: int, ranks: Ranks = ALONE) -> None:
-        self._batches = _cut(list(range(count)), batch_size)
+    def __init__(self, count: int, batch_size: int, ranks: Ranks = ALONE, limit: StepLimit | None = None) -> None:
+        batches = _cut(list(range(count)), batch_size)
+        self._batches = [part for parts in _cut_up(batches, limit) for part in parts]
         self.ranks = ranks
 
     def __len__(self) -> int:
@@ -140,9 +192,11 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
-def ordered_loader(dataset: Any, batch_size: int, tokenize: Tokenize, workers: int = 0) -> DataLoader[Batch]:
+def ordered_loader(
+    dataset: Any, batch_size: int, tokenize: Tokenize, workers: int = 0, limit: StepLimit | None = None
+) -> DataLoader[Batch]:
     """Batches of `dataset` in its own order, each utterance once."""
-    return train_loader(dataset, OrderedBatches(len(dataset), batch_size), tokenize, workers)
+    return train_loader(dataset, OrderedBatches(len(dataset), batch_size, limit=limit), tokenize, workers)
 
 
 def _own_generator() -> torch.Generator:

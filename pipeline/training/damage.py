@@ -2,15 +2,16 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 import models
-from data_tools.absent import Flags, draw_absent, leave_out
+from data_tools.absent import Flags, draw_absent, leave_out, leave_out_all
 from data_tools.batch import Batch
 from data_tools.damage import Blank, add_noise, drop_modalities, drop_steps, subsets
-from models.base import Model
+from models.base import MODALITIES, Model
 from models.layers.frontends import FACE_DEVIATION, FACE_MEAN
 from pipeline.training.batches import EpochBatches
 from pipeline.training.loop import Batches
@@ -63,19 +64,23 @@ def empty_text(model: Model) -> tuple[Tensor, Tensor]:
 
 
 class ModalityDropout:
-    """Leaves modalities out of the utterances of a batch, others in each epoch; see data_tools/absent.py.
+    """Leaves modalities out of the utterances of a batch; see data_tools/absent.py.
 
-    probability: of each modality, in (0, 1). letters: the model's modalities. empty: of `empty_text`.
+    order: other ones in each of its epochs; None for always the same.
+
+    Attributes:
+        probability: of each modality, in (0, 1). letters: the model's modalities. empty: of `empty_text`.
     """
 
-    def __init__(self, model: Model, seed: int, order: EpochBatches) -> None:
+    def __init__(self, model: Model, seed: int, order: EpochBatches | None) -> None:
         self.probability, self.letters = model.config.modality_dropout, model.config.modalities
         self.empty = empty_text(model)
         self._seed, self._order = seed, order
 
     def absent(self, ids: Sequence[str], present: Mapping[str, Flags]) -> dict[str, Flags]:
         """(B,) bool by letter: the modalities to leave out in this epoch. present: those that there are."""
-        return draw_absent(ids, present, self.probability, self._seed, self._order.epoch)
+        epoch = 0 if self._order is None else self._order.epoch
+        return draw_absent(ids, present, self.probability, self._seed, epoch)
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch, on the CPU, without them."""
@@ -83,11 +88,33 @@ class ModalityDropout:
         return leave_out(batch, {letter: torch.from_numpy(gone) for letter, gone in absent.items()}, self.empty)
 
 
-def modality_dropout(model: Model, seed: int, order: EpochBatches) -> ModalityDropout | None:
-    """The dropout that the model's settings ask for; None where they ask for none or there is one modality alone."""
-    config = model.config
-    wanted = config.modality_dropout > 0 and len(config.modalities) > 1
-    return ModalityDropout(model, seed, order) if wanted else None
+def leaves_out(model: Model) -> bool:
+    """Return True if the model's settings ask for modality dropout, and it has several modalities."""
+    return model.config.modality_dropout > 0 and len(model.config.modalities) > 1
+
+
+def modality_dropout(model: Model, seed: int, order: EpochBatches | None) -> ModalityDropout | None:
+    """The dropout that the model's settings ask for, if any. order: as for ModalityDropout."""
+    return ModalityDropout(model, seed, order) if leaves_out(model) else None
+
+
+def subset_changes(model: Model) -> dict[str, Change]:
+    """For each proper subset of the model's modalities, by its letters, the change that leaves out all others.
+
+    Empty where the model was not trained to do without any.
+    """
+    if not leaves_out(model):
+        return {}
+    letters, empty = in_order(model.config.modalities), empty_text(model)
+    return {
+        present: partial(leave_out_all, letters=set(letters) - set(present), empty=empty)
+        for present in subsets(letters)[:-1]
+    }
+
+
+def in_order(modalities: str) -> str:
+    """Modality letters in the order t, a, v."""
+    return "".join(letter for letter in MODALITIES if letter in modalities)
 
 
 def _damaged(batch: Batch, settings: DamageSettings, present: list[str], blank: Blank, epoch: int) -> Batch:

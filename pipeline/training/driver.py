@@ -109,7 +109,6 @@ def run_epochs(
         TrainingError: the loss is not finite. DataError: something cannot be written.
     """
     ranks = Ranks.from_fabric(engine.fabric)
-    update = Update(settings.clip_norm, settings.accumulate)
     if ranks.first:
         run.reopen()
     with TrainLog(run, progress.epoch) if ranks.first else nullcontext() as log:
@@ -122,6 +121,7 @@ def run_epochs(
             label = f"epoch {number}/{settings.epochs}"
             orders = epochs.order, epochs.valid_order
             share, valid_share = (None if ranks.alone else Share(ranks, order.sizes()) for order in orders)
+            update = Update(settings.clip_norm, settings.accumulate, epochs.order.parts())
             trained = run_epoch(engine, epochs.batches, epochs.objective, reporter, label, update, share)
             validated = run_epoch(
                 engine, epochs.valid_batches, epochs.objective, reporter, f"{label}, valid", share=valid_share

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, repeat
 from typing import Protocol, TypeVar, cast
 
 import torch
@@ -58,10 +58,21 @@ class Trainer(Forward, Protocol):
 
 @dataclass(frozen=True)
 class Update:
-    """Training step of a pass. clip_norm: largest norm of the gradients. accumulate: batches that share one step."""
+    """Training step of a pass.
+
+    clip_norm: largest norm of the gradients. accumulate: batches that share one step. parts: as many of what the
+    loader gives make up each batch; None for one.
+    """
 
     clip_norm: float
     accumulate: int = 1
+    parts: Sequence[int] | None = None
+
+    def sizes(self) -> Iterator[int]:
+        """How much of what the loader gives goes into each step."""
+        parts = repeat(1) if self.parts is None else iter(self.parts)
+        while size := sum(islice(parts, self.accumulate)):
+            yield size
 
 
 @dataclass(frozen=True)
@@ -109,9 +120,9 @@ def run_epoch(
 ) -> Pass:
     """One pass: every batch once, forward and loss, and with `update` the training step of a `Trainer` too.
 
-    Batches that share a step weigh by their utterances, so that `accumulate` batches of 4 give the gradient of one
-    of 8 (batch norm apart). The same holds for the shares of several processes: `share` says what `batches` has of
-    each whole batch; None where it has all.
+    Batches that share a step weigh by their utterances, so that `accumulate` batches of 4, or two parts of 4, give the
+    gradient of one of 8 (batch norm apart). The same holds for the shares of several processes: `share` says what
+    `batches` has of each whole batch; None where it has all.
 
     Raises:
         TrainingError: a loss is not finite; names `label` and the utterances of the first such batch.
@@ -126,7 +137,7 @@ def run_epoch(
     ranks, sizes = (share.ranks, iter(share.sizes)) if share else (Ranks(), None)
     engine.model.train(update is not None)
     with torch.set_grad_enabled(update is not None):
-        for group in _groups(source, update.accumulate if update else 1):
+        for group in _groups(source, update.sizes() if update else repeat(1)):
             whole = [len(batch) if sizes is None else next(sizes) for batch in group]
             for on_host, size in zip(group, whole, strict=True):
                 counted = ranks.counted(size)
@@ -145,8 +156,10 @@ def run_epoch(
     return _joined(found, share) if share else found
 
 
-def _groups(items: Iterator[T], size: int) -> Iterator[list[T]]:
-    while group := list(islice(items, size)):
+def _groups(items: Iterator[T], sizes: Iterable[int]) -> Iterator[list[T]]:
+    for size in sizes:
+        if not (group := list(islice(items, size))):
+            return
         yield group
 
 

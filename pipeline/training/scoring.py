@@ -22,7 +22,7 @@ from pipeline.run import RunDir
 from pipeline.run_data import dataset_name, notice_of
 from pipeline.tasks.resolve import build_task
 from pipeline.tasks.task import Task
-from pipeline.training.batches import ordered_loader
+from pipeline.training.batches import StepLimit, ordered_loader
 from pipeline.training.damage import Change, Changed
 from pipeline.training.device import choose_device
 from pipeline.training.loop import Pass, run_epoch
@@ -53,13 +53,15 @@ class BestModel:
     scorer: Scorer
     objective: Objective
     batch_size: int
+    max_batch_steps: int
 
     @classmethod
     def load(cls, run: RunDir, device: str, batch_size: int | None = None) -> "BestModel":
         """Read them from the run folder. batch_size: None for that of the training."""
         scorer = Scorer(model_of_run(run), choose_device(device))
-        size = batch_size or run.read_settings()[0].batch_size
-        return cls(scorer, task_objective(task_of_run(run), scorer.device), size)
+        settings = run.read_settings()[0]
+        size = batch_size or settings.batch_size
+        return cls(scorer, task_objective(task_of_run(run), scorer.device), size, settings.max_batch_steps)
 
     def score(self, dataset: UtteranceDataset, reporter: Reporter, label: str, damage: Change | None = None) -> Pass:
         """One pass over `dataset` in its own order. An utterance without faces, audio or words counts like any.
@@ -67,7 +69,8 @@ class BestModel:
         Raises:
             DataError: a score is not a finite number.
         """
-        loader = ordered_loader(dataset, self.batch_size, models.tokenizer_for(self.scorer.model))
+        limit = StepLimit.from_dataset(dataset, self.max_batch_steps)
+        loader = ordered_loader(dataset, self.batch_size, models.tokenizer_for(self.scorer.model), limit=limit)
         batches = loader if damage is None else Changed(loader, damage)
         found = run_epoch(self.scorer, batches, self.objective, reporter, label)
         wrong = ~torch.isfinite(found.logits).all(1)

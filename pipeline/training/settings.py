@@ -46,6 +46,12 @@ class TrainSettings(Settings):
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
     batch_size: int = Field(8, ge=1, description="utterances of a batch, all processes together")
+    max_batch_steps: int = Field(
+        1024,
+        ge=1,
+        description="faces and chunks computed at once, of extracted features 64 times as many steps; a larger batch "
+        "comes in parts whose gradients add up",
+    )
     batching: Literal["length", "random"] = Field(
         "length", description="length: utterances of similar length meet in a batch; random: any"
     )

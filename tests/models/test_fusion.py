@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from fusion_models import FUSION, LETTERS, MANY, SMALL
 from reference import assert_all_learn_but_the_listed
 from torch.nn import functional as F
 
@@ -11,26 +12,7 @@ import models
 from data_tools.batch import Packed
 from data_tools.damage import Blank, drop_steps
 from models import ModelError
-from models.fusion import FusionModel
 
-FUSION = [name for name, (_, kind) in models.REGISTRY.items() if issubclass(kind, FusionModel)]
-# The smallest sizes that each model has, so that all of this takes seconds.
-SMALL = {
-    "mult": {"size": 10, "layers": 2},
-    "emt": {"size": 8, "heads": 2, "layers": 2},
-    "lmr-cbt": {"size": 8, "heads": 2, "layers": 2, "head_size": 16},
-    "ucrn": {"size": 12, "layers": 2, "dropout": 0.0},
-    "emt-dlfr": {"size": 8, "heads": 2, "layers": 2},
-    "tfr-net": {"size": 6, "heads": 2, "layers": 1, "gate_layers": 1, "head_size": 8},
-    "cmt": {"width": 8, "heads": 2, "feed_forward": 16},
-    "lf-lstm": {"size": 6},
-    "lf-trans": {"size": 8, "heads": 2, "layers": 2},
-    "emoembs": {"size": 6, "audio_size": 5, "vision_size": 4},
-    "tfn": {"size": 8, "audio_size": 16, "vision_size": 16, "fused_size": 16, "dropout": 0.0},
-    "lmf": {"size": 6, "audio_size": 16, "vision_size": 16, "fused_size": 8, "rank": 2},
-}
-# The modalities of a model that has not all of them.
-LETTERS = {"cmt": "ta"}
 SUBSETS = [
     (name, letters)
     for name in FUSION
@@ -38,8 +20,6 @@ SUBSETS = [
     if set(letters) <= set(LETTERS.get(name, "tav"))
 ]
 TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 8}
-# Enough utterances that no ReLU is off in all of them; some lack a modality.
-MANY = ((3, 5, 4), (1, 2, 0), (4, 0, 6), *((5, 6, 7),) * 29)
 BLANK = Blank(0, frozenset({0, 1, 2}), (159.0, 111.0, 102.0), (37.0, 33.0, 32.0))
 
 

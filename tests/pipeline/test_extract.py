@@ -117,7 +117,7 @@ def test_every_utterance_has_the_features_of_its_media(done):
         np.testing.assert_array_equal(features["a"], acoustic(sound, 32).values)
         np.testing.assert_array_equal(features["v"], face(tensors, 500).values)
     assert summary["steps"]["a"] == 4 * 32  # a second at 32 ms
-    assert summary["steps"]["v"] == 4 * 2
+    assert summary["steps"]["v"] == 3 * 2  # one utterance shows no face
 
 
 def test_text_is_the_states_of_its_tokens(done):
@@ -144,10 +144,8 @@ def test_a_text_does_not_depend_on_its_neighbours():
     assert alone.shape == (7, 384)  # [CLS] well , that is wonderful [SEP]
 
 
-def test_without_a_face_all_is_zero_and_nothing_is_nan(done):
-    features = UtteranceDataset(done[0], features="default")[0].features["v"]
-    assert features.shape == (2, FACE_SIZE)
-    assert not features.any()
+def test_without_a_face_in_any_frame_there_is_no_step(done):
+    assert UtteranceDataset(done[0], features="default")[0].features["v"].shape == (0, FACE_SIZE)
 
 
 @pytest.mark.slow
@@ -280,9 +278,9 @@ def test_aligned_features_have_one_step_a_word(tmp_path):
     assert summary["without_word_times"] == 2
     data = UtteranceDataset(tmp_path, features="words")
     counts = [{letter: len(values) for letter, values in data[i].features.items()} for i in range(4)]
-    # Without word times an utterance is one step; the second one has no text at all.
+    # Without word times an utterance is one step; the first one has no face, the second one no text at all.
     assert counts == [
-        dict.fromkeys("tav", 3),
+        {"t": 3, "a": 3, "v": 0},
         {"t": 0, "a": 1, "v": 1},
         dict.fromkeys("tav", 1),
         dict.fromkeys("tav", 1),

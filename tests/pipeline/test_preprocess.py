@@ -86,9 +86,10 @@ def test_samples_come_out(done):
     # 1.2 s every 500 ms: frames at 0, 0.5 and 1.0 s; one utterance shows no face.
     assert (summary["faces"], summary["faces_found"]) == (12, 9)
     data = UtteranceDataset(folder)
-    assert [len(data[i].faces) for i in range(4)] == [3, 3, 3, 3]
-    assert (data[0].face_scores == 0).all()
+    # The middles of pictures without a face are stored, and no sample's faces.
+    assert [len(data[i].faces) for i in range(4)] == [0, 3, 3, 3]
     assert (data[1].face_scores > 0.9).all()
+    assert (DialogueStore(store_path(folder, data.table["dialogue_id"][0]))[data[0].id].face_score == 0).all()
     store = DialogueStore(store_path(folder, "d1"))
     torch.testing.assert_close(store["d1_u1"].face_time_s, torch.tensor([0.0, 0.5, 1.0]), atol=1e-4, rtol=0)
     # 1.2 s of sound are 96 rows of 12.5 ms, exactly 3 chunks, and the tone is the same as computed here.

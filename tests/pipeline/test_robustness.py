@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from statistics import fmean, pstdev
 
 import numpy as np
@@ -100,6 +101,28 @@ def test_seven_subsets_and_all_of_them_is_no_damage(run, toy_corpus):
         assert condition["seeds"] == {}  # nothing is drawn
     with pytest.raises(ConfigError, match="protocol modalities has no rates"):
         robustness(settings_for(run, protocol="modalities", rates=(0.5,)), QUIET)
+
+
+def test_absent_modalities_are_those_of_utterances_that_never_had_them(run, toy_corpus):
+    report = robustness(settings_for(run, protocol="absent"), QUIET)
+    assert [condition["name"] for condition in report["conditions"]] == ["t", "a", "v", "ta", "tv", "av", "tav"]
+    assert report["conditions"][-1]["mean"] == report["undamaged"]
+    for condition in report["conditions"][:-1]:
+
+        def without(batch, _, kept=condition["name"]):
+            samples = [
+                replace(
+                    sample,
+                    text=sample.text if "t" in kept else "",
+                    chunks=sample.chunks if "a" in kept else sample.chunks[:0],
+                    faces=sample.faces if "v" in kept else sample.faces[:0],
+                )
+                for sample in UtteranceDataset(toy_corpus, "test")
+            ]
+            return collate(samples, models.tokenizer_for("tiny"))
+
+        for name, expected in scores_of(run, toy_corpus, without).items():
+            assert condition["mean"][name] == pytest.approx(expected, abs=1e-6)
 
 
 def test_noise_with_probability_one_half_by_default(run, toy_corpus):

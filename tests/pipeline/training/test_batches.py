@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from data_tools.dataset import UtteranceDataset
-from pipeline.training.batches import EpochBatches, lengths_of, ordered_loader, padding_share, train_loader
+from pipeline.training.batches import (
+    EpochBatches,
+    OrderedBatches,
+    StepLimit,
+    lengths_of,
+    ordered_loader,
+    padding_share,
+    train_loader,
+)
 from pipeline.training.device import Ranks
 
 
@@ -113,3 +121,32 @@ def test_lengths_are_those_of_the_samples_and_no_sample_is_read(toy_corpus, monk
     monkeypatch.setattr(UtteranceDataset, "__getitem__", lambda self, index: pytest.fail("a sample was read"))
     assert lengths_of(dataset).tolist() == expected
     assert 0 in expected
+
+
+LIMIT = StepLimit(LENGTHS, 60)
+
+
+@pytest.mark.parametrize("lengths", [None, LENGTHS])
+def test_a_batch_of_too_many_steps_comes_in_parts(lengths):
+    whole = EpochBatches(203, 8, 3, lengths)
+    limited = EpochBatches(203, 8, 3, lengths, limit=LIMIT)
+    parts = list(limited)
+    assert len(parts) == len(limited) == sum(limited.parts()) > len(whole)
+    assert limited.sizes() == [len(part) for part in parts]
+    rest = iter(parts)
+    for batch, count in zip(whole, limited.parts(), strict=True):
+        own = [next(rest) for _ in range(count)]
+        assert list(chain(*own)) == batch
+        steps = [int(LENGTHS[part].sum()) for part in own]
+        assert all(total <= 60 or len(part) == 1 for total, part in zip(steps, own, strict=True))
+        # No part could have taken the next one's first utterance too.
+        assert all(total + LENGTHS[after[0]] > 60 for total, after in zip(steps, own[1:], strict=False))
+    ordered = list(OrderedBatches(203, 8, limit=LIMIT))
+    assert list(chain(*ordered)) == list(range(203))
+    assert max(int(LENGTHS[part].sum()) for part in ordered if len(part) > 1) <= 60
+
+
+def test_steps_of_features_weigh_less_than_faces_and_chunks(toy_corpus):
+    data = UtteranceDataset(toy_corpus, "train")
+    limit = StepLimit.from_dataset(data, 10)
+    assert (limit.most, limit.steps.tolist()) == (10, [len(data[i].faces) + len(data[i].chunks) for i in range(8)])

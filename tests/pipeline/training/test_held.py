@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import models
 from data_tools.dataset import UtteranceDataset
 from models import tokenizer_for
 from pipeline.settings import ConfigError
@@ -17,8 +18,10 @@ from pipeline.training.batches import (
     lengths_of,
     train_loader,
 )
+from pipeline.training.damage import Changed, ModalityDropout
 
 CPU = torch.device("cpu")
+SMALL = {"fe2e": {"width": 4, "layers": 1}, "emt": {"frontend": "towers", "tower_width": 4, "size": 8, "heads": 2}}
 
 
 def same(first, second):
@@ -61,6 +64,22 @@ def test_so_are_those_with_sequences(toy_corpus, monkeypatch):
         HeldBatches(split, order, tokenize, CPU), train_loader(split, order, tokenize), strict=True
     ):
         same(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["fe2e", "emt"])
+def test_so_are_those_that_modalities_are_left_out_of(toy_corpus, name):
+    model = models.build(name, text_encoder="minilm" if name == "fe2e" else "tiny", modality_dropout=0.5, **SMALL[name])
+    split, tokenize = UtteranceDataset(toy_corpus, "train"), tokenizer_for(model)
+    order = EpochBatches(8, 3, 0)
+    dropout = ModalityDropout(model, seed=0, order=order)
+    kept = HeldBatches(split, order, tokenize, CPU, dropout)
+    read = Changed(train_loader(split, order, tokenize), dropout)
+    left = set()
+    for order.epoch in (1, 2, 3):
+        for ours, theirs in zip(kept, read, strict=True):
+            same(ours, theirs)
+            left |= {(order.epoch, letter, int(ours.present(letter).sum())) for letter in "tav"}
+    assert len(left) > 6  # other numbers in other epochs
 
 
 def test_a_batch_is_made_without_reading_a_sample(toy_corpus, monkeypatch):

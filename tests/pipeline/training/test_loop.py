@@ -111,6 +111,17 @@ def test_accumulated_batches_are_one_large_batch(sizes):
     assert found.steps == 1
 
 
+def test_parts_of_a_batch_are_that_batch_and_what_is_accumulated_are_batches():
+    assert list(Update(1.0, parts=[1, 3, 2]).sizes()) == [1, 3, 2]
+    assert list(Update(1.0, accumulate=2, parts=[1, 3, 2]).sizes()) == [4, 2]
+    whole, small = MeanChunk(), MeanChunk()
+    parts = [batch_of(size, i) for i, size in enumerate((4, 4, 2, 6))]
+    run_epoch(engine_of(whole), [parts[0], joined(*parts[1:])], BCE, QUIET, "train", Update(100.0))
+    found = run_epoch(engine_of(small), parts, BCE, QUIET, "train", Update(100.0, parts=[1, 3]))
+    assert (found.batches, found.steps) == (4, 2)
+    assert_close(weights(small), weights(whole))
+
+
 def test_a_group_left_over_at_the_end_is_a_step_too():
     model = MeanChunk()
     found = run_epoch(engine_of(model), [batch_of(2, i) for i in range(5)], BCE, QUIET, "t", Update(1.0, accumulate=2))

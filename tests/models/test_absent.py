@@ -1,5 +1,6 @@
 """Absent modalities: left out of sums and products, or a learnt vector in their place, in every model."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from fusion_models import FUSION, LETTERS, MANY, SMALL
 
 import models
+from models.layers.late import some_of
 
 LATE = ["lf-lstm", "lf-trans", "emoembs"]
 PRODUCTS = ["tfn", "lmf"]
@@ -62,6 +64,36 @@ def test_the_answer_is_the_same_to_the_bit_where_nothing_is_absent(
         model, batch = build_small(name).eval(), make_batch(faces=(2, 3), chunks=(2, 1))
     told = replace(batch, has_words=torch.tensor([True, True]))
     assert torch.equal(model(told).logits, model(batch).logits)
+
+
+def test_a_drawn_subset_is_some_of_what_is_there_and_each_is_as_likely():
+    torch.manual_seed(0)
+    rows = {"tav": 6000, "av": 2000, "t": 100, "": 100}
+    there = {letter: torch.tensor([letter in row for row, n in rows.items() for _ in range(n)]) for letter in "tav"}
+    drawn = some_of(there)
+    kept = ["".join(letter for letter in "tav" if drawn[letter][i]) for i in range(sum(rows.values()))]
+    counts = Counter(kept[:6000])
+    assert set(counts) == {"t", "a", "v", "ta", "tv", "av"}
+    assert all(count == pytest.approx(1000, abs=150) for count in counts.values())
+    two = Counter(kept[6000:8000])
+    assert set(two) == {"a", "v"}
+    assert two["a"] == pytest.approx(1000, abs=150)
+    assert kept[8000:] == ["t"] * 100 + [""] * 100
+
+
+@pytest.mark.parametrize("name", ["fe2e", "mesm"])
+def test_a_subset_is_scored_beside_the_whole_in_training_alone(build_small, make_batch, name):
+    model = build_small(name, modality_dropout=0.3)
+    batch = make_batch(faces=(2, 3, 1), chunks=(2, 1, 4))
+    output = model(batch)
+    assert output.also_scored["subset"].shape == output.logits.shape
+    assert not torch.equal(output.also_scored["subset"], output.logits)
+    assert output.losses["subset"] == 0
+    evaluated = model.eval()(batch)
+    assert not evaluated.also_scored
+    assert evaluated.losses["subset"] == 0
+    assert build_small(name).train()(batch).losses.keys().isdisjoint({"subset"})
+    assert not build_small(name, modality_dropout=0.3, modalities="t")(batch).also_scored
 
 
 @pytest.mark.parametrize("name", LATE + PRODUCTS)

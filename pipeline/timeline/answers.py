@@ -14,7 +14,7 @@ from pipeline.timeline.predictor import Answer, Piece, Predictor
 from pipeline.timeline.tensors import Taken
 
 # Segments are scored together up to this many faces and chunks, or this many segments.
-MAX_STEPS, MAX_SEGMENTS = 96, 16
+MAX_STEPS, MAX_SEGMENTS = 64, 16
 NO_WORDS = "no words: no transcript was given"
 
 
@@ -105,11 +105,11 @@ def _batches(path: Path, segments: Sequence[Segment], predictor: Predictor) -> I
         piece = _piece(segment, taken)
         if not predictor.present(piece):
             continue
-        waiting.append((segment, taken))
-        steps += piece.steps
-        if steps >= MAX_STEPS or len(waiting) >= MAX_SEGMENTS:
+        if waiting and (steps + piece.steps > MAX_STEPS or len(waiting) == MAX_SEGMENTS):
             yield _scored_batch(waiting, predictor)
             waiting, steps = [], 0
+        waiting.append((segment, taken))
+        steps += piece.steps
     if waiting:
         yield _scored_batch(waiting, predictor)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+import data_tools.batch  # noqa: F401  before torch: data_tools/__init__.py sets up its threads
 from models.base import Model, ModelSettings
 from models.checkpoint import read_model, write_model
 from models.cmt import CMT, CMTConfig

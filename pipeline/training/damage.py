@@ -66,14 +66,16 @@ def empty_text(model: Model) -> tuple[Tensor, Tensor]:
 class ModalityDropout:
     """Leaves modalities out of the utterances of a batch; see data_tools/absent.py.
 
-    order: other ones in each of its epochs; None for always the same.
+    order: with the chance of the settings, other ones in each of its epochs. None: to validate on, always the same ones,
+    with a chance of a half, so that the best epoch is one that does without each of them.
 
     Attributes:
         probability: of each modality, in (0, 1). letters: the model's modalities. empty: of `empty_text`.
     """
 
     def __init__(self, model: Model, seed: int, order: EpochBatches | None) -> None:
-        self.probability, self.letters = model.config.modality_dropout, model.config.modalities
+        self.probability = model.config.modality_dropout if order is not None else 0.5
+        self.letters = model.config.modalities
         self.empty = empty_text(model)
         self._seed, self._order = seed, order
 

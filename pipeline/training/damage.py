@@ -66,8 +66,8 @@ def empty_text(model: Model) -> tuple[Tensor, Tensor]:
 class ModalityDropout:
     """Leaves modalities out of the utterances of a batch; see data_tools/absent.py.
 
-    order: with the chance of the settings, other ones in each of its epochs. None: to validate on, always the same ones,
-    with a chance of a half, so that the best epoch is one that does without each of them.
+    order: with the chance of the settings, other ones in each of its epochs. None: to validate on, always the same
+    ones, with a chance of a half, so that the best epoch is one that does without each of them.
 
     Attributes:
         probability: of each modality, in (0, 1). letters: the model's modalities. empty: of `empty_text`.

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from data_tools.sequences.align import Word
 from data_tools.speech.activity import WINDOW_S, Activity
 from data_tools.speech.transcript import Cue
 
@@ -23,11 +24,16 @@ Span = tuple[float, float]
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a film that is scored as one utterance. start_s, end_s: in the film. text: what is said, if known."""
+    """A part of a film that is scored as one utterance.
+
+    start_s, end_s: in the film. text: what is said, if known. words: with their times in the film, where those are
+    known.
+    """
 
     start_s: float
     end_s: float
     text: str = ""
+    words: tuple[Word, ...] = ()
 
     @property
     def duration_s(self) -> float:

@@ -23,7 +23,8 @@ class Scored:
     """The answer for one segment.
 
     start_s, end_s: in the film, to the millisecond. text: the words said, as far as known. scores, predicted, absent:
-    as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames.
+    as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames. words:
+    {"start_s", "end_s", "text"} of each word in the film, where their times are known; else empty.
     """
 
     start_s: float
@@ -33,6 +34,7 @@ class Scored:
     predicted: list[str]
     absent: list[str]
     no_face_share: float | None
+    words: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -128,7 +130,10 @@ def _piece(segment: Segment, taken: Taken) -> Piece:
 
 def _scored(segment: Segment, taken: Taken, absent: list[str], answer: Answer) -> Scored:
     share = None if taken.no_face_share is None else round(taken.no_face_share, 4)
-    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share)
+    words = [
+        {"start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3), "text": word.text} for word in segment.words
+    ]
+    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share, words)
 
 
 def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) -> Prediction:

@@ -1,6 +1,7 @@
 """Words of a sound with their times, by Whisper (faster-whisper; the extra `asr`)."""
 
 import logging
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -124,12 +125,18 @@ class Recogniser:
 
 def chunks(activity: Activity) -> list[Span]:
     """Intervals of a sound that are recognised together: up to 30 s, ending in pauses, rising and disjoint."""
+    parts = [(part.start_s, part.end_s) for part in utterances(activity, _CHUNK_S)[0]]
+    ends = [end_s for _, end_s in parts]
+    # A lone "yes" is too short for an utterance, not for a word.
+    short = [
+        span for span in activity.spans if (n := bisect_right(ends, span[0])) == len(parts) or parts[n][0] > span[0]
+    ]
     found: list[Span] = []
-    for part in utterances(activity, _CHUNK_S)[0]:
-        if found and part.end_s - found[-1][0] <= _CHUNK_S and part.start_s - found[-1][1] <= _SILENCE_S:
-            found[-1] = (found[-1][0], part.end_s)
+    for start_s, end_s in sorted(parts + short):
+        if found and end_s - found[-1][0] <= _CHUNK_S and start_s - found[-1][1] <= _SILENCE_S:
+            found[-1] = (found[-1][0], end_s)
         else:
-            found.append((part.start_s, part.end_s))
+            found.append((start_s, end_s))
     middles = [(before[1] + after[0]) / 2 for before, after in pairwise(found)]
     borders = [0.0, *middles, activity.duration_s]
     return [

@@ -71,8 +71,8 @@ class Recogniser:
             raise DataError(f"{self._folder} holds no Whisper model that can be read: {error}") from error
         known = self._whisper.supported_languages
         if language is not None and language not in known:
-            other = f"a multilingual one, e.g. small (downloaded once), for {language}" if known == ["en"] else "a code"
-            raise DataError(f"the model {self.name} knows {', '.join(known)}, not {language!r}: give {other}")
+            remedy = "name another, e.g. small (downloaded once), or a folder" if known == ["en"] else "give its code"
+            raise DataError(f"the model {self.name} knows {', '.join(known)} and no {language!r}: {remedy}")
         self.language = "en" if known == ["en"] else language
 
     @cached_property
@@ -172,6 +172,7 @@ def _downloaded(model: str) -> Path:
     try:
         return Path(download_model(model.removeprefix(HUB)))
     except Exception as error:  # of a dozen kinds, from three libraries
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise DataError(
-            f"the speech recogniser {model} cannot be downloaded ({type(error).__name__}: {error}); give its folder"
+            f"the speech recogniser {model} cannot be downloaded ({reason:.200}); give the folder of one"
         ) from error

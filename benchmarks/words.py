@@ -175,7 +175,8 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
         "",
         "Written by `python -m benchmarks words`; rows in words.json.",
         "",
-        f"{first['date']}, Whisper {first['model']}, {first['device']}, {versions}. Words are compared in lower case without marks.",
+        f"{first['date']}, Whisper {first['model']}, {first['device']}, {versions}. Words are compared in lower case "
+        "without marks.",
         "",
         "| words of | said | wrong | left out | made up | word error rate |",
         "|---|---:|---:|---:|---:|---:|",

@@ -108,7 +108,7 @@ def _sentence_row(folder: Path, recogniser: Recogniser) -> dict[str, Any]:
 
 
 def _error_row(work: str, texts: Sequence[str], heard: Sequence[str]) -> dict[str, Any]:
-    import jiwer  # with the extra `dev`
+    import jiwer  # in the extra `dev`
 
     error = jiwer.process_words(plain(" ".join(texts)), plain(" ".join(heard)))
     counts = {name: getattr(error, name) for name in ("substitutions", "deletions", "insertions")}

@@ -70,12 +70,18 @@ def utterances(activity: Activity, max_s: float, borders: Sequence[float] = ()) 
 
 
 def worded_utterances(activity: Activity, words: Sequence[Word], max_s: float) -> tuple[list[Segment], int]:
-    """As `utterances`, which end with sentences too, with the words in them. words: rising and disjoint."""
+    """As `utterances`, which end with sentences too, with their words; those beyond `REACH_S` of all are left out.
+
+    words: rising and disjoint.
+    """
     segments, dropped = utterances(activity, max_s, sentence_ends(words, activity.spans))
     said: list[list[Word]] = [[] for _ in segments]
     middles = [(before.end_s + after.start_s) / 2 for before, after in pairwise(segments)]
     for word in words if segments else ():
-        said[bisect_left(middles, (word.start_s + word.end_s) / 2)].append(word)
+        middle_s = (word.start_s + word.end_s) / 2
+        place = bisect_left(middles, middle_s)
+        if segments[place].start_s - REACH_S <= middle_s <= segments[place].end_s + REACH_S:
+            said[place].append(word)
     parts = zip(segments, said, strict=True)
     return [replace(part, text=joined(inside), words=tuple(inside)) for part, inside in parts], dropped
 

@@ -120,6 +120,24 @@ def test_what_is_no_model_is_named(tmp_path):
         Recogniser(str(tmp_path))
 
 
+def test_only_what_is_named_is_downloaded(recogniser, monkeypatch, tmp_path):
+    asked = []
+
+    def download(name):
+        asked.append(name)
+        raise OSError("no\nnetwork")
+
+    monkeypatch.setattr("faster_whisper.download_model", download)
+    Recogniser()
+    with pytest.raises(DataError, match="lacks model.bin"):
+        Recogniser(str(tmp_path))
+    assert asked == []
+    for name in ("small", "hub:someone/model"):
+        with pytest.raises(DataError, match=f"{name} cannot be downloaded .OSError: no network.; give the folder"):
+            Recogniser(name)
+    assert asked == ["small", "someone/model"]
+
+
 def test_without_the_extra_the_error_names_it(monkeypatch):
     monkeypatch.setattr("data_tools.speech.recognition.find_spec", lambda name: None)
     with pytest.raises(DataError, match=r"pip install 'emotion-pipeline\[asr\]'"):

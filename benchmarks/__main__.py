@@ -123,6 +123,28 @@ def selection(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: python -m benchmarks words --talk pyannote/audio/sample --run runs/first")
+def words(
+    sentences: Annotated[
+        Path | None, typer.Option(help="Wavs with `transcription`; by default those of pocketsphinx-testdata.")
+    ] = None,
+    talk: Annotated[
+        Path | None, typer.Option(help="A folder of one wav and its turns (.stm), as pyannote-audio's.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option(help="A run with which `predict` is timed; needs --talk.")] = None,
+    out: Out = RESULTS,
+    as_json: Json = False,
+) -> None:
+    """Recognised words and turns beside those that people wrote down: error rates, times, cost. Takes minutes."""
+    from benchmarks.words import SENTENCES, as_markdown
+    from benchmarks.words import words as measure
+
+    if run is not None and talk is None:
+        raise ConfigError("--run times `predict` on a film made of the talk: give --talk too")
+    result = measure(sentences or SENTENCES, talk, run, out, Reporter())
+    _print(result, as_json, lambda found: as_markdown(found["rows"]))
+
+
 def _given(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 

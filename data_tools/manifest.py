@@ -73,6 +73,17 @@ def write_no_face_shares(data_dir: Path, shares: Mapping[str, float]) -> None:
     _write_table(data_dir, table)
 
 
+def write_texts(data_dir: Path, texts: Mapping[str, str]) -> None:
+    """Put the texts of utterances, by id, into the manifest; the others keep theirs.
+
+    Raises:
+        DataError: as `read_manifest`.
+    """
+    table = read_manifest(data_dir)
+    table["text"] = table["utterance_id"].map(texts).fillna(table["text"]).astype(table["text"].dtype)
+    _write_table(data_dir, table)
+
+
 def _write_table(data_dir: Path, table: pd.DataFrame) -> None:
     write_parquet(data_dir / UTTERANCES_FILE, table)
 

@@ -18,6 +18,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "check": "Before a long job: what a release holds, beside the published counts; or if a data folder is sound.",
         "reorganize": "Stage 1: one clip per utterance, a manifest, and a reason for everything that was left out.",
         "preprocess": "Stage 2: a face for every sampled frame and log-mel of the audio, kept in data/<name>/store.",
+        "transcribe": "Words of the clips whose utterances have none, by a speech recogniser.",
         "train": "Stage 3: train a model; the best epoch on the validation split is kept.",
         "evaluate": "Stage 4: scores of a run on a split, each with its definition, count and the majority baseline.",
     },

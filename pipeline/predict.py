@@ -12,6 +12,7 @@ from data_tools.errors import DataError
 from data_tools.files import folder_lock
 from data_tools.media.source import probe
 from data_tools.speech.transcript import words_of
+from pipeline.asr import ASR_HELP, HOW_TO_GET_WORDS, LANGUAGE_HELP, open_recogniser
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
 from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag
@@ -32,9 +33,12 @@ class PredictSettings(Settings):
     segments: Segmentation = flag(
         "auto",
         help="What a file is cut into: the times of the transcript, utterances of speech, or nothing (whole). "
-        "auto: the transcript's times; without them whole up to 20 s, speech beyond.",
+        "auto: the transcript's times; without them whole up to 20 s, speech (with words where they are recognised) "
+        "beyond.",
     )
     max_segment_s: float = flag(15.0, ge=1, le=600, help="Utterances of speech are cut to at most so many seconds.")
+    asr: str | None = flag(None, help=ASR_HELP)
+    language: str | None = flag(None, help=LANGUAGE_HELP)
     out: LocalPath | None = flag(None, help="A folder for a table, JSON and subtitles of each file; none by default.")
     device: Device = flag("auto", help="auto, cpu or cuda.")
 
@@ -48,6 +52,8 @@ def predict(
     segments: Segmentation = "auto",
     max_segment_s: float = 15.0,
     out: Path | None = None,
+    asr: str | None = None,
+    language: str | None = None,
 ) -> dict[str, Any]:
     """Scores of each file and of its segments, with the preprocessing and thresholds of the run.
 
@@ -55,24 +61,31 @@ def predict(
     segments: `whole` takes a file as one utterance; see `PredictSettings`. max_segment_s: of those made by speech.
     out: a folder that gets the files of each film as soon as it is done; films that are done in it already, with the
     same run and settings, are not scored again. Of two films of one name the second one's files have a number.
-    Returns {"run", "task", "notice", "thresholds", "files": [Prediction as a dict, with `out` also "written"]}. A file
-    that cannot be read has an `error`.
+    asr, language: see `pipeline.asr`; words are recognised where there is no transcript.
+    Returns {"run", "task", "notice", "thresholds", "asr": {"model", "language", "note"}, "files": [Prediction as a
+    dict, with `out` also "written"]}. A file that cannot be read has an `error`.
 
     Raises:
         ConfigError: a transcript for several files, one that cannot be read, or one without the times that `segments`
-            needs; no such run, one whose features cannot be made of a file alone, or CUDA asked for where there is
-            none.
+            needs; no such recogniser; no such run, one whose features cannot be made of a file alone, or CUDA asked for
+            where there is none.
         DataError: `out` cannot be written to, or another run is at work in it.
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
     predictor = Predictor(run, device)
     cues = cues_of(transcript) if transcript else []
+    recogniser = None if cues else open_recogniser(asr, language)
     about = {
         "run": str(run),
         "task": predictor.task.settings.task,
         "notice": predictor.task.facts.notice,
         "thresholds": predictor.thresholds,
+        "asr": {
+            "model": recogniser and recogniser.name,
+            "language": recogniser and recogniser.language,
+            "note": HOW_TO_GET_WORDS if recogniser is None and asr is None and not cues else None,
+        },
     }
     lengths = [_whole_seconds(path) for path in files]
     answers: list[dict[str, Any]] = []
@@ -82,7 +95,7 @@ def predict(
         for path, length_s in zip(files, lengths, strict=True):
             done = 0
             answer = None if folder is None else folder.finished(path)
-            for news in () if answer else predict_file(path, cues, segments, max_segment_s, predictor):
+            for news in () if answer else predict_file(path, cues, segments, max_segment_s, predictor, recogniser):
                 if isinstance(news, Prediction):
                     answer = vars(news) if folder is None else folder.write(path, about, vars(news))
                 else:
@@ -93,7 +106,7 @@ def predict(
             answers.append(answer)
             yield from repeat(None, length_s - done)
 
-    settings = [[asdict(cue) for cue in cues], segments, max_segment_s]
+    settings = [[asdict(cue) for cue in cues], segments, max_segment_s, out and recogniser and recogniser.digest]
     with nullcontext() if out is None else folder_lock(out):
         folder = None if out is None else OutFolder(out, run_state(run), settings)
         for _ in reporter.track(seconds(folder), sum(lengths), "predict", "s of film"):
@@ -120,7 +133,7 @@ def words_said(transcript: str) -> str:
 
 def format_predictions(result: dict[str, Any]) -> str:
     """The result for a person: of each file a line a segment, then scores with their thresholds, what was absent."""
-    lines = [result["notice"]] if result["notice"] else []
+    lines = [note for note in (result["notice"], _about_words(**result["asr"])) if note]
     for answer in result["files"]:
         lines.append(answer["file"])
         if answer["error"]:
@@ -136,6 +149,10 @@ def format_predictions(result: dict[str, Any]) -> str:
         lines += [f"  {absent}" for absent in answer["absent"]]
         lines += [f"  wrote {path}" for path in answer.get("written", [])]
     return "\n".join(lines)
+
+
+def _about_words(model: str | None, language: str | None, note: str | None) -> str | None:
+    return note if model is None else f"words are recognised by {model}{f', as {language}' if language else ''}"
 
 
 def _segment_line(segment: dict[str, Any], task: str) -> str:

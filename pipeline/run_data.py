@@ -1,6 +1,7 @@
 """Facts about the training data that a run stores, the one definition of "the same data", and notices."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ class DataFacts:
     left_out: split -> utterances without the label of the task, which count nowhere else.
     dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
     features: the extracted ones that the run reads; None where it reads faces and chunks.
+    texts: fingerprint of the words of train and valid; None in runs of earlier versions.
     """
 
     folder: str
@@ -46,6 +48,7 @@ class DataFacts:
     sentiment: dict[str, float] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     features: FeatureUse | None = None
+    texts: str | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no run has: data.json is read as this too."""
@@ -74,6 +77,7 @@ class DataFacts:
             train_positives=dict(zip(emotions, positives, strict=True)),
             pos_weight=dict(zip(emotions, weights, strict=True)),
             fingerprint=_fingerprint(train.table, valid.table),
+            texts=_texts_fingerprint(train.table, valid.table),
             dataset=read_dataset_facts(data),
             preprocessing=preprocessing_of(data),
             features=FeatureUse.from_dataset(train),
@@ -94,10 +98,12 @@ class DataFacts:
             raise DataError(f"{path} is damaged ({first_problems(error)}); restore it or train again") from None
 
     def same_data(self, other: "DataFacts") -> bool:
-        """True for the same utterances, labels and preprocessing, and features made in the same way.
+        """True for the same utterances, labels, words and preprocessing, and features made in the same way.
 
         A scale is compared where both have one: it is fitted only when a training starts.
         """
+        if None not in (self.texts, other.texts) and self.texts != other.texts:
+            return False
         own, theirs = self.features, other.features
         if (self.fingerprint, self.preprocessing) != (other.fingerprint, other.preprocessing):
             return False
@@ -144,3 +150,8 @@ def _fingerprint(*tables: pd.DataFrame) -> str:
         columns = [name for name in table.columns if name.startswith(LABEL_PREFIX)]
         digest.update(table[["utterance_id", *columns, "sentiment"]].to_csv(index=False).encode())
     return digest.hexdigest()[:16]
+
+
+def _texts_fingerprint(*tables: pd.DataFrame) -> str:
+    texts = [table[["utterance_id", "text"]].to_numpy().tolist() for table in tables]
+    return hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16]

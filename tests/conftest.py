@@ -46,3 +46,16 @@ def speech_maker():
         return (samples + 0.0005 * noise.standard_normal(len(samples))).astype(np.float32), times
 
     return make
+
+
+@pytest.fixture(scope="session")
+def plain_speech():
+    """(S,) float32 at 16 kHz: "Life is good and I enjoy every minute.", slowly, with a second of silence around it."""
+    from data_tools.standin.cast import Voice
+    from data_tools.standin.expressions import Prosody
+    from data_tools.standin.speech import Synthesiser
+
+    noise = np.random.default_rng(0)
+    said = Synthesiser().say("Life is good and I enjoy every minute.", Voice("en-us"), Prosody(130, 50, 50), noise)
+    samples = np.concatenate([np.zeros(16_000), said, np.zeros(16_000)])
+    return (samples + 0.0005 * noise.standard_normal(len(samples))).astype(np.float32)

@@ -32,7 +32,7 @@ from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects, write_manifest, write_rejects
 from data_tools.receipts import _recorded
 from data_tools.records import Clip, Reject
-from data_tools.sequences.align import read_words_csv
+from data_tools.sequences.align import read_words_csv, recognised_from
 from data_tools.sequences.steps import untimed
 from data_tools.sequences.store import DialogueFeatures, FeatureFacts, read_facts, write_facts
 from data_tools.sequences.store import write_dialogue as write_features
@@ -165,7 +165,10 @@ def targets(folder: Path) -> dict[str, list[Target]]:
         ],
         "csv": [
             Target(folder / "table.csv", [lambda: read_table(folder / "table.csv")]),
-            Target(folder / "words.csv", [lambda: read_words_csv(folder / "words.csv")]),
+            Target(
+                folder / "words.csv",
+                [lambda: read_words_csv(folder / "words.csv"), lambda: recognised_from(folder / "words.csv")],
+            ),
             Target(run.log, [lambda: TrainLog.read(run.log)]),
         ],
         "srt": [Target(path, [lambda path=path: read_transcript(path)]) for path in transcripts],

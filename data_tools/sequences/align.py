@@ -1,8 +1,8 @@
 """Word times, and sequences brought to one step a word.
 
-Word times come from the file `<clip>.words.csv` beside a clip (columns word, start_s, end_s; a forced aligner or a
-recogniser may write it), or from IEMOCAP's own alignment in the release, `sentences/ForcedAlignment/<dialogue>/
-<utterance>.wdseg`: lines of first frame, last frame, score and word, a frame every 10 ms.
+Word times come from the file `<clip>.words.csv` beside a clip (columns word, start_s, end_s; a forced aligner may write
+it, and `pipeline transcribe` does), or from IEMOCAP's own alignment in the release, `sentences/ForcedAlignment/
+<dialogue>/<utterance>.wdseg`: lines of first frame, last frame, score and word, a frame every 10 ms.
 """
 
 import csv
@@ -11,16 +11,20 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from data_tools.corpora.release import read_lines
 from data_tools.errors import DataError
+from data_tools.files import write_text
 from data_tools.sequences.steps import Floats, Steps
 
 WORDS_SUFFIX = ".words.csv"
 WDSEG_FRAME_S = 0.01
+# A fourth column of no cells, whose name says that a file is ours, what it was made from, and that it is unchanged.
+_RECOGNISED = "recognised"
 
 _WDSEG = re.compile(r"\s*(\d{1,9})\s+(\d{1,9})\s+-?\d+\s+(\S+)\s*")
 # <s>, </s>, <sil>, ++LAUGHTER++: no words. WORD(2): the second way to say WORD.
@@ -88,6 +92,38 @@ def read_words_csv(path: Path) -> list[Word]:
     except csv.Error as error:
         raise DataError(f"{path}, line {rows.line_num}: not a line of CSV ({error})") from None
     return sorted(words, key=lambda word: word.start_s)
+
+
+def write_words_csv(path: Path, words: Sequence[Word], made_from: str) -> None:
+    """Write the sidecar of recognised words, whole or not at all; times to the millisecond.
+
+    made_from: fingerprint of what they were recognised from; `recognised_from` gives it back.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerows([word.text, f"{word.start_s:.3f}", f"{word.end_s:.3f}"] for word in words)
+    mark = f"{_RECOGNISED}:{made_from}:{_digest(table.getvalue())}"
+    write_text(path, f"word,start_s,end_s,{mark}\n{table.getvalue()}")
+
+
+def recognised_from(path: Path) -> str | None:
+    """The `made_from` of a sidecar that `write_words_csv` wrote; None of one by somebody else, or changed since.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    head, *rows = _lines(path)
+    mark = head.rpartition(",")[2].split(":")
+    if len(mark) != 3 or mark[0] != _RECOGNISED or mark[2] != _digest("\n".join(rows)):
+        return None
+    return mark[1]
+
+
+def _digest(text: str) -> str:
+    return blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 def read_wdseg(path: Path) -> list[Word]:

@@ -1,12 +1,15 @@
 """Utterances of a film: out of its voice activity, or out of the cues of a transcript with times."""
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
+from data_tools.sequences.align import Word
 from data_tools.speech.activity import WINDOW_S, Activity
 from data_tools.speech.transcript import Cue
 
@@ -17,17 +20,27 @@ PAUSE_S = 0.3
 REACH_S = 1.0
 # The speech probability is averaged over about this time where an utterance without a pause has to be cut.
 _BREATH_S = 0.1
+# A word with which a sentence ends, whatever quotes and brackets follow its mark.
+_SENTENCE_END = re.compile(r"""[.!?…。！？]["'”’»)\]]*$""")
+_ABBREVIATIONS = frozenset(("mr.", "mrs.", "ms.", "dr.", "prof.", "st.", "vs."))
+_NO_BLANK_LETTER = "[\u0e00-\u0eff\u1000-\u109f\u3000-\u30ff\u3400-\u9fff\uff00-\uffef]"
+_NO_BLANK = re.compile(f"(?<={_NO_BLANK_LETTER}) (?={_NO_BLANK_LETTER})")
 
 Span = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a film that is scored as one utterance. start_s, end_s: in the film. text: what is said, if known."""
+    """A part of a film that is scored as one utterance.
+
+    start_s, end_s: in the film. text: what is said, if known. words: with their times in the film, where those are
+    known.
+    """
 
     start_s: float
     end_s: float
     text: str = ""
+    words: tuple[Word, ...] = ()
 
     @property
     def duration_s(self) -> float:
@@ -35,24 +48,60 @@ class Segment:
         return self.end_s - self.start_s
 
 
-def utterances(activity: Activity, max_s: float) -> tuple[list[Segment], int]:
+def utterances(activity: Activity, max_s: float, borders: Sequence[float] = ()) -> tuple[list[Segment], int]:
     """Utterances of the speech in a film, and the number of shorter sounds of speech that were left out.
 
-    They are sorted, disjoint and have `MIN_S` to `max_s` seconds. Pauses of `PAUSE_S` or more are borders. Speech that
-    is too short is joined with its nearest neighbour within `REACH_S`, or left out where there is none; what is too
-    long is cut at its longest pause, and without a pause where speech is least likely.
+    They are sorted, disjoint and have `MIN_S` to `max_s` seconds. Pauses of `PAUSE_S` or more are borders, and so are
+    the times `borders`, rising. Speech that is too short is joined with its nearest neighbour within `REACH_S`, or left
+    out where there is none; what is too long is cut at its longest pause, and without a pause where speech is least
+    likely.
 
     max_s: 2 * MIN_S or more.
     """
     groups: list[list[Span]] = []
-    for span in activity.spans:
-        if groups and span[0] - groups[-1][-1][1] < PAUSE_S:
+    for span in _split(activity.spans, borders):
+        if groups and span[0] - groups[-1][-1][1] < PAUSE_S and not _lies_in(borders, groups[-1][-1][1], span[0]):
             groups[-1].append(span)
         else:
             groups.append([span])
     groups, dropped = _joined(groups, max_s)
     cut = [piece for group in groups for piece in _cut(group, max_s, activity.probability)]
     return [Segment(start_s, end_s) for start_s, end_s in cut], dropped
+
+
+def worded_utterances(activity: Activity, words: Sequence[Word], max_s: float) -> tuple[list[Segment], int]:
+    """As `utterances`, which end with sentences too, with their words; those beyond `REACH_S` of all are left out.
+
+    words: rising and disjoint.
+    """
+    segments, dropped = utterances(activity, max_s, sentence_ends(words, activity.spans))
+    said: list[list[Word]] = [[] for _ in segments]
+    middles = [(before.end_s + after.start_s) / 2 for before, after in pairwise(segments)]
+    for word in words if segments else ():
+        middle_s = (word.start_s + word.end_s) / 2
+        place = bisect_left(middles, middle_s)
+        if segments[place].start_s - REACH_S <= middle_s <= segments[place].end_s + REACH_S:
+            said[place].append(word)
+    parts = zip(segments, said, strict=True)
+    return [replace(part, text=joined(inside), words=tuple(inside)) for part, inside in parts], dropped
+
+
+def sentence_ends(words: Sequence[Word], spans: Sequence[Span]) -> list[float]:
+    """Times between the last word of a sentence and the next word: in a pause between two spans where there is one."""
+    pauses = [(before[1] + after[0]) / 2 for before, after in pairwise(spans)]
+    ends = []
+    for word, following in pairwise(words):
+        if _SENTENCE_END.search(word.text) and word.text.lower() not in _ABBREVIATIONS:
+            from_s, to_s = (word.start_s + word.end_s) / 2, (following.start_s + following.end_s) / 2
+            between = pauses[bisect_left(pauses, from_s) : bisect_right(pauses, to_s)]
+            middle_s = (word.end_s + following.start_s) / 2
+            ends.append(min(between, key=lambda pause_s: abs(pause_s - middle_s), default=middle_s))
+    return ends
+
+
+def joined(words: Iterable[Word]) -> str:
+    """The words as a text; in scripts without blanks (Chinese, Japanese, Thai, ...) without them."""
+    return _NO_BLANK.sub("", " ".join(word.text for word in words))
 
 
 def regular(length_s: float, max_s: float) -> list[Segment]:
@@ -94,6 +143,18 @@ def with_words(segments: Sequence[Segment], cues: Iterable[Cue]) -> list[Segment
         if best >= 0 and shared[best] > 0:
             said[best].append(cue.text)
     return [replace(part, text=" ".join(words)) for part, words in zip(segments, said, strict=True)]
+
+
+def _split(spans: Iterable[Span], borders: Sequence[float]) -> Iterator[Span]:
+    """The spans, each cut at the borders that lie in it."""
+    for start_s, end_s in spans:
+        inside = borders[bisect_right(borders, start_s) : bisect_left(borders, end_s)]
+        yield from pairwise([start_s, *inside, end_s])
+
+
+def _lies_in(borders: Sequence[float], from_s: float, to_s: float) -> bool:
+    """Return True if one of the rising `borders` lies between the two times or at one of them."""
+    return bisect_left(borders, from_s) < bisect_right(borders, to_s)
 
 
 def _joined(groups: list[list[Span]], max_s: float) -> tuple[list[list[Span]], int]:

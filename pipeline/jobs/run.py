@@ -90,6 +90,17 @@ def follow(
         DataError: the folder of `summary` lies behind a link.
     """
     _start(data_dir, summary, {job.dialogue_id for job in jobs})
+    yield from shown(results, jobs, table, label, reporter)
+
+
+def shown(
+    results: Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]],
+    jobs: Sequence[DialogueJob],
+    table: pd.DataFrame,
+    label: str,
+    reporter: Reporter,
+) -> Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]]:
+    """`results` as they come, shown with rate and time left; arguments as of `follow`."""
     seconds = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"].astype(str)).sum().to_dict()
     work: Work[tuple[DialogueJob, Done | Died[DialogueJob]]] = Work(
         lambda item: seconds[item[0].dialogue_id],

@@ -7,6 +7,7 @@ from typing import Any
 
 from data_tools.errors import DataError
 from data_tools.media.source import probe
+from data_tools.speech.recognition import Recogniser
 from data_tools.speech.segments import Segment
 from data_tools.speech.transcript import Cue
 from pipeline.timeline.plan import Plan, Segmentation, plan
@@ -16,6 +17,7 @@ from pipeline.timeline.tensors import Taken
 # Segments are scored together up to this many faces and chunks, or this many segments.
 MAX_STEPS, MAX_SEGMENTS = 64, 16
 NO_WORDS = "no words: no transcript was given"
+NOT_RECOGNISED = "no words: none were recognised"
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,8 @@ class Scored:
     """The answer for one segment.
 
     start_s, end_s: in the film, to the millisecond. text: the words said, as far as known. scores, predicted, absent:
-    as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames.
+    as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames. words:
+    {"start_s", "end_s", "text"} of each word in the film, where their times are known; else empty.
     """
 
     start_s: float
@@ -33,6 +36,7 @@ class Scored:
     predicted: list[str]
     absent: list[str]
     no_face_share: float | None
+    words: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -43,7 +47,7 @@ class Prediction:
         segments the mean of theirs, weighed by duration.
     predicted: emotions whose score reaches the run's threshold; of a single-label run the highest-scoring one.
     absent: what the whole file lacked, in words; the answer then rests on the rest. error: why there is no answer.
-    cut_by: `whole`, `transcript`, `speech`, or `time` where nobody speaks.
+    cut_by: `whole`, `transcript`, `words` (recognised), `speech`, or `time` where nobody speaks.
     segments: in the order of their times, a `Scored` each; a file taken whole is one.
     summary: {"scores", "predicted", "duration_s": of the file, "scored_s": of all segments}.
     """
@@ -59,23 +63,28 @@ class Prediction:
 
 
 def predict_file(
-    path: Path, cues: list[Cue], segmentation: Segmentation, max_segment_s: float, predictor: Predictor
+    path: Path,
+    cues: list[Cue],
+    segmentation: Segmentation,
+    max_segment_s: float,
+    predictor: Predictor,
+    recogniser: Recogniser | None = None,
 ) -> Iterator[float | Prediction]:
-    """Seconds of the film that have been scored so far, then the answer.
+    """Seconds of the film that are done so far, then the answer. Listening to its words is half of the work.
 
     Raises:
         ConfigError: as `plan`.
     """
     try:
         info = probe(path)
-        made = plan(path, info, cues, segmentation, max_segment_s)
+        made = yield from plan(path, info, cues, segmentation, max_segment_s, recogniser)
         if made.segments is None:
             yield _whole(path, made, predictor)
             return
         scored: list[Scored] = []
-        for batch in _batches(path, made.segments, predictor):
+        for batch in _batches(path, made, predictor):
             scored += batch
-            yield batch[-1].end_s
+            yield (made.length_s + batch[-1].end_s) / 2 if made.listened else batch[-1].end_s
     except DataError as error:
         yield Prediction(str(path), error=str(error))
         return
@@ -84,18 +93,23 @@ def predict_file(
 
 def _whole(path: Path, made: Plan, predictor: Predictor) -> Prediction:
     taken = predictor.extractor.whole(path)
-    absent = [*taken.absent, *([] if made.text.strip() else [NO_WORDS])]
+    absent = [*taken.absent, *_lacks_words(made.text, made), *made.notes]
     piece = Piece(str(path), taken.features, made.text, taken.sound)
     if not predictor.present(piece):
         raise DataError(f"{path} has nothing that the model reads: {'; '.join(absent)}")
     (answer,) = predictor.score([piece])
-    segment = _scored(Segment(0.0, made.length_s, made.text), taken, absent, answer)
+    segment = _scored(Segment(0.0, made.length_s, made.text, made.words), taken, absent, answer)
     summary = _summary(answer, made, [segment])
     return Prediction(str(path), *answer, absent, None, made.by, [asdict(segment)], summary)
 
 
-def _batches(path: Path, segments: Sequence[Segment], predictor: Predictor) -> Iterator[list[Scored]]:
+def _lacks_words(text: str, made: Plan) -> list[str]:
+    return [] if text.strip() else [NOT_RECOGNISED if made.listened else NO_WORDS]
+
+
+def _batches(path: Path, made: Plan, predictor: Predictor) -> Iterator[list[Scored]]:
     """The segments of a film that have anything that the model reads, as many at a time as fit into a batch."""
+    segments = made.segments or []
     waiting: list[tuple[Segment, Taken]] = []
     steps = 0
     for number, taken in predictor.extractor.each(path, probe(path), segments):
@@ -106,18 +120,18 @@ def _batches(path: Path, segments: Sequence[Segment], predictor: Predictor) -> I
         if not predictor.present(piece):
             continue
         if waiting and (steps + piece.steps > MAX_STEPS or len(waiting) == MAX_SEGMENTS):
-            yield _scored_batch(waiting, predictor)
+            yield _scored_batch(waiting, made, predictor)
             waiting, steps = [], 0
         waiting.append((segment, taken))
         steps += piece.steps
     if waiting:
-        yield _scored_batch(waiting, predictor)
+        yield _scored_batch(waiting, made, predictor)
 
 
-def _scored_batch(batch: Sequence[tuple[Segment, Taken]], predictor: Predictor) -> list[Scored]:
+def _scored_batch(batch: Sequence[tuple[Segment, Taken]], made: Plan, predictor: Predictor) -> list[Scored]:
     answers = predictor.score([_piece(segment, taken) for segment, taken in batch])
     return [
-        _scored(segment, taken, [*taken.absent, *([] if segment.text else [NO_WORDS])], answer)
+        _scored(segment, taken, [*taken.absent, *_lacks_words(segment.text, made)], answer)
         for (segment, taken), answer in zip(batch, answers, strict=True)
     ]
 
@@ -128,7 +142,10 @@ def _piece(segment: Segment, taken: Taken) -> Piece:
 
 def _scored(segment: Segment, taken: Taken, absent: list[str], answer: Answer) -> Scored:
     share = None if taken.no_face_share is None else round(taken.no_face_share, 4)
-    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share)
+    words = [
+        {"start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3), "text": word.text} for word in segment.words
+    ]
+    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share, words)
 
 
 def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) -> Prediction:

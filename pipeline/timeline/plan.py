@@ -1,8 +1,9 @@
-"""Segments of a film: by a transcript's times, by who speaks when, or none at all."""
+"""Segments of a film: by a transcript's times, by recognised words, by who speaks when, or none at all."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,19 @@ from data_tools.corpora.release import is_file
 from data_tools.errors import DataError
 from data_tools.media.audio import AUDIO_RATE_HZ, audio_duration_s, read_intervals
 from data_tools.media.source import MediaInfo
-from data_tools.speech.activity import voice_activity
-from data_tools.speech.segments import MIN_S, Segment, cue_segments, has_times, regular, utterances, with_words
+from data_tools.sequences.align import Word
+from data_tools.speech.activity import Activity, voice_activity
+from data_tools.speech.recognition import Recogniser
+from data_tools.speech.segments import (
+    MIN_S,
+    Segment,
+    cue_segments,
+    has_times,
+    joined,
+    regular,
+    with_words,
+    worded_utterances,
+)
 from data_tools.speech.transcript import TRANSCRIPT_SUFFIXES, Cue, looks_like_a_file, read_transcript, words_of
 from pipeline.settings import ConfigError
 
@@ -30,9 +42,9 @@ _BLOCK_S = 60.0
 class Plan:
     """Segments of a film.
 
-    segments: None for the whole film as one utterance, whose words are `text`. by: `whole`, `transcript`, `speech`, or
-    `time` where nobody speaks. length_s: of the film, 0 where it does not say. notes: what was left out and what had to
-    be done otherwise, a sentence each.
+    segments: None for the whole film as one utterance, whose words are `text` and, with times, `words`. by: `whole`,
+    `transcript`, `words`, `speech`, or `time` where nobody speaks. length_s: of the film, 0 where it does not say.
+    notes: what was left out and what had to be done otherwise, a sentence each. listened: a recogniser was asked.
     """
 
     segments: list[Segment] | None
@@ -40,13 +52,23 @@ class Plan:
     length_s: float
     text: str = ""
     notes: list[str] = field(default_factory=list)
+    words: tuple[Word, ...] = ()
+    listened: bool = False
 
 
-def plan(path: Path, info: MediaInfo, cues: list[Cue], segmentation: Segmentation, max_segment_s: float) -> Plan:
-    """The segments of a film. cues: what is said in it; without times or with them, none where that is not known.
+def plan(
+    path: Path,
+    info: MediaInfo,
+    cues: list[Cue],
+    segmentation: Segmentation,
+    max_segment_s: float,
+    recogniser: Recogniser | None = None,
+) -> Generator[float, None, Plan]:
+    """Half of the seconds of sound that were listened to so far; at the end, returned, the segments of the film.
 
     `auto` takes the times of the cues, else leaves a film of at most `WHOLE_S` whole, and one whose words have no
-    times; else it looks for speech.
+    times; else it looks for speech. cues: what is said in it; without times or with them, none where that is not known.
+    recogniser: hears the words where there are no cues.
 
     Raises:
         ConfigError: `segmentation` needs times that the cues do not have.
@@ -66,8 +88,10 @@ def plan(path: Path, info: MediaInfo, cues: list[Cue], segmentation: Segmentatio
     length_s = info.duration_s or (audio_duration_s(path) if info.has_audio else 0.0)
     if segmentation == "auto":
         segmentation = "transcript" if timed else "whole" if cues or length_s <= WHOLE_S else "speech"
+    recogniser = None if cues or not info.has_audio else recogniser
     if segmentation == "whole":
-        return Plan(None, segmentation, length_s, words_of(cues))
+        whole = Plan(None, segmentation, length_s, words_of(cues))
+        return whole if recogniser is None else (yield from _with_its_words(whole, path, recogniser))
     if segmentation == "transcript":
         segments, outside = cue_segments(cues, length_s or math.inf)
         notes = [f"{outside} of {len(cues)} cues lie outside of the film or have no length"] if outside else []
@@ -80,17 +104,33 @@ def plan(path: Path, info: MediaInfo, cues: list[Cue], segmentation: Segmentatio
                 f"{MAX_TALK} cues at a time; take --segments speech"
             )
         return Plan(segments, segmentation, length_s, notes=notes)
-    made = _by_speech(path, info, length_s, max_segment_s)
+    made = yield from _by_speech(path, info, length_s, max_segment_s, recogniser)
     assert made.segments is not None
     return replace(made, segments=with_words(made.segments, cues)) if cues else made
 
 
-def _by_speech(path: Path, info: MediaInfo, length_s: float, max_segment_s: float) -> Plan:
+def _with_its_words(whole: Plan, path: Path, recogniser: Recogniser) -> Generator[float, None, Plan]:
+    """The plan for a film as one utterance, with the words that are heard in it."""
+    notes: list[str] = []
+    try:
+        words = yield from _heard(path, voice_activity(_blocks(path, notes)), recogniser, notes)
+    except DataError:  # that the sound is missing is said where it is scored
+        words = []
+    return replace(whole, text=joined(words), notes=notes, words=tuple(words), listened=True)
+
+
+def _by_speech(
+    path: Path, info: MediaInfo, length_s: float, max_segment_s: float, recogniser: Recogniser | None
+) -> Generator[float, None, Plan]:
     problem, notes = "the file has no sound", list[str]()
+    listened = recogniser is not None
     if info.has_audio:
-        problem = "nobody speaks in its sound"
+        problem, words = "nobody speaks in its sound", list[Word]()
         try:
-            found, dropped = utterances(voice_activity(_blocks(path, notes)), max_segment_s)
+            activity = voice_activity(_blocks(path, notes))
+            if recogniser is not None:
+                words = yield from _heard(path, activity, recogniser, notes)
+            found, dropped = worded_utterances(activity, words, max_segment_s)
         except DataError as error:
             if not info.has_video:
                 raise
@@ -98,11 +138,25 @@ def _by_speech(path: Path, info: MediaInfo, length_s: float, max_segment_s: floa
         if dropped:
             notes.append(f"{dropped} sounds of speech shorter than {MIN_S:g} s were left out")
         if found:
-            return Plan(found, "speech", length_s, notes=notes)
+            return Plan(found, "words" if words else "speech", length_s, notes=notes, listened=listened)
     if not info.has_video or not length_s:
         raise DataError(f"no speech was found in {path} ({problem}); take --segments whole for an answer all the same")
     notes.append(f"no speech: {problem}, so it is cut into parts of at most {max_segment_s:g} s")
-    return Plan(regular(length_s, max_segment_s), "time", length_s, notes=notes)
+    return Plan(regular(length_s, max_segment_s), "time", length_s, notes=notes, listened=listened)
+
+
+def _heard(
+    path: Path, activity: Activity, recogniser: Recogniser, notes: list[str]
+) -> Generator[float, None, list[Word]]:
+    """Half of the seconds that were listened to so far; at the end, returned, the words; notes: gets why no further."""
+    words: list[Word] = []
+    try:
+        for heard_s, some in recogniser.words(activity, partial(read_intervals, path)):
+            words += some
+            yield heard_s / 2
+    except DataError as error:
+        notes.append(f"no words were recognised after {words[-1].end_s if words else 0:.0f} s: {error}")
+    return words
 
 
 def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:

@@ -77,8 +77,8 @@ def start_run(
     run.sweep()
     if run.settings.is_file() and not run.facts().same_data(facts):
         raise DataError(
-            f"{settings.data} has other utterances, labels or preprocessing, or other features, than when {run.path} "
-            "was started; give the old data folder, or start a new run"
+            f"{settings.data} has other utterances, labels or preprocessing, or other words or features, than when "
+            f"{run.path} was started; give the old data folder, or start a new run"
         )
     train_ids, valid_ids = (split.table["utterance_id"].tolist() for split in (train_split, valid_split))
     run.write_start(settings.model_copy(update={"out": run.path}), recorded, facts, train_ids, valid_ids)

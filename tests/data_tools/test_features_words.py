@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_tools.errors import DataError
@@ -64,6 +64,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_vectors(tmp_path / "none.txt", {"the"})
 
 
+@settings(deadline=None)
 @given(content=st.binary(max_size=200))
 def test_any_bytes_give_vectors_or_an_error(tmp_path_factory, content):
     path = write(tmp_path_factory.getbasetemp(), content, "any.txt")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_tools.sequences.align import Word
 from data_tools.speech.activity import WINDOW_S, Activity
 from data_tools.speech.segments import (
     MIN_S,
@@ -15,9 +16,12 @@ from data_tools.speech.segments import (
     Segment,
     cue_segments,
     has_times,
+    joined,
     regular,
+    sentence_ends,
     utterances,
     with_words,
+    worded_utterances,
 )
 from data_tools.speech.transcript import Cue
 
@@ -137,3 +141,55 @@ def test_regular_parts_cover_the_film():
     parts = regular(31.0, 15.0)
     assert [(part.start_s, part.end_s) for part in parts] == [(0, 31 / 3), (31 / 3, 62 / 3), (62 / 3, 31)]
     assert regular(3.0, 15.0) == [Segment(0, 3)]
+
+
+def words(*given):
+    return [Word(text, start_s, end_s) for text, start_s, end_s in given]
+
+
+def test_sentences_end_at_their_marks_and_not_at_abbreviations():
+    said = words(("Mr.", 0, 1), ("Lee", 1, 2), ('left."', 2, 3), ("Why?", 3.2, 4), ("3.5", 4, 5), ("days", 5, 6))
+    assert sentence_ends(said, [(0, 6)]) == [3.1, 4]
+    # In the pause that is between the two words, even where their own times lie beside it.
+    assert sentence_ends(said, [(0, 3.3), (3.5, 6)]) == [3.4, 4]
+    assert sentence_ends(words(("吗？", 0, 1), ("好", 1.5, 2)), []) == [1.25]
+
+
+def test_sentences_are_utterances_with_their_words():
+    said = words(("Hello.", 1.0, 1.6), ("How", 1.7, 2.0), ("are", 2.0, 2.2), ("you?", 2.2, 3.0), ("Fine.", 5.1, 5.8))
+    found, dropped = worded_utterances(activity((1, 3), (5, 6)), said, 15)
+    assert dropped == 0
+    assert [(part.start_s, part.end_s, part.text) for part in found] == [
+        (1, pytest.approx(1.65), "Hello."),
+        (pytest.approx(1.65), 3, "How are you?"),
+        (5, 6, "Fine."),
+    ]
+    assert [word for part in found for word in part.words] == said
+    # A sentence of less than 0.4 s is no utterance of its own.
+    short = words(("No.", 1.0, 1.2), ("You", 1.2, 2.0), ("are.", 2.0, 3.0))
+    assert [part.text for part in worded_utterances(activity((1, 3)), short, 15)[0]] == ["No. You are."]
+    # Speech in which no words were recognised stays.
+    assert [part.text for part in worded_utterances(activity((1, 3), (5, 6)), said[:1], 15)[0]] == ["Hello.", ""]
+    assert worded_utterances(activity(duration_s=5), [], 15) == ([], 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(speeches(), st.integers(0, 9), st.floats(1, 20))
+def test_no_word_near_speech_is_lost_and_the_laws_of_utterances_hold(speech, seed, max_s):
+    random = np.random.default_rng(seed)
+    times = np.sort(random.uniform(0, speech.duration_s, 40)).tolist()
+    said = [Word(random.choice(["a", "b."]), start, end) for start, end in zip(times[::2], times[1::2], strict=True)]
+    found, _ = worded_utterances(speech, said, max_s)
+    near = [
+        word
+        for word in said
+        if any(part.start_s - REACH_S <= (word.start_s + word.end_s) / 2 <= part.end_s + REACH_S for part in found)
+    ]
+    assert [word for part in found for word in part.words] == near
+    assert all(MIN_S - 1e-9 <= part.duration_s <= max_s + 1e-9 for part in found)
+    assert all(before.end_s <= after.start_s + 1e-9 for before, after in pairwise(found))
+    assert all(part.text == joined(part.words) for part in found)
+
+
+def test_scripts_without_blanks_are_joined_without():
+    assert joined(words(("你", 0, 1), ("好", 1, 2), ("Anna", 2, 3), ("Lee", 3, 4))) == "你好 Anna Lee"

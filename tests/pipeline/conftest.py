@@ -84,6 +84,14 @@ def trained(tmp_path_factory, toy_corpus):
     return run, train(settings, spec(model), Reporter(quiet=True))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_recogniser_unless_named():
+    """As without the extra `asr`: the same answers with and without it, and no time spent on listening."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.asr.is_packaged", lambda: False)
+        yield
+
+
 @pytest.fixture
 def run(trained, tmp_path):
     """A copy of the trained run, to write into."""

@@ -34,7 +34,8 @@ class FaceSettings(Settings):
     min_face_px: int = Field(40, ge=12, description="faces in IEMOCAP are 60-100 px; 20 finds more and costs double")
     batch_frames: int = Field(16, ge=1, description="frames in one detector pass")
     choice: FaceChoice = Field(
-        "largest", description="of several faces: the large and steady one, or the one whose mouth moves with the voice"
+        "speaking",
+        description="of several faces: the large and steady one, or the one whose mouth moves with the voice",
     )
 
     @property

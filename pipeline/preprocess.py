@@ -61,7 +61,7 @@ class PreprocessSettings(Settings):
     face_choice: FaceChoice | None = flag(
         None,
         help="Of several faces: largest, the large and steady one; speaking, the one whose mouth moves with the voice. "
-        "By default as the data set's file says, else largest.",
+        "By default as the data set's file says, else speaking.",
     )
     faces: FaceSettings = FaceSettings()
     mel: MelSettings = MelSettings()
@@ -177,7 +177,7 @@ def _say(summary: dict[str, Any], rows: int, reporter: Reporter) -> None:
     reporter.say(
         f"faces found in {summary['faces_found']} of {faces} sampled frames ({share:.1%}); the rest are centre crops"
     )
-    if "several_faces" in summary:
+    if any(summary.get("several_faces", {}).values()):
         speaking, largest = (summary["several_faces"][rule] for rule in (SPEAKING, LARGEST))
         reporter.say(
             f"{speaking + largest} utterances show several faces: in {speaking} the one whose mouth moves with the "
@@ -200,9 +200,9 @@ def _face_settings(settings: PreprocessSettings) -> FaceSettings:
 
 def _what_matters(settings: PreprocessSettings) -> dict[str, Any]:
     """The settings that change the tensors: with these and the clips, the store comes out the same."""
-    # Without a choice that is not the default: stores made before there was one stay as they are.
-    usual = {"choice"} if settings.faces.choice == LARGEST else set()
-    return {"faces": settings.faces.model_dump(exclude={"batch_frames"} | usual), "mel": settings.mel.model_dump()}
+    # Before there was a choice it was the largest, unsaid: such stores stay as they are where that is asked for.
+    unsaid = {"choice"} if settings.faces.choice == LARGEST else set()
+    return {"faces": settings.faces.model_dump(exclude={"batch_frames"} | unsaid), "mel": settings.mel.model_dump()}
 
 
 def _preprocess_dialogue(job: _Job) -> _Done:

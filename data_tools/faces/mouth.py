@@ -1,5 +1,6 @@
 """Speaking faces: faces followed through a clip, and the motion of each one's mouth beside the changes of the sound."""
 
+import math
 from collections import defaultdict
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -15,15 +16,15 @@ from data_tools.media.audio import AUDIO_RATE_HZ
 
 # Longer side of the grey pictures in which mouths are watched, in pixels.
 GREY_PX = 640
-# The sound may follow the mouth by up to 0.2 s, or come before it by up to 0.08 s.
-_LAGS_S = np.arange(-2, 6) * 0.04
+# The sound may follow the mouth by up to 0.12 s, or come before it by up to 0.04 s.
+_LAGS_S = np.arange(-1, 4) * 0.04
 # Half of the window over which the loudness is taken.
 _WINDOW_S = 0.02
 # Seconds of watched motion, and pictures a second of it, below which nothing is said of a face.
 _LEAST_S, _LEAST_FPS = 1.0, 12.0
 # A face speaks from this correlation on: the first over the root of the seconds watched, never less than the second.
-# For mouths that move to another sentence, 1 of 100 is above it; see docs/data.md.
-_LEAST, _FLOOR = 0.7, 0.2
+# docs/data.md has how often others reach it.
+_LEAST, _FLOOR = 0.5, 0.15
 # The correlation must be larger than that of any other face of the time by this.
 _MARGIN = 0.1
 # Two samples show one face: moved by less than this many widths, and its width changed by less than this factor.
@@ -35,7 +36,7 @@ _CUT_LEVELS = 15.0
 # Smaller faces, by the distance from eyes to mouth in grey pixels, are not watched.
 _LEAST_PX = 4.0
 # (width, height) of the patches that are compared.
-_MOUTH, _UPPER = (24, 17), (24, 11)
+_MOUTH, _EYES = (14, 9), (24, 11)
 
 Grey = tuple[float, np.ndarray]
 
@@ -89,23 +90,28 @@ class _Track:
 class MouthMotion:
     """The faces of one clip: followed from sample to sample, their mouths watched in the grey pictures in between.
 
-    The motion of a mouth between two grey pictures is the mean absolute difference of its patch, less that of a patch
-    round the eyes: a head that moves counts for little. Patches are cut where the landmarks are, which are taken to
-    move evenly from one sample to the next. Pictures are forgotten once they are compared.
+    The motion of a mouth between two grey pictures is log(1 + d) of its patch less that of one round the eyes, where
+    d is the mean absolute difference in levels of 255: a head or a camera that moves counts for little. Patches are cut
+    where the landmarks are, which are taken to move evenly from one sample to the next. Pictures are forgotten once
+    they are compared. A face that is alone is not watched: there is nothing to choose then.
     """
 
     def __init__(self) -> None:
         self._tracks: list[_Track] = []
         self._samples = 0
+        self._shot_from = 0  # the first sample of the present shot
         self._time_s = 0.0
         self._before: list[Grey] = []
+        self._several = False  # does the last sample show several faces?
 
     def add(self, sample: Watched, found: Candidates) -> None:
         """Follow the faces to the next sample."""
         assert sample.frame is not None
         number, now_s = self._samples, sample.time_s
         greys = [*self._before, *sample.greys]
-        going_on = {} if _has_cut(greys) else self._matches(found)
+        if _has_cut(greys):
+            self._shot_from = number
+        going_on = self._matches(found)
         scale = _scale(sample.frame.shape, greys)
         for index, box in enumerate(found.boxes):
             landmarks = found.landmarks[index] * scale
@@ -113,16 +119,17 @@ class MouthMotion:
             if track is None:
                 track = _Track(box, landmarks, [])
                 self._tracks.append(track)
-            elif track.last == number - 1:
+            elif track.last == number - 1 and (self._several or len(found.boxes) > 1):
                 self._watch(track, landmarks, greys, now_s)
             track.members.append((number, index))
             track.box, track.landmarks = box, landmarks
         self._samples, self._time_s, self._before = number + 1, now_s, greys[-1:]
+        self._several = len(found.boxes) > 1
 
     def end(self, greys: list[Grey]) -> None:
         """Watch the faces of the last sample to the end of the clip, where they were."""
         greys = [*self._before, *greys]
-        if not _has_cut(greys):
+        if self._several and not _has_cut(greys):
             for track in self._tracks:
                 if track.last == self._samples - 1:
                     self._watch(track, track.landmarks, greys, greys[-1][0] if greys else 0.0)
@@ -130,9 +137,9 @@ class MouthMotion:
     def speaking(self, sound: np.ndarray) -> list[set[int]]:
         """Of each sample the candidates that speak; none anywhere where no face stands out.
 
-        A face speaks if the motion of its mouth correlates with the change of the sound's loudness, at the best of
-        some lags, by at least 0.7 / sqrt(seconds watched) (0.2 from 12 s on), and by 0.1 more than that of every other
-        face that is there at the time.
+        A face speaks if the motion of its mouth correlates with the change of the sound's loudness (the root of its
+        RMS, from one grey picture to the next), at the best of some lags, by at least 0.5 / sqrt(seconds watched) (0.15
+        from 11 s on), and by 0.1 more than that of every other face that is there at the time.
 
         sound: (S,) float32 of the clip at 16 kHz; (0,) where there is none.
         """
@@ -154,7 +161,8 @@ class MouthMotion:
 
     def _matches(self, found: Candidates) -> dict[int, _Track]:
         """Place of a new face -> the track that it goes on, the nearest pairs first."""
-        tracks = [track for track in self._tracks if track.last >= self._samples - 1 - _MISSING]
+        oldest = max(self._shot_from, self._samples - 1 - _MISSING)
+        tracks = [track for track in self._tracks if track.last >= oldest]
         if not tracks or not len(found.boxes):
             return {}
         boxes = np.stack([track.box for track in tracks])
@@ -170,17 +178,17 @@ class MouthMotion:
 
     def _watch(self, track: _Track, landmarks: np.ndarray, greys: list[Grey], now_s: float) -> None:
         """Add the motion of a mouth from the last sample to this one. landmarks: (5, 2) in grey pixels, now."""
+        first, last = (np.stack([points[:2].mean(0), points[3:].mean(0)]) for points in (track.landmarks, landmarks))
         before: tuple[np.ndarray, np.ndarray] | None = None
         for time_s, grey in greys:
-            share = np.clip((time_s - self._time_s) / max(now_s - self._time_s, 1e-6), 0.0, 1.0)
-            patches = _patches(grey, track.landmarks + share * (landmarks - track.landmarks))
-            if patches is None:
-                before = None
-                continue
-            if before is not None:
-                mouth, upper = (float(np.abs(new - old).mean()) for new, old in zip(patches, before, strict=True))
+            share = min(max((time_s - self._time_s) / max(now_s - self._time_s, 1e-6), 0.0), 1.0)
+            patches = _patches(grey, *(first + share * (last - first)).ravel().tolist())
+            if patches is not None and before is not None:
+                mouth, eyes = (
+                    cv2.norm(new, old, cv2.NORM_L1) / new.size for new, old in zip(patches, before, strict=True)
+                )
                 track.times_s.append(time_s)
-                track.motion.append(mouth - upper)
+                track.motion.append(math.log1p(mouth) - math.log1p(eyes))
             before = patches
 
 
@@ -192,36 +200,37 @@ def _scale(shape: tuple[int, ...], greys: list[Grey]) -> np.ndarray:
     return np.array([width / shape[1], height / shape[0]], np.float32)
 
 
-def _patches(grey: np.ndarray, landmarks: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """The patch from the lips to the chin and the one round the eyes, float32; None of a face that is too small."""
-    eyes, mouth = landmarks[:2].mean(0), landmarks[3:].mean(0)
-    down = mouth - eyes
-    length = float(np.hypot(*down))
+def _patches(
+    grey: np.ndarray, eyes_x: float, eyes_y: float, mouth_x: float, mouth_y: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """The patch of the lips and the one round the eyes, uint8; None of a face that is too small.
+
+    Places are the middle between the eyes and that between the corners of the mouth, in grey pixels.
+    """
+    right, down = mouth_x - eyes_x, mouth_y - eyes_y
+    length = math.hypot(right, down)
     if not length >= _LEAST_PX:
         return None
     return (
-        _patch(grey, mouth + 0.15 * down, 1.3 * length, _MOUTH),
-        _patch(grey, eyes + 0.1 * down, 1.3 * length, _UPPER),
+        _patch(grey, mouth_x + 0.1 * right, mouth_y + 0.1 * down, 0.75 * length, _MOUTH),
+        _patch(grey, eyes_x + 0.1 * right, eyes_y + 0.1 * down, 1.3 * length, _EYES),
     )
 
 
-def _patch(grey: np.ndarray, centre: np.ndarray, width: float, size: tuple[int, int]) -> np.ndarray:
-    """An upright patch of `size`, `width` grey pixels wide; interpolated between pixels, so that it moves evenly."""
+def _patch(grey: np.ndarray, x: float, y: float, width: float, size: tuple[int, int]) -> np.ndarray:
+    """The upright patch round (x, y), `width` grey pixels wide; interpolated, so that it moves evenly."""
     step = width / size[0]
-    first = centre - step * (np.array(size) - 1) / 2
-    place = np.array([[step, 0.0, first[0]], [0.0, step, first[1]]])
-    cut = cv2.warpAffine(
-        grey, place, size, flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
-    return cut.astype(np.float32)
+    place = np.array([[step, 0.0, x - step * (size[0] - 1) / 2], [0.0, step, y - step * (size[1] - 1) / 2]])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(grey, place, size, flags=how, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _has_cut(greys: list[Grey]) -> bool:
     """Return True if the film goes on with another shot somewhere in these pictures, or with another size."""
     if len({grey.shape for _, grey in greys}) > 1:
         return True
-    small = [cv2.resize(grey, (32, 18), interpolation=cv2.INTER_AREA).astype(np.float32) for _, grey in greys]
-    return any(float(np.abs(new - old).mean()) > _CUT_LEVELS for old, new in pairwise(small))
+    small = [cv2.resize(grey, (32, 18), interpolation=cv2.INTER_LINEAR) for _, grey in greys]
+    return any(cv2.norm(new, old, cv2.NORM_L1) > _CUT_LEVELS * new.size for old, new in pairwise(small))
 
 
 def _seconds(track: _Track) -> float:
@@ -241,7 +250,7 @@ def _correlation(track: _Track, sound: np.ndarray) -> float:
     found = [0.0]
     for lag_s in _LAGS_S:
         after, before = (_loudness(power, times_s + lag_s - back_s) for back_s in (0.0, step_s))
-        change = np.abs(after - before)
+        change = np.abs(np.sqrt(after) - np.sqrt(before))
         inside = times_s + lag_s <= len(sound) / AUDIO_RATE_HZ
         if inside.sum() > 2 and min(motion[inside].std(), change[inside].std()) > 1e-9:
             found.append(float(np.corrcoef(motion[inside], change[inside])[0, 1]))

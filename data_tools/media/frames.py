@@ -172,7 +172,7 @@ def _grey(frame: VideoFrame, longer_px: int) -> np.ndarray:
     by = -(-max(bright.shape) // longer_px)
     if by > 1:
         size = max(1, bright.shape[1] // by), max(1, bright.shape[0] // by)
-        small = cv2.resize(bright, size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(bright, size, interpolation=cv2.INTER_LINEAR)
     else:
         small = bright.copy()  # the decoder takes its memory back
     return upright(small, orientation(frame))

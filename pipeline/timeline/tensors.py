@@ -20,7 +20,7 @@ from data_tools.blank import (
     silent_sentence,
 )
 from data_tools.errors import DataError
-from data_tools.faces.crop import FaceCrops, crop_mixed
+from data_tools.faces.crop import LARGEST, FaceCrops, crop_mixed
 from data_tools.faces.detector import FaceDetector
 from data_tools.faces.mouth import Watched, watched
 from data_tools.media.audio import read_intervals
@@ -128,6 +128,10 @@ class Extractor:
         features = replace(EMPTY if "picture" in why else picture, logmel=EMPTY.logmel if "sound" in why else logmel)
         if "picture" not in why and faceless == frames:
             absent.append(f"no face: none found in {frames} sampled frames")
+        if "picture" not in why and features.chosen_by == LARGEST:
+            absent.append(
+                "no speaking face: of several faces none has a mouth that moves with the voice, the largest was taken"
+            )
         if not why:
             absent += _ends_early(features, self.faces.sample_every_ms / 1000)
         heard = sound if len(features.logmel) else None

@@ -124,7 +124,7 @@ def crop_mixed(
     """As `crop_each`, of clips whose frames may come mixed: each with its clip's number, and so is the None after it.
 
     sound_of: asks for the face that speaks, and gives the sound of a clip that has ended and showed several faces. The
-    stream then holds `Watched` items.
+    stream then holds `Watched` items; the grey pictures of a batch are in memory with its frames.
     Yields (number, faces) in the order in which the clips end.
     """
     clips: dict[int, _Clip] = {}

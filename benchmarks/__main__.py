@@ -145,6 +145,17 @@ def words(
     _print(result, as_json, lambda found: as_markdown(found["rows"]))
 
 
+@app.command("who-speaks", epilog="Example: python -m benchmarks who-speaks --utterances 240")
+def who_speaks(
+    utterances: Annotated[int, typer.Option(min=6, help="Of the stand-in IEMOCAP.")] = 240, as_json: Json = False
+) -> None:
+    """Whose face of two is taken: the largest, or the one that speaks; and what that costs. Takes 10 minutes."""
+    from benchmarks.data.who_speaks import as_text
+    from benchmarks.data.who_speaks import who_speaks as run
+
+    _print(run(utterances, Reporter()), as_json, as_text)
+
+
 def _given(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 

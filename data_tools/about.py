@@ -20,6 +20,7 @@ _DATASET: Mapping[str, tuple[type, type | None]] = {
     "notes": (list, str),
     "listed_ids": (dict, int),
     "merged_labels": (dict, str),
+    "faces": (dict, str),
 }
 _STORE: Mapping[str, tuple[type, type | None]] = {"fingerprints": (dict, str), "settings": (dict, dict)}
 

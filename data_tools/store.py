@@ -36,6 +36,7 @@ class SampleTensors:
     face_box: (F, 4) float32 x0, y0, x1, y1 of the square that was cut, in pixels of the clip's frame; it may reach over
         the frame's edge. The largest square in the middle where no face was found.
     logmel: (M, 128) float16, see `data_tools.mel.log_mel`.
+    chosen_by: as of `data_tools.faces.crop.FaceCrops`; no tensor.
     """
 
     faces: Tensor
@@ -44,6 +45,7 @@ class SampleTensors:
     face_landmarks: Tensor
     face_box: Tensor
     logmel: Tensor
+    chosen_by: str = ""
 
 
 # Of an utterance without face and sound.
@@ -115,6 +117,7 @@ class DialogueWriter:
         self._target = target
         self._ids: list[str] = []
         self._rejected: dict[str, tuple[str, str]] = {}
+        self._chosen_by: dict[str, str] = {}
         self._counts: dict[str, list[int]] = {"face_offsets": [0], "mel_offsets": [0]}
         self._parts: dict[str, BinaryIO] = {}
         self._shapes = {name: tuple(getattr(EMPTY, name).shape[1:]) for name in _TENSORS}
@@ -132,6 +135,8 @@ class DialogueWriter:
         self._counts["face_offsets"].append(len(features.faces))
         self._counts["mel_offsets"].append(len(features.logmel))
         self._ids.append(utterance_id)
+        if features.chosen_by:
+            self._chosen_by[utterance_id] = features.chosen_by
 
     def reject(self, utterance_id: str, why: tuple[str, str]) -> None:
         """Remember (reason, detail) of an utterance that could not be processed, so that a later run knows."""
@@ -145,6 +150,7 @@ class DialogueWriter:
             "fingerprint": fingerprint,
             "utterance_ids": self._ids,
             "rejected": self._rejected,
+            **({"chosen_by": self._chosen_by} if self._chosen_by else {}),
         }
         # The widest first, so that every tensor begins at a multiple of its own width.
         header: dict[str, Any] = {"__metadata__": {"store": json.dumps(about)}}
@@ -211,6 +217,9 @@ class DialogueStore:
                 name: (checked(reason, str), checked(detail, str))
                 for name, (reason, detail) in checked(header["rejected"], dict).items()
             }
+            self.chosen_by: dict[str, str] = {
+                name: checked(rule, str) for name, rule in checked(header.get("chosen_by", {}), dict).items()
+            }
             self._faces = read_offsets(self._file, "face_offsets", len(self.utterance_ids), _PER_FACE)
             self._mels = read_offsets(self._file, "mel_offsets", len(self.utterance_ids), ("logmel",))
             for name, dtype in _DTYPES.items():
@@ -227,7 +236,8 @@ class DialogueStore:
         faces = slice(self._faces[i], self._faces[i + 1])
         mels = slice(self._mels[i], self._mels[i + 1])
         slices = {name: self._file.get_slice(name)[faces] for name in _PER_FACE}
-        return SampleTensors(**slices, logmel=self._file.get_slice("logmel")[mels])
+        logmel = self._file.get_slice("logmel")[mels]
+        return SampleTensors(**slices, logmel=logmel, chosen_by=self.chosen_by.get(utterance_id, ""))
 
     def counts(self, utterance_id: str) -> tuple[int, int]:
         """(faces, rows of the mel) of one utterance, from the offsets alone."""

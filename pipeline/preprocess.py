@@ -12,8 +12,10 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
+from data_tools.about import read_dataset_facts
 from data_tools.blank import blank
 from data_tools.errors import DataError
+from data_tools.faces.crop import LARGEST, SPEAKING
 from data_tools.faces.detector import FaceDetector
 from data_tools.files import folder_lock, sweep, write_json
 from data_tools.manifest import (
@@ -27,7 +29,7 @@ from data_tools.manifest import (
 )
 from data_tools.records import Reject
 from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path
-from pipeline.clip_tensors import FaceSettings, MelSettings, extract_each
+from pipeline.clip_tensors import FaceChoice, FaceSettings, MelSettings, extract_each
 from pipeline.command import Command
 from pipeline.jobs.local import Died, available_cores
 from pipeline.jobs.run import follow, run_jobs
@@ -56,6 +58,11 @@ class PreprocessSettings(Settings):
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
     device: Literal["cpu", "cuda"] = flag("cpu", help="cpu or cuda.")
+    face_choice: FaceChoice | None = flag(
+        None,
+        help="Of several faces: largest, the large and steady one; speaking, the one whose mouth moves with the voice. "
+        "By default as the data set's file says, else speaking.",
+    )
     faces: FaceSettings = FaceSettings()
     mel: MelSettings = MelSettings()
     keep_blank: bool = Field(False, description="keep clips of one flat colour, and clips without any sound")
@@ -77,6 +84,7 @@ class _Done:
     utterances: int
     faces: int
     faces_found: int
+    several_faces: Counter[str]
     no_face_shares: dict[str, float]
     rejects: list[Reject]
 
@@ -96,7 +104,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     if not has_media(table):
         raise DataError(f"{settings.data} has no clips, only imported features: there is nothing to preprocess")
     # The workers of another machine start in another folder.
-    settings = settings.model_copy(update={"data": settings.data.absolute()})
+    settings = settings.model_copy(update={"data": settings.data.absolute(), "faces": _face_settings(settings)})
     jobs = [
         _Job(
             str(dialogue_id), tuple(rows[["utterance_id", "clip", "wav"]].itertuples(index=False, name=None)), settings
@@ -107,6 +115,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     workers = 1 if on_gpu and settings.executor == LOCAL else settings.workers
     store_file = settings.data / STORE_FOLDER / STORE_FILE
     totals: Counter[str] = Counter()
+    several_faces: Counter[str] = Counter()
     rejects: list[Reject] = []
     with folder_lock(settings.data):
         fingerprints: dict[str, str] = {}
@@ -132,12 +141,15 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             totals["dialogues_kept"] += result.reused
             totals["dialogues_done"] += not result.reused
             no_face_shares |= result.no_face_shares
+            several_faces += result.several_faces
             for name in ("utterances", "faces", "faces_found"):
                 totals[name] += getattr(result, name)
         write_rejects(settings.data, [r for r in read_rejects(settings.data) if r.stage != STAGE] + rejects)
         if len(table) and len(rejects) == len(table):
             raise DataError(f"all {len(table)} clips in {settings.data} are broken, e.g. {rejects[0].detail}")
         summary = _summary(totals, rejects)
+        if settings.faces.choice == SPEAKING:
+            summary["several_faces"] = {rule: several_faces[rule] for rule in (SPEAKING, LARGEST)}
         about = {"settings": _what_matters(settings), "fingerprints": dict(sorted(fingerprints.items()))}
         write_no_face_shares(settings.data, no_face_shares)
         write_json(store_file, summary | about)
@@ -165,11 +177,32 @@ def _say(summary: dict[str, Any], rows: int, reporter: Reporter) -> None:
     reporter.say(
         f"faces found in {summary['faces_found']} of {faces} sampled frames ({share:.1%}); the rest are centre crops"
     )
+    if any(summary.get("several_faces", {}).values()):
+        speaking, largest = (summary["several_faces"][rule] for rule in (SPEAKING, LARGEST))
+        reporter.say(
+            f"{speaking + largest} utterances show several faces: in {speaking} the one whose mouth moves with the "
+            f"voice was taken, in {largest} the largest, because none stood out"
+        )
+
+
+def _face_settings(settings: PreprocessSettings) -> FaceSettings:
+    """`faces` with the choice that the flag states, else the setting, else the data set's file.
+
+    Raises:
+        ConfigError: the data set's file states what is no choice.
+    """
+    choice = settings.face_choice
+    if choice is None and "choice" not in settings.faces.model_fields_set:
+        stated = read_dataset_facts(settings.data).get("faces", {})
+        choice = FaceSettings.checked(stated, f"faces in the dataset.json of {settings.data}").choice
+    return settings.faces if choice is None else settings.faces.model_copy(update={"choice": choice})
 
 
 def _what_matters(settings: PreprocessSettings) -> dict[str, Any]:
     """The settings that change the tensors: with these and the clips, the store comes out the same."""
-    return {"faces": settings.faces.model_dump(exclude={"batch_frames"}), "mel": settings.mel.model_dump()}
+    # Before there was a choice it was the largest, unsaid: such stores stay as they are where that is asked for.
+    unsaid = {"choice"} if settings.faces.choice == LARGEST else set()
+    return {"faces": settings.faces.model_dump(exclude={"batch_frames"} | unsaid), "mel": settings.mel.model_dump()}
 
 
 def _preprocess_dialogue(job: _Job) -> _Done:
@@ -184,7 +217,8 @@ def _preprocess_dialogue(job: _Job) -> _Done:
     found = {name: store.face_scores(name) > 0 for name in store.utterance_ids}
     faces, faces_found = sum(map(len, found.values())), sum(int(flags.sum()) for flags in found.values())
     shares = {name: 1 - float(flags.float().mean()) for name, flags in found.items() if len(flags)}
-    return _Done(fingerprint, reused, len(found), faces, faces_found, shares, rejects)
+    several = Counter(store.chosen_by.values())
+    return _Done(fingerprint, reused, len(found), faces, faces_found, several, shares, rejects)
 
 
 def _write_dialogue(job: _Job, path: Path, fingerprint: str) -> None:

@@ -63,6 +63,9 @@ class ReorganizeSettings(Settings):
     )
     reader: dict[str, Any] = Field({}, description="options of this corpus' reader alone")
     split: SplitProtocol = flag(SplitSpec(), help=f"{SPECS}.")
+    faces: dict[Literal["choice"], Literal["largest", "speaking"]] = Field(
+        {}, description="the choice among several faces that `preprocess` makes in these data unless told otherwise"
+    )
     seed: int = flag(0, ge=0, help="Of a split that is drawn.")
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
@@ -154,6 +157,7 @@ def _summary(
         "standin": release.is_standin,
         "emotions": list(settings.emotions),
         **({"task": settings.task} if settings.task else {}),
+        **({"faces": settings.faces} if settings.faces else {}),
         "split": settings.split.portable,
         "listed_ids": split.listed,
         "merged_labels": settings.reader.get("merge", {}),

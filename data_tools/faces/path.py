@@ -1,6 +1,6 @@
 """Choice of the utterance's person among the faces of each frame: the best path through all of them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -10,9 +10,13 @@ from data_tools.faces.detector import Candidates
 _JUMP_WEIGHT = 0.5
 # A frame in which the person is not found, and another one is, may be left out for this; so many in a row at most.
 _GAP_COST, _LONGEST_GAP = 0.4, 10
+# More than size, certainty and distance can make up for.
+_SPEAKING = 1.0
 
 
-def choose_path(candidates: Sequence[Candidates], frame_size: tuple[int, int]) -> list[int | None]:
+def choose_path(
+    candidates: Sequence[Candidates], frame_size: tuple[int, int], speaking: Sequence[Collection[int]] | None = None
+) -> list[int | None]:
     """The index of the chosen face in each frame, None where there is no candidate, or only those of others.
 
     The rule: large, sure and steady. Over the whole utterance the path of faces is taken that has the largest
@@ -22,7 +26,8 @@ def choose_path(candidates: Sequence[Candidates], frame_size: tuple[int, int]) -
     the speaker once and finds a passer-by. Found exactly by dynamic programming, so a second person who is larger in
     one frame doesn't take the utterance over.
 
-    frame_size: (height, width) in pixels.
+    frame_size: (height, width) in pixels. speaking: of each frame the faces that speak, if any: they count for 1 more,
+    so that the path goes through them wherever they are seen, and is the rule's elsewhere.
     """
     seen = [t for t, found in enumerate(candidates) if len(found.scores)]
     if not seen:
@@ -34,12 +39,15 @@ def choose_path(candidates: Sequence[Candidates], frame_size: tuple[int, int]) -
         value = np.full(len(candidates[t].scores), -_GAP_COST * now)
         steps: list[tuple[int, int] | None] = [None] * len(value)
         for before in range(max(0, now - 1 - _LONGEST_GAP), now):
-            jumps = _jump(candidates[seen[before]].boxes, candidates[t].boxes)
+            jumps = np.minimum(centre_jumps(candidates[seen[before]].boxes, candidates[t].boxes), 1.0)
             totals = best[before][:, None] - _JUMP_WEIGHT * jumps - _GAP_COST * (now - before - 1)
             for index, total in enumerate(totals.max(0)):
                 if total > value[index]:
                     value[index], steps[index] = total, (before, int(totals[:, index].argmax()))
-        best.append(value + _merit(candidates[t], frame_size))
+        merit = _merit(candidates[t], frame_size)
+        if speaking is not None:
+            merit[list(speaking[t])] += _SPEAKING
+        best.append(value + merit)
         came_from.append(steps)
     ends = [float(value.max()) - _GAP_COST * (len(seen) - 1 - now) for now, value in enumerate(best)]
     now = int(np.argmax(ends))
@@ -56,9 +64,9 @@ def _merit(found: Candidates, frame_size: tuple[int, int]) -> np.ndarray:
     return found.scores * heights / frame_size[0]
 
 
-def _jump(before: np.ndarray, now: np.ndarray) -> np.ndarray:
-    """(N before, N now) distance between centres in widths of the face before, at most 1."""
+def centre_jumps(before: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """(N before, N now) distance between centres of boxes, in widths of the face before."""
     centres = [(boxes[:, :2] + boxes[:, 2:]) / 2 for boxes in (before, now)]
     width = np.maximum(before[:, 2] - before[:, 0], 1.0)
     distance = np.linalg.norm(centres[0][:, None] - centres[1][None], axis=2)
-    return np.minimum(distance / width[:, None], 1.0)
+    return distance / width[:, None]

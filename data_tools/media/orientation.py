@@ -35,9 +35,9 @@ def orientation(frame: VideoFrame) -> Orientation:
 
 
 def upright(picture: np.ndarray, turn: Orientation) -> np.ndarray:
-    """A picture (H, W, 3) in this orientation: (W, H, 3) where the axes are swapped."""
+    """A picture (H, W, 3) or (H, W) in this orientation: W before H where the axes are swapped."""
     if turn.transposed:
-        picture = picture.transpose(1, 0, 2)
+        picture = picture.swapaxes(0, 1)
     return np.ascontiguousarray(picture[:: -1 if turn.flipped else 1, :: -1 if turn.mirrored else 1])
 
 

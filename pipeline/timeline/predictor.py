@@ -12,6 +12,7 @@ import models
 from data_tools.batch import WAVEFORM
 from data_tools.dataset import Sample, collate, to_sample
 from data_tools.errors import DataError
+from data_tools.faces.crop import LARGEST
 from data_tools.faces.detector import FaceDetector
 from data_tools.mel import CHUNK_FRAMES
 from data_tools.store import SampleTensors
@@ -65,7 +66,9 @@ class Predictor:
         self.thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
         self._fresh = None if use is None else FreshFeatures(use)
         preprocessing = run_dir.read_preprocessing()
-        self._faces = FaceSettings.checked(preprocessing.get("faces", {}), str(run_dir.data))
+        # A store that names no choice is from before there was one.
+        faces = {"choice": LARGEST} | preprocessing.get("faces", {})
+        self._faces = FaceSettings.checked(faces, str(run_dir.data))
         mel = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
         self.task = task_of_run(run_dir)
         self._model = model_of_run(run_dir).to(self._place).eval()

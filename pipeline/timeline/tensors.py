@@ -3,7 +3,6 @@
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,9 @@ from data_tools.blank import (
     silent_sentence,
 )
 from data_tools.errors import DataError
-from data_tools.faces.crop import FaceCrops, crop_mixed
+from data_tools.faces.crop import LARGEST, FaceCrops, crop_mixed
 from data_tools.faces.detector import FaceDetector
+from data_tools.faces.mouth import Watched, watched
 from data_tools.media.audio import read_intervals
 from data_tools.media.cut import END_SLACK_S
 from data_tools.media.frames import read_frames_within
@@ -73,7 +73,8 @@ class Extractor:
                 continue
             try:
                 video, audio = (path, None) if kind == "picture" else (None, path)
-                parts[kind] = extract_features(video, audio, self.detector, self.faces, self.mel)
+                voice = path if info.has_audio else None
+                parts[kind] = extract_features(video, audio, self.detector, self.faces, self.mel, voice)
                 # The reason for which `preprocess` would reject a picture as blank or a sound as silent.
                 empty = (
                     flat_picture(path, parts[kind], self.faces.sample_every_ms) if video is not None else silence(path)
@@ -96,7 +97,7 @@ class Extractor:
         intervals = [(segment.start_s, segment.end_s) for segment in segments]
         pictures = _Pictures(path if info.has_video else None, intervals, self.faces)
         sounds = _Sounds(path if info.has_audio else None, intervals)
-        with closing(pictures.crops(self.detector)) as cut:
+        with closing(pictures.crops(self.detector, sounds)) as cut:
             for number, crops in cut:
                 seen, picture = pictures.seen.pop(number, _Seen()), EMPTY
                 why: dict[str, str] = {}
@@ -127,6 +128,10 @@ class Extractor:
         features = replace(EMPTY if "picture" in why else picture, logmel=EMPTY.logmel if "sound" in why else logmel)
         if "picture" not in why and faceless == frames:
             absent.append(f"no face: none found in {frames} sampled frames")
+        if "picture" not in why and features.chosen_by == LARGEST:
+            absent.append(
+                "no speaking face: of several faces none has a mouth that moves with the voice, the largest was taken"
+            )
         if not why:
             absent += _ends_early(features, self.faces.sample_every_ms / 1000)
         heard = sound if len(features.logmel) else None
@@ -152,31 +157,39 @@ class _Pictures:
         self.seen: dict[int, _Seen] = {}
         self.problem = NO_STREAM if path is None else ""
 
-    def crops(self, detector: FaceDetector) -> Generator[tuple[int, FaceCrops], None, None]:
+    def crops(self, detector: FaceDetector, sounds: "_Sounds") -> Generator[tuple[int, FaceCrops], None, None]:
         """(Number, faces) of each segment when it has passed; none where there are no frames."""
         with closing(self._frames()) as frames:
             yield from crop_mixed(
-                frames, detector, margin_px=self._faces.margin_px, batch_frames=self._faces.batch_frames
+                frames,
+                detector,
+                margin_px=self._faces.margin_px,
+                batch_frames=self._faces.batch_frames,
+                sound_of=sounds.look if self._faces.choice == "speaking" else None,
             )
 
-    def _frames(self) -> Generator[tuple[int, np.ndarray | None], None, None]:
+    def _frames(self) -> Generator[tuple[int, Watched], None, None]:
         left = dict.fromkeys(sorted(range(len(self._intervals)), key=lambda number: self._intervals[number]))
         if self._path is not None:
-            source = partial(read_frames_within, self._path, self._intervals, self._faces.sample_every_ms)
             try:
-                with closing(read_ahead([source], 1, self._faces.batch_frames)) as items:
-                    for number, time_s, frame in items:
-                        if frame is None:
+                with closing(read_ahead([self._read], 1, self._faces.batch_frames)) as items:
+                    for number, time_s, item in items:
+                        if (frame := item.frame) is None:
                             del left[number]
                         else:
                             seen = self.seen.setdefault(number, _Seen())
                             seen.times_s.append(time_s)
                             seen.levels = max(seen.levels, deviation_levels(frame))
-                        yield number, frame
+                        yield number, item
             except DataError as error:
                 self.problem = str(error)
         for number in left:
-            yield number, None
+            yield number, Watched(None, 0.0, [])
+
+    def _read(self) -> Generator[tuple[int, float, Watched], None, None]:
+        assert self._path is not None
+        faces = self._faces
+        yield from watched(read_frames_within(self._path, self._intervals, faces.sample_every_ms, faces.grey_px))
 
 
 class _Sounds:
@@ -191,7 +204,13 @@ class _Sounds:
         )
 
     def take(self, number: int) -> np.ndarray:
-        """(S,) float32 at 16 kHz; (0,) where the film has no sound."""
+        """(S,) float32 at 16 kHz, which is then forgotten; (0,) where the film has no sound."""
+        samples = self.look(number)
+        self._ready.pop(number, None)
+        return samples
+
+    def look(self, number: int) -> np.ndarray:
+        """As `take`, and kept."""
         while number not in self._ready and not self.problem:
             try:
                 coming, samples = next(self._coming)
@@ -199,7 +218,7 @@ class _Sounds:
                 self.problem = str(error)
             else:
                 self._ready[coming] = samples
-        return self._ready.pop(number, np.zeros(0, np.float32))
+        return self._ready.get(number, np.zeros(0, np.float32))
 
 
 def _ends_early(features: SampleTensors, step_s: float) -> list[str]:

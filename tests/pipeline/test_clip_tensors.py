@@ -91,8 +91,8 @@ def test_detection_begins_while_the_clip_is_still_being_decoded(clips, detector)
                 assert decoder_went_on.wait(timeout=60), "nothing was decoded while the detector was at work"
             return detector.detect(frames)
 
-    def watched(path, every_ms):
-        for number, shown in enumerate(read_frames(path, every_ms)):
+    def watched(path, every_ms, **more):
+        for number, shown in enumerate(read_frames(path, every_ms, **more)):
             if number == FACES.batch_frames + 1:
                 decoder_went_on.set()
             yield shown

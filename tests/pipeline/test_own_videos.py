@@ -18,7 +18,7 @@ from data_tools.media.write import write_video
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
-from pipeline.settings import load_config
+from pipeline.settings import ConfigError, load_config
 from pipeline.stats import stats
 
 QUIET = Reporter(quiet=True)
@@ -87,6 +87,15 @@ def data(films, tmp_path_factory):
     out = tmp_path_factory.mktemp("data") / "own"
     summary = run(films, out, max_reject_share=0.5)
     return out, summary
+
+
+def test_a_choice_of_faces_in_the_data_sets_file_reaches_preprocess(films, tmp_path):
+    run(films, tmp_path / "data", faces={"choice": "largest"}, max_reject_share=1.0)
+    assert json.loads((tmp_path / "data" / "dataset.json").read_text())["faces"] == {"choice": "largest"}
+    summary = preprocess(PreprocessSettings(data=tmp_path / "data", workers=1), QUIET)
+    assert "several_faces" not in summary
+    with pytest.raises(ConfigError, match="faces.choice"):
+        run(films, tmp_path / "other", faces={"choice": "loudest"})
 
 
 def test_a_table_becomes_clips(data):

@@ -1,11 +1,15 @@
 """Two people in one picture, from clip to store: the crops stay with one of them, and the store says where."""
 
+import json
+import shutil
+
 import cv2
 import numpy as np
 import pytest
 
 from data_tools.faces.crop import cut_square
 from data_tools.faces.detector import FaceDetector
+from data_tools.files import write_json
 from data_tools.manifest import read_manifest, write_manifest
 from data_tools.media.audio import write_wav
 from data_tools.media.frames import read_frames
@@ -17,6 +21,8 @@ from data_tools.standin.portraits import make_portrait
 from data_tools.store import DialogueStore, store_path
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
+from pipeline.settings import ConfigError
+from pipeline.timeline.predictor import Predictor
 
 QUIET = Reporter(quiet=True)
 FPS, SECONDS = 10, 5
@@ -85,3 +91,46 @@ def test_the_stored_box_is_the_one_that_was_cut(data):
     for i, (time_s, frame) in enumerate(read_frames(data / "left.mp4", 500)):
         assert features.face_time_s[i] == pytest.approx(time_s)
         np.testing.assert_array_equal(cut_square(frame, features.face_box[i].numpy(), 48), features.faces[i])
+
+
+def read_settings(data):
+    return json.loads((data / "store" / "store.json").read_text())["settings"]["faces"]
+
+
+def test_a_changed_choice_is_another_store_and_the_flag_comes_before_the_setting_and_the_file(data, tmp_path):
+    """Ten frames a second are too few to see who speaks: the faces stay the same, and are counted as the largest."""
+    folder = shutil.copytree(data, tmp_path / "data")
+    before = DialogueStore(store_path(folder, "d"))
+    assert read_settings(folder)["choice"] == "speaking"
+    assert before.chosen_by == {"even": "largest", "left": "largest"}
+    summary = preprocess(PreprocessSettings(data=folder, workers=1), QUIET)
+    assert summary["several_faces"] == {"speaking": 0, "largest": 2}
+    fingerprints = set()
+    for settings in (
+        {"face_choice": "largest", "faces": {"choice": "speaking"}},
+        {"faces": {"choice": "largest"}},
+        {},
+    ):
+        if not settings:
+            write_json(folder / "dataset.json", {"faces": {"choice": "largest"}})
+        values = {"data": folder, "workers": 1} | settings
+        assert "several_faces" not in preprocess(PreprocessSettings.checked(values, "test"), QUIET)
+        # As before there was a choice: such a store is not made anew.
+        assert "choice" not in read_settings(folder)
+        store = DialogueStore(store_path(folder, "d"))
+        assert store.chosen_by == {}
+        fingerprints.add(store.fingerprint)
+        for name in ("even", "left"):
+            np.testing.assert_array_equal(store[name].faces, before[name].faces)
+    assert len(fingerprints - {before.fingerprint}) == len(fingerprints) == 1
+    write_json(folder / "dataset.json", {"faces": {"choice": "loudest"}})
+    with pytest.raises(ConfigError, match="dataset.json.*loudest"):
+        preprocess(PreprocessSettings(data=folder, workers=1), QUIET)
+
+
+def test_predict_does_as_the_data_of_the_run_did(run):
+    assert Predictor(run, "cpu").extractor.faces.choice == "largest"  # its store says nothing: it is an old one
+    facts = json.loads((run / "data.json").read_text())
+    facts["preprocessing"]["faces"]["choice"] = "speaking"
+    write_json(run / "data.json", facts)
+    assert Predictor(run, "cpu").extractor.faces.choice == "speaking"

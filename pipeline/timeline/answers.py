@@ -9,6 +9,8 @@ from data_tools.errors import DataError
 from data_tools.media.source import probe
 from data_tools.speech.segments import Segment
 from data_tools.speech.transcript import Cue
+from data_tools.store import SampleTensors
+from pipeline.report.figures import jpeg
 from pipeline.timeline.plan import Plan, Segmentation, plan
 from pipeline.timeline.predictor import Answer, Piece, Predictor
 from pipeline.timeline.tensors import Taken
@@ -23,7 +25,8 @@ class Scored:
     """The answer for one segment.
 
     start_s, end_s: in the film, to the millisecond. text: the words said, as far as known. scores, predicted, absent:
-    as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames.
+    as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames. face: a JPEG
+    of the chosen face, where it was surest; None without one.
     """
 
     start_s: float
@@ -33,6 +36,11 @@ class Scored:
     predicted: list[str]
     absent: list[str]
     no_face_share: float | None
+    face: bytes | None = field(default=None, repr=False)
+
+    def for_json(self) -> dict[str, Any]:
+        """All but the picture."""
+        return {name: value for name, value in asdict(self).items() if name != "face"}
 
 
 @dataclass
@@ -46,6 +54,7 @@ class Prediction:
     cut_by: `whole`, `transcript`, `speech`, or `time` where nobody speaks.
     segments: in the order of their times, a `Scored` each; a file taken whole is one.
     summary: {"scores", "predicted", "duration_s": of the file, "scored_s": of all segments}.
+    faces: that of each segment, for the page; see `Scored`.
     """
 
     file: str
@@ -56,6 +65,11 @@ class Prediction:
     cut_by: str | None = None
     segments: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    faces: list[bytes | None] = field(default_factory=list, repr=False)
+
+    def for_json(self) -> dict[str, Any]:
+        """All but the pictures."""
+        return {name: value for name, value in vars(self).items() if name != "faces"}
 
 
 def predict_file(
@@ -91,7 +105,7 @@ def _whole(path: Path, made: Plan, predictor: Predictor) -> Prediction:
     (answer,) = predictor.score([piece])
     segment = _scored(Segment(0.0, made.length_s, made.text), taken, absent, answer)
     summary = _summary(answer, made, [segment])
-    return Prediction(str(path), *answer, absent, None, made.by, [asdict(segment)], summary)
+    return Prediction(str(path), *answer, absent, None, made.by, [segment.for_json()], summary, [segment.face])
 
 
 def _batches(path: Path, segments: Sequence[Segment], predictor: Predictor) -> Iterator[list[Scored]]:
@@ -128,7 +142,15 @@ def _piece(segment: Segment, taken: Taken) -> Piece:
 
 def _scored(segment: Segment, taken: Taken, absent: list[str], answer: Answer) -> Scored:
     share = None if taken.no_face_share is None else round(taken.no_face_share, 4)
-    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share)
+    face = _face(taken.features)
+    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share, face=face)
+
+
+def _face(features: SampleTensors) -> bytes | None:
+    """A JPEG of the face that the detector was surest of; None where it found none."""
+    if not len(features.faces) or not (features.face_score > 0).any():
+        return None
+    return jpeg(features.faces[int(features.face_score.argmax())].numpy())
 
 
 def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) -> Prediction:
@@ -145,8 +167,8 @@ def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) 
         [segment.scores for segment in scored], [max(segment.end_s - segment.start_s, 1e-3) for segment in scored]
     )
     summary = _summary(answer, made, scored)
-    segments = [asdict(segment) for segment in scored]
-    return Prediction(str(path), *answer, everywhere + notes, None, made.by, segments, summary)
+    segments, faces = [segment.for_json() for segment in scored], [segment.face for segment in scored]
+    return Prediction(str(path), *answer, everywhere + notes, None, made.by, segments, summary, faces)
 
 
 def _summary(answer: Answer, made: Plan, scored: Sequence[Scored]) -> dict[str, Any]:

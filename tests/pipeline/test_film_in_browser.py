@@ -45,7 +45,7 @@ def browser():
 
 @pytest.fixture
 def look(browser):
-    """(page's path, width) -> the page, opened. At the end: no error, no dialog, and nothing but local files asked for."""
+    """(page's path, width) -> the page, opened. At the end: no error, no dialog, and only local files were asked for."""
     contexts, trouble, asked = [], [], []
 
     def look(path, width=1400, **settings):
@@ -176,7 +176,9 @@ def test_the_segment_under_the_play_head_is_marked_in_list_and_curves(film_page,
 
 def test_the_mark_moves_while_the_film_plays(film_page, look):
     page = ready(look(film_page))
-    page.evaluate("player = document.getElementById('player'); player.muted = true; player.currentTime = 4.7; player.play()")
+    page.evaluate(
+        "player = document.getElementById('player'); player.muted = true; player.currentTime = 4.7; player.play()"
+    )
     wait_until(page, "document.querySelectorAll('.row')[1].classList.contains('now')")
     assert time_of(page) >= 5.0 - 0.05
 
@@ -236,7 +238,9 @@ def test_hostile_words_and_names_run_nothing(folder, look):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [400, 1400])
 def test_nothing_is_wider_than_the_window(folder, film_page, look, width, scheme):
-    long = write(folder / "long.html", None, [(0.5, 2.0, "m" * 300, ["anger"], 0.7)], name="x" * 200, emotions=("a" * 60, "joy"))
+    long = write(
+        folder / "long.html", None, [(0.5, 2.0, "m" * 300, ["anger"], 0.7)], name="x" * 200, emotions=("a" * 60, "joy")
+    )
     for path in (film_page, long):
         page = look(path, width, color_scheme=scheme)
         assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -45,7 +45,7 @@ def browser():
 
 @pytest.fixture
 def look(browser):
-    """(page's path, width) -> the page, opened. At the end: no error, no dialog, and only local files were asked for."""
+    """(page's path, width) -> the page, opened. At the end: no error, no dialog, and only local files asked for."""
     contexts, trouble, asked = [], [], []
 
     def look(path, width=1400, **settings):

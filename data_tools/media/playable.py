@@ -43,9 +43,13 @@ _CRF = 25
 
 @dataclass(frozen=True)
 class _Streams:
-    """Numbers and codecs of the streams that players take; None and "" where there is none."""
+    """Numbers and codecs of the streams that players take; None and "" where there is none.
+
+    has_length: the file says how long it is; in what browsers record, which does not, they cannot jump.
+    """
 
     container: str
+    has_length: bool
     video: int | None
     video_codec: str
     pixels: str
@@ -104,6 +108,7 @@ def _plays(path: Path, streams: _Streams) -> bool:
     container, pictures, sounds = _PLAYED.get(path.suffix.lower(), ("", set(), set()))
     return (
         streams.container == container
+        and streams.has_length
         and (streams.video is None or streams.video_codec in pictures)
         and (streams.audio is None or streams.audio_codec in sounds)
         and streams.picture_is_played
@@ -118,6 +123,7 @@ def _streams(path: Path) -> _Streams:
             raise DataError(f"{path} has neither picture nor sound that can be decoded")
         return _Streams(
             container=name,
+            has_length=container.duration is not None,
             video=video and video.index,
             video_codec=_codec(video) if video else "",
             pixels=(video.codec_context.pix_fmt or "") if video else "",

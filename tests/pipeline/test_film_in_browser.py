@@ -1,7 +1,6 @@
 """The page of a film in a real browser: Debian's chromium, or another one of its family on the PATH."""
 
 import re
-import shutil
 
 import cv2
 import numpy as np
@@ -15,11 +14,6 @@ from pipeline.report.figures import jpeg
 from pipeline.timeline.answers import Prediction
 from pipeline.timeline.page import write_film_page
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required"
-)
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'`${alert(3)}\u202e &amp;"
 # (start_s, end_s, words, predicted, score of anger); joy has 1 - that. The second and third overlap.
 TALK = (
@@ -29,18 +23,7 @@ TALK = (
     (14.0, 16.0, "So be it.", [], 0.45),
 )
 
-pytest.importorskip("playwright", reason="playwright is not installed; it belongs to the extra dev")
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on the PATH")]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
-        yield opened
-        opened.close()
+pytestmark = pytest.mark.browser
 
 
 @pytest.fixture

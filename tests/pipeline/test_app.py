@@ -46,7 +46,7 @@ def server(studio):
     os.environ.update(before)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address(server):
     """Where the app listens."""
     import uvicorn
@@ -64,6 +64,7 @@ def address(server):
 def page(browser, address):
     """The app in a browser; nothing but the app itself may have been asked for."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(120_000)
     context.grant_permissions(["camera", "microphone"], origin=address)
     page, asked, trouble = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -87,7 +88,7 @@ def test_a_film_that_is_dropped_gets_its_page_and_files(page, films):
     assert "stand-in data" in page.locator("body").inner_text()
     drop(page, films / "film.avi")
     frame = page.frame_locator("#film-page")
-    frame.locator(".row").wait_for(timeout=60_000)
+    frame.locator(".row").wait_for()
     assert frame.locator("h1").inner_text() == "film.avi"
     frame.locator("#scroller").focus()
     page.keyboard.press("End")
@@ -101,13 +102,13 @@ def test_a_film_that_is_dropped_gets_its_page_and_files(page, films):
 @pytest.mark.browser
 def test_a_film_that_is_too_long_or_too_large_is_refused_with_the_limit(page, films):
     drop(page, films / "long.wav")
-    page.get_by_text("the film lasts 40.0 s, the limit is 20 s (--max-length-s)").wait_for(timeout=60_000)
+    page.get_by_text("the film lasts 40.0 s, the limit is 20 s (--max-length-s)").wait_for()
     large = films / "large.wav"
     write_wav(large, np.zeros(1_100_000, np.float32), 16_000)
     page.locator("#film input[type=file]").set_input_files([])
     page.locator("#film button[aria-label=Clear]").click()
     page.locator("#film input[type=file]").set_input_files(large)
-    page.get_by_text("exceed the maximum allowed size").wait_for(timeout=60_000)
+    page.get_by_text("exceed the maximum allowed size").wait_for()
 
 
 @pytest.mark.browser
@@ -124,7 +125,7 @@ def test_a_recording_of_the_webcam_gets_its_page(page):
         with page.expect_response(lambda response: "/upload" in response.url):
             record.click()
         page.get_by_role("button", name="Score the recording").click()
-        page.locator("#film-page, .problem").wait_for(timeout=120_000)
+        page.locator("#film-page, .problem").wait_for()
         if page.locator("#film-page").count():
             break
         assert "the film is empty" in page.locator(".problem").inner_text()

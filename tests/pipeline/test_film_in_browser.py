@@ -33,6 +33,7 @@ def look(browser):
 
     def look(path, width=1400, **settings):
         context = browser.new_context(viewport={"width": width, "height": 900}, **settings)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda message: trouble.append(message.text) if message.type == "error" else None)
@@ -105,7 +106,7 @@ def now(page):
 
 def wait_until(page, condition):
     """Not by `wait_for_function`: the page's policy forbids to run texts as programs."""
-    for _ in range(1000):
+    for _ in range(4000):
         if page.evaluate(condition):
             return
         page.wait_for_timeout(20)

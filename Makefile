@@ -20,7 +20,7 @@ GPU_NEEDS := $(if $(filter file,$(origin PYTHON)),install)
 OUT ?= benchmarks/results
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint docs bench bench-data gpu-test docker lock clean
+.PHONY: help install demo test test-browser test-slow lint docs bench bench-data gpu-test docker lock clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -40,6 +40,11 @@ demo: install ## run the main job on stand-in data; prints where the page is
 
 test: install ## run the tests, TEST_PROCESSES at once (2 by default)
 	OMP_NUM_THREADS=1 $(RUN)python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+
+test-browser: install ## look at the pages in chromium; `test` does so too where one is on the PATH
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
+	  echo "error: no chromium found on the PATH; install it, e.g. apt-get install chromium"; exit 1; }
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest -m browser
 
 test-slow: install ## run the tests that take minutes
 	$(RUN)python -m pytest -m slow

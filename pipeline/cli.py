@@ -24,6 +24,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "From a model to a film": {
         "predict": "Stage 5: emotions along the time of any film, with what was absent in it.",
+        "app": "The same in a browser: drop a film or record one, and look at its page. Of this machine alone.",
     },
     "Look inside": {
         "stats": "Utterances, words, seconds and labels of each split, beside the papers' tables.",

@@ -97,7 +97,7 @@ def predict(
             answer = None if folder is None else folder.finished(path)
             for news in () if answer else predict_file(path, cues, segments, max_segment_s, predictor, recogniser):
                 if isinstance(news, Prediction):
-                    answer = vars(news) if folder is None else folder.write(path, about, vars(news))
+                    answer = news.for_json() if folder is None else folder.write(path, about, news)
                 else:
                     reached = min(math.floor(news), length_s)
                     yield from repeat(None, max(0, reached - done))

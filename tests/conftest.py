@@ -1,6 +1,7 @@
 """Fixtures that several packages' tests share."""
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,19 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import numpy as np
 import pytest
 
+# No sandbox: tests run as root in containers. The camera is one that shows a test picture and beeps.
+CHROMIUM_FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--autoplay-policy=no-user-gesture-required",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+]
 SENTENCES = (
     "how dare you speak to me that way.",
     "we are going on a huge adventure, come on.",
@@ -59,3 +73,17 @@ def plain_speech():
     said = Synthesiser().say("Life is good and I enjoy every minute.", Voice("en-us"), Prosody(130, 50, 50), noise)
     samples = np.concatenate([np.zeros(16_000), said, np.zeros(16_000)])
     return (samples + 0.0005 * noise.standard_normal(len(samples))).astype(np.float32)
+
+
+# Not for the whole session: it holds an event loop, and other tests have their own.
+@pytest.fixture(scope="module")
+def browser():
+    """Debian's chromium or another browser of its family on the PATH, driven by playwright."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("there is no chromium on the PATH")
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra dev)")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=CHROMIUM_FLAGS)
+        yield opened
+        opened.close()

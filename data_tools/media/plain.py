@@ -43,7 +43,7 @@ def transcode(passes: Sequence[PlainPass], crf: int) -> str:
     with ExitStack() as opened:
         targets = [opened.enter_context(atomic_path(each.target)) for each in passes]
         outputs = [_output(each, target, crf) for each, target in zip(passes, targets, strict=True)]
-        return _run(ffmpeg.merge_outputs(*outputs), f"cannot transcode {passes[0].source}")
+        return run_ffmpeg(ffmpeg.merge_outputs(*outputs), f"cannot transcode {passes[0].source}")
 
 
 def loop_video(source: Path, target: Path, seconds: float) -> None:
@@ -55,7 +55,7 @@ def loop_video(source: Path, target: Path, seconds: float) -> None:
     check_file(source)
     with atomic_path(target) as temporary:
         looped = ffmpeg.input(local_url(source), stream_loop=-1, **READ_OPTIONS)
-        _run(looped.output(local_url(temporary), c="copy", t=seconds), f"cannot loop {source}")
+        run_ffmpeg(looped.output(local_url(temporary), c="copy", t=seconds), f"cannot loop {source}")
 
 
 def _output(each: PlainPass, target: Path, crf: int) -> Any:
@@ -74,7 +74,12 @@ def _output(each: PlainPass, target: Path, crf: int) -> Any:
     return ffmpeg.output(picture, sound, local_url(target), **options)
 
 
-def _run(command: Any, failure: str) -> str:
+def run_ffmpeg(command: Any, failure: str) -> str:
+    """Run a command of ffmpeg-python to its end and return it as a person would type it.
+
+    Raises:
+        DataError: ffmpeg refuses; the message is `failure` and its words.
+    """
     command = command.overwrite_output().global_args("-loglevel", "error", "-nostdin")
     try:
         command.run(cmd=ffmpeg_exe(), capture_stderr=True)

@@ -10,6 +10,8 @@ from data_tools.media.source import probe
 from data_tools.speech.recognition import Recogniser
 from data_tools.speech.segments import Segment
 from data_tools.speech.transcript import Cue
+from data_tools.store import SampleTensors
+from pipeline.report.figures import jpeg
 from pipeline.timeline.plan import Plan, Segmentation, plan
 from pipeline.timeline.predictor import Answer, Piece, Predictor
 from pipeline.timeline.tensors import Taken
@@ -26,7 +28,8 @@ class Scored:
 
     start_s, end_s: in the film, to the millisecond. text: the words said, as far as known. scores, predicted, absent:
     as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames. words:
-    {"start_s", "end_s", "text"} of each word in the film, where their times are known; else empty.
+    {"start_s", "end_s", "text"} of each word in the film, where their times are known; else empty. face: a JPEG of the
+    chosen face, where it was surest; None without one.
     """
 
     start_s: float
@@ -37,6 +40,11 @@ class Scored:
     absent: list[str]
     no_face_share: float | None
     words: list[dict[str, Any]] = field(default_factory=list)
+    face: bytes | None = field(default=None, repr=False)
+
+    def for_json(self) -> dict[str, Any]:
+        """All but the picture."""
+        return {name: value for name, value in asdict(self).items() if name != "face"}
 
 
 @dataclass
@@ -50,6 +58,7 @@ class Prediction:
     cut_by: `whole`, `transcript`, `words` (recognised), `speech`, or `time` where nobody speaks.
     segments: in the order of their times, a `Scored` each; a file taken whole is one.
     summary: {"scores", "predicted", "duration_s": of the file, "scored_s": of all segments}.
+    faces: that of each segment, for the page; see `Scored`.
     """
 
     file: str
@@ -60,6 +69,11 @@ class Prediction:
     cut_by: str | None = None
     segments: list[dict[str, Any]] = field(default_factory=list)
     summary: dict[str, Any] = field(default_factory=dict)
+    faces: list[bytes | None] = field(default_factory=list, repr=False)
+
+    def for_json(self) -> dict[str, Any]:
+        """All but the pictures."""
+        return {name: value for name, value in vars(self).items() if name != "faces"}
 
 
 def predict_file(
@@ -100,7 +114,7 @@ def _whole(path: Path, made: Plan, predictor: Predictor) -> Prediction:
     (answer,) = predictor.score([piece])
     segment = _scored(Segment(0.0, made.length_s, made.text, made.words), taken, absent, answer)
     summary = _summary(answer, made, [segment])
-    return Prediction(str(path), *answer, absent, None, made.by, [asdict(segment)], summary)
+    return Prediction(str(path), *answer, absent, None, made.by, [segment.for_json()], summary, [segment.face])
 
 
 def _lacks_words(text: str, made: Plan) -> list[str]:
@@ -145,7 +159,15 @@ def _scored(segment: Segment, taken: Taken, absent: list[str], answer: Answer) -
     words = [
         {"start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3), "text": word.text} for word in segment.words
     ]
-    return Scored(round(segment.start_s, 3), round(segment.end_s, 3), segment.text, *answer, absent, share, words)
+    times = round(segment.start_s, 3), round(segment.end_s, 3)
+    return Scored(*times, segment.text, *answer, absent, share, words, _face(taken.features))
+
+
+def _face(features: SampleTensors) -> bytes | None:
+    """A JPEG of the face that the detector was surest of; None where it found none."""
+    if not len(features.faces) or not (features.face_score > 0).any():
+        return None
+    return jpeg(features.faces[int(features.face_score.argmax())].numpy())
 
 
 def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) -> Prediction:
@@ -162,8 +184,8 @@ def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) 
         [segment.scores for segment in scored], [max(segment.end_s - segment.start_s, 1e-3) for segment in scored]
     )
     summary = _summary(answer, made, scored)
-    segments = [asdict(segment) for segment in scored]
-    return Prediction(str(path), *answer, everywhere + notes, None, made.by, segments, summary)
+    segments, faces = [segment.for_json() for segment in scored], [segment.face for segment in scored]
+    return Prediction(str(path), *answer, everywhere + notes, None, made.by, segments, summary, faces)
 
 
 def _summary(answer: Answer, made: Plan, scored: Sequence[Scored]) -> dict[str, Any]:

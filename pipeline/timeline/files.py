@@ -6,7 +6,6 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from hashlib import blake2b
 from itertools import count
 from pathlib import Path
@@ -14,15 +13,21 @@ from typing import Any
 
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json, write_text
+from data_tools.media.playable import write_playable
 from pipeline.run import RunDir
 from pipeline.timeline.answers import Prediction, predicted_scores
+from pipeline.timeline.page import write_film_page
 
-ENDINGS = (".segments.csv", ".srt", ".vtt", ".json")
-_SOURCE, _MADE_FROM = "source", "made_from"
+ENDINGS = (".segments.csv", ".srt", ".vtt", ".html", ".json")
+_SOURCE, _MADE_FROM, _PAGE_FILM = "source", "made_from", "page_film"
+# The film for the page is called <name>.page.mp4, so that it is taken for no film of a person's own.
+_PAGE = ".page"
+_ANSWER = tuple(Prediction("").for_json())
 
 
 class OutFolder:
-    """The folder of `predict --out`: `<name>.segments.csv`, `.srt`, `.vtt` and, written last, `.json` of each film.
+    """The folder of `predict --out`: `<name>.segments.csv`, `.srt`, `.vtt`, `.html` and, written last, `.json` of each
+    film, and the film for its page, `<name>.page.<ending>`.
 
     A film keeps its own name without the ending; where files of that name are there that are not its own, `-2`, `-3`
     and so on are added.
@@ -41,20 +46,22 @@ class OutFolder:
         if not path.is_file() or not film.is_file():
             return None
         found = read_json(path)
-        names = [part.name for part in fields(Prediction)]
-        is_of_this = found.get(_MADE_FROM) == self._fingerprint(film) and all(name in found for name in names)
-        if not is_of_this or not all(Path(written).is_file() for written in self._written(film)):
+        is_of_this = found.get(_MADE_FROM) == self._fingerprint(film) and all(name in found for name in _ANSWER)
+        written = self._written(film, found.get(_PAGE_FILM))
+        if not is_of_this or not all(Path(path).is_file() for path in written):
             return None
-        return {name: found[name] for name in names} | {"file": str(film), "written": self._written(film)}
+        return {name: found[name] for name in _ANSWER} | {"file": str(film), "written": written}
 
-    def write(self, film: Path, about: Mapping[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    def write(self, film: Path, about: Mapping[str, Any], prediction: Prediction) -> dict[str, Any]:
         """Write the files of an answer, each whole or not at all, and return it with their paths as "written".
 
-        about: facts about the run. An answer that is an error has no files.
+        about: facts about the run. An answer that is an error has no files. A film that cannot be made into one that
+        browsers play has a page without it, which says why.
 
         Raises:
             DataError: they cannot be written.
         """
+        answer = prediction.for_json()
         if answer["error"]:
             return {**answer, "written": []}
         segments, task = answer["segments"], about["task"]
@@ -64,12 +71,25 @@ class OutFolder:
         write_text(self._path(film, ".segments.csv"), segment_table(segments))
         write_text(self._path(film, ".srt"), subtitles(segments, task, ".srt"))
         write_text(self._path(film, ".vtt"), subtitles(segments, task, ".vtt"))
+        played = self._write_page(film, about, prediction)
         finished = {_MADE_FROM: self._fingerprint(film), **answer, "file": _readable(film)}
-        write_json(self._path(film, ".json"), {**about, **source, **finished})
-        return {**answer, "written": self._written(film)}
+        write_json(self._path(film, ".json"), {**about, **source, _PAGE_FILM: played, **finished})
+        return {**answer, "written": self._written(film, played)}
 
-    def _written(self, film: Path) -> list[str]:
-        return [str(self._path(film, ending)) for ending in ENDINGS]
+    def _write_page(self, film: Path, about: Mapping[str, Any], prediction: Prediction) -> str | None:
+        """Write the page and the film for it; return the ending of that one's name, None where there is none."""
+        playable, problem = None, ""
+        try:
+            playable = write_playable(film, self._folder, f"{self._name(film)}{_PAGE}")
+        except DataError as error:
+            problem = str(error)
+        write_film_page(self._path(film, ".html"), film.name, playable, problem, about, prediction)
+        is_new = playable is not None and playable.stem == f"{self._name(film)}{_PAGE}"
+        return playable.suffix if playable is not None and is_new else None
+
+    def _written(self, film: Path, played: str | None) -> list[str]:
+        endings = [*ENDINGS, *([] if played is None else [f"{_PAGE}{played}"])]
+        return [str(self._path(film, ending)) for ending in endings]
 
     def _path(self, film: Path, ending: str) -> Path:
         return self._folder / f"{self._name(film)}{ending}"

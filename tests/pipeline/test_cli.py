@@ -33,12 +33,13 @@ def test_the_commands_are_those_of_the_readme(run):
     stages = ["standin", "reorganize", "preprocess", "extract", "pretrain", "train", "evaluate", "predict", "demo"]
     looks = ["check", "inspect", "stats", "flops", "robustness", "explain"]
     tables = ["compare", "sweep", "ablate"]
-    others = ["import-features", "transcribe"]
+    others = ["import-features", "transcribe", "app"]
     assert COMMANDS == sorted([*stages, *looks, *tables, *others])
 
 
 # A flag that people have typed into their scripts stays. A new one is added here.
 FLAGS = {
+    "app": "run host port out max_mb max_length_s device",
     "standin": "dataset out utterances seed noise workers",
     "check": "data dataset root out split seed samples set",
     "reorganize": "dataset root out split seed workers executor set",

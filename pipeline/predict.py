@@ -14,7 +14,7 @@ from data_tools.media.source import probe
 from data_tools.speech.transcript import words_of
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
-from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag
+from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Names, Settings, flag
 from pipeline.timeline.answers import Prediction, predict_file, predicted_scores, shown_score
 from pipeline.timeline.files import OutFolder, run_state
 from pipeline.timeline.plan import Segmentation, cues_of
@@ -28,7 +28,10 @@ class PredictSettings(Settings):
 
     run: LocalPath = flag(help=RUN_HELP)
     files: tuple[Path, ...] = flag(positional=True, help="Video or audio files that ffmpeg reads.")
-    transcript: str | None = flag(None, help="The words said: a text, or a file (.srt, .vtt, .ass, .json, .txt).")
+    transcript: str | None = flag(
+        None, help="The words said: a text, or a file (.srt, .vtt, .ass, .csv, .TextGrid, .eaf, .json, .txt)."
+    )
+    tier: Names = flag((), help="Tiers of a .TextGrid or .eaf that hold the words; by default those called so.")
     segments: Segmentation = flag(
         "auto",
         help="What a file is cut into: the times of the transcript, utterances of speech, or nothing (whole). "
@@ -48,10 +51,12 @@ def predict(
     segments: Segmentation = "auto",
     max_segment_s: float = 15.0,
     out: Path | None = None,
+    tier: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Scores of each file and of its segments, with the preprocessing and thresholds of the run.
 
     transcript: the words said in the one file, or the path of a transcript of them; None for no words.
+    tier: the tiers of a TextGrid or eaf file that hold them; none for those called so.
     segments: `whole` takes a file as one utterance; see `PredictSettings`. max_segment_s: of those made by speech.
     out: a folder that gets the files of each film as soon as it is done; films that are done in it already, with the
     same run and settings, are not scored again. Of two films of one name the second one's files have a number.
@@ -66,8 +71,10 @@ def predict(
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
+    if tier and transcript is None:
+        raise ConfigError(f"--tier {','.join(tier)} says where the words of --transcript stand: give that too")
     predictor = Predictor(run, device)
-    cues = cues_of(transcript) if transcript else []
+    cues = cues_of(transcript, tier) if transcript else []
     about = {
         "run": str(run),
         "task": predictor.task.settings.task,

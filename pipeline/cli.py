@@ -24,6 +24,9 @@ COMMANDS: dict[str, dict[str, str]] = {
     "From a model to a film": {
         "predict": "Stage 5: emotions along the time of any film, with what was absent in it.",
     },
+    "Pass it on": {
+        "share": "A model as a folder with a model card, or on the Hugging Face hub; `--run` takes both.",
+    },
     "Look inside": {
         "stats": "Utterances, words, seconds and labels of each split, beside the papers' tables.",
         "inspect": "A page of utterances: frames with the chosen face, crops, audio, mel, words, labels.",

@@ -14,6 +14,7 @@ from data_tools.media.source import probe
 from data_tools.speech.transcript import words_of
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
+from pipeline.run import RunDir
 from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Names, Settings, flag
 from pipeline.timeline.answers import Prediction, predict_file, predicted_scores, shown_score
 from pipeline.timeline.files import OutFolder, run_state
@@ -73,7 +74,8 @@ def predict(
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
     if tier and transcript is None:
         raise ConfigError(f"--tier {','.join(tier)} says where the words of --transcript stand: give that too")
-    predictor = Predictor(run, device)
+    folder_of_run = RunDir.existing(run).path
+    predictor = Predictor(folder_of_run, device)
     cues = cues_of(transcript, tier) if transcript else []
     about = {
         "run": str(run),
@@ -102,7 +104,7 @@ def predict(
 
     settings = [[asdict(cue) for cue in cues], segments, max_segment_s]
     with nullcontext() if out is None else folder_lock(out):
-        folder = None if out is None else OutFolder(out, run_state(run), settings)
+        folder = None if out is None else OutFolder(out, run_state(folder_of_run), settings)
         for _ in reporter.track(seconds(folder), sum(lengths), "predict", "s of film"):
             pass
     return {**about, "files": answers}

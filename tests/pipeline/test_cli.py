@@ -33,7 +33,7 @@ def test_the_commands_are_those_of_the_readme(run):
     stages = ["standin", "reorganize", "preprocess", "extract", "pretrain", "train", "evaluate", "predict", "demo"]
     looks = ["check", "inspect", "stats", "flops", "robustness", "explain"]
     tables = ["compare", "sweep", "ablate"]
-    others = ["import-features"]
+    others = ["import-features", "share"]
     assert COMMANDS == sorted([*stages, *looks, *tables, *others])
 
 
@@ -53,12 +53,13 @@ FLAGS = {
     "compare": "models data seeds out modalities frontend device set",
     "sweep": "data top-p models seeds out modalities device set",
     "ablate": "data models seeds out frontend device set",
-    "predict": "run transcript segments max-segment-s out device",
+    "predict": "run transcript tier segments max-segment-s out device",
     "stats": "data",
     "inspect": "data out count seed",
     "explain": "run split data out",
     "flops": "model config top-p modalities frontend run set",
     "demo": "out workers",
+    "share": "run to public no-public licence title",
 }
 
 

@@ -63,8 +63,10 @@ def as_csv(text):
     return "start;end;text\n" + plain.replace("&amp;", "&")
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be-mark"])
-@pytest.mark.parametrize(("ending", "form"), [("srt", str), ("vtt", as_vtt), ("csv", as_csv)])
+@pytest.mark.parametrize(
+    ("ending", "form", "encoding"),
+    [("srt", str, "utf-16"), ("srt", str, "utf-8-sig"), ("vtt", as_vtt, "utf-16-be-mark"), ("csv", as_csv, "utf-16")],
+)
 def test_subtitles_as_people_have_them(run, talks, tmp_path, ending, form, encoding):
     text = form(SRT)
     content = b"\xfe\xff" + text.encode("utf-16-be") if encoding.endswith("mark") else text.encode(encoding)

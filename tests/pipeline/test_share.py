@@ -47,11 +47,18 @@ def shared_at(run, folder, **changes):
     return share(run, str(folder), reporter=QUIET, **options)
 
 
+@pytest.fixture(scope="module")
+def shared_once(trained, tmp_path_factory):
+    """The trained run, shared; not to be changed."""
+    folder = tmp_path_factory.mktemp("passed on") / "shared"
+    shared_at(trained[0], folder)
+    return folder
+
+
 @pytest.fixture
-def shared(run, tmp_path):
-    """A shared copy of the trained run, which itself is gone."""
-    shared_at(run, tmp_path / "shared")
-    shutil.rmtree(run)
+def shared(shared_once, tmp_path):
+    """A copy of the shared run, without the run itself."""
+    shutil.copytree(shared_once, tmp_path / "shared")
     return tmp_path / "shared"
 
 

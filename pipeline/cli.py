@@ -26,6 +26,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "predict": "Stage 5: emotions along the time of any film, with what was absent in it.",
         "app": "The same in a browser: drop a film or record one, and look at its page. Of this machine alone.",
     },
+    "Pass it on": {
+        "share": "A model as a folder with a model card, or on the Hugging Face hub; `--run` takes both.",
+    },
     "Look inside": {
         "stats": "Utterances, words, seconds and labels of each split, beside the papers' tables.",
         "inspect": "A page of utterances: frames with the chosen face, crops, audio, mel, words, labels.",

@@ -52,7 +52,7 @@ class _Shown:
 class ExplainSettings(Settings):
     """Settings of `pipeline explain`."""
 
-    run: LocalPath = flag(help="The run folder of a sparse model, mesm.")
+    run: LocalPath = flag(help="The run folder of a sparse model, mesm; a shared one, or hub:USER/NAME[@revision].")
     ids: Names = flag((), positional=True, help="Utterances; by default one of each emotion.")
     split: str = flag("test", help="The split that those are taken from when none is named.")
     data: LocalPath | None = flag(None, help=OTHER_DATA_HELP)
@@ -85,7 +85,7 @@ def explain(
     if "top_p" not in type(model.config).model_fields:
         name = run_dir.read_settings()[1]["name"]
         raise ConfigError(f"{run_dir.path} is a run of {name}, which computes every site; explain needs one of mesm")
-    folder = data or Path(run_dir.facts().folder)
+    folder = data or run_dir.own_data()
     task = task_of_run(run_dir)
     dataset = with_label(UtteranceDataset(folder), task.settings.task)
     check_fits(run_dir, folder, dataset)

@@ -15,7 +15,8 @@ from data_tools.speech.transcript import words_of
 from pipeline.asr import ASR_HELP, HOW_TO_GET_WORDS, LANGUAGE_HELP, open_recogniser
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
-from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Settings, flag
+from pipeline.run import RunDir
+from pipeline.settings import RUN_HELP, ConfigError, Device, LocalPath, Names, Settings, flag
 from pipeline.timeline.answers import Prediction, predict_file, predicted_scores, shown_score
 from pipeline.timeline.files import OutFolder, run_state
 from pipeline.timeline.plan import Segmentation, cues_of
@@ -29,7 +30,10 @@ class PredictSettings(Settings):
 
     run: LocalPath = flag(help=RUN_HELP)
     files: tuple[Path, ...] = flag(positional=True, help="Video or audio files that ffmpeg reads.")
-    transcript: str | None = flag(None, help="The words said: a text, or a file (.srt, .vtt, .ass, .json, .txt).")
+    transcript: str | None = flag(
+        None, help="The words said: a text, or a file (.srt, .vtt, .ass, .csv, .TextGrid, .eaf, .json, .txt)."
+    )
+    tier: Names = flag((), help="Tiers of a .TextGrid or .eaf that hold the words; by default those called so.")
     segments: Segmentation = flag(
         "auto",
         help="What a file is cut into: the times of the transcript, utterances of speech, or nothing (whole). "
@@ -54,10 +58,12 @@ def predict(
     out: Path | None = None,
     asr: str | None = None,
     language: str | None = None,
+    tier: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Scores of each file and of its segments, with the preprocessing and thresholds of the run.
 
     transcript: the words said in the one file, or the path of a transcript of them; None for no words.
+    tier: the tiers of a TextGrid or eaf file that hold them; none for those called so.
     segments: `whole` takes a file as one utterance; see `PredictSettings`. max_segment_s: of those made by speech.
     out: a folder that gets the files of each film as soon as it is done; films that are done in it already, with the
     same run and settings, are not scored again. Of two films of one name the second one's files have a number.
@@ -73,8 +79,11 @@ def predict(
     """
     if transcript is not None and len(files) != 1:
         raise ConfigError(f"--transcript goes with one file, {len(files)} were given; call once for each file")
-    predictor = Predictor(run, device)
-    cues = cues_of(transcript) if transcript else []
+    if tier and transcript is None:
+        raise ConfigError(f"--tier {','.join(tier)} says where the words of --transcript stand: give that too")
+    folder_of_run = RunDir.existing(run).path
+    predictor = Predictor(folder_of_run, device)
+    cues = cues_of(transcript, tier) if transcript else []
     recogniser = None if cues else open_recogniser(asr, language)
     about = {
         "run": str(run),
@@ -108,7 +117,7 @@ def predict(
 
     settings = [[asdict(cue) for cue in cues], segments, max_segment_s, out and recogniser and recogniser.digest]
     with nullcontext() if out is None else folder_lock(out):
-        folder = None if out is None else OutFolder(out, run_state(run), settings)
+        folder = None if out is None else OutFolder(out, run_state(folder_of_run), settings)
         for _ in reporter.track(seconds(folder), sum(lengths), "predict", "s of film"):
             pass
     return {**about, "files": answers}

@@ -17,8 +17,10 @@ from typing_extensions import TypedDict
 
 from data_tools.errors import DataError
 from data_tools.files import read_json, refuse_links, sweep, write_json, write_text
+from pipeline.hub import local_folder
 from pipeline.run_data import DataFacts, dataset_name, first_problems
 from pipeline.settings import ConfigError, read_yaml
+from pipeline.shared_folder import KnownIds, check_shared, is_shared
 from pipeline.training.settings import TrainSettings
 
 # What a resumed run may change: none of them alters an epoch that is done.
@@ -72,6 +74,11 @@ class RunDir:
     path: Path
 
     @property
+    def is_shared(self) -> bool:
+        """True for a model that somebody passed on: its data lie elsewhere."""
+        return is_shared(self.path)
+
+    @property
     def settings(self) -> Path:
         """Settings as used; written first, so it says that this folder is a run."""
         return self.path / "settings.yaml"
@@ -83,7 +90,7 @@ class RunDir:
 
     @property
     def splits(self) -> Path:
-        """Split -> ids of the utterances that the run learned from (train) and was chosen by (valid)."""
+        """Split -> ids of the utterances that the run learned from (train) and was chosen by (valid), or digests."""
         return self.path / "splits.json"
 
     @property
@@ -133,27 +140,42 @@ class RunDir:
 
     def _suffix(self, data: Path) -> str:
         place = data.resolve()
-        if place == Path(self.facts().folder).resolve():
+        if not self.is_shared and place == self.own_data().resolve():
             return ""
         return f"-{dataset_name(data)}-{hashlib.sha256(place.as_posix().encode()).hexdigest()[:6]}"
 
     @classmethod
     def existing(cls, path: Path) -> "RunDir":
-        """The run folder at `path`.
+        """The run folder at `path`, a shared model too; `hub:USER/NAME[@revision]` is fetched.
 
         Raises:
-            ConfigError: it isn't one.
+            ConfigError: it isn't one. DataError: a shared model that cannot be fetched, or breaks a rule of these.
         """
-        run = cls(path)
+        run = cls(local_folder(path))
         if not run.settings.is_file():
             raise ConfigError(f"no run at {path}: {run.settings} is not there; make one with `pipeline train`")
+        if run.is_shared:
+            check_shared(run.path)
         return run
+
+    def own_data(self) -> Path:
+        """The data folder that the run was trained on.
+
+        Raises:
+            ConfigError: it is a shared model, which comes without. DataError: data.json is damaged.
+        """
+        if self.is_shared:
+            raise ConfigError(
+                f"{self.path} is a shared model and comes without data: name a data folder with --data that was "
+                "preprocessed as its data.json says"
+            )
+        return Path(self.facts().folder)
 
     def facts(self) -> DataFacts:
         """Facts about the run's training data. Raises DataError where data.json is damaged."""
         return DataFacts.read(self.data)
 
-    def learned_from(self) -> dict[str, set[str]]:
+    def learned_from(self) -> dict[str, KnownIds]:
         """The ids of the utterances of `train` and of `valid` that the run was made with.
 
         Raises:
@@ -167,7 +189,7 @@ class RunDir:
         for split, ids in values.items():
             if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
                 raise DataError(f"{self.splits} is damaged: {split} is no list of ids; restore it or train again")
-        return {split: set(ids) for split, ids in values.items()}
+        return {split: KnownIds(ids, self.is_shared) for split, ids in values.items()}
 
     def read_preprocessing(self) -> dict[str, Any]:
         """The settings of stage 2 that the run's data was made with: `{"faces": {...}, "mel": {...}}`."""
@@ -275,7 +297,13 @@ class RunDir:
         Raises:
             DataError: it cannot be read.
         """
-        path = self.metrics(data)
+        return self._read_scores(self.metrics(data))
+
+    def read_own_scores(self) -> dict[str, dict[str, Any]]:
+        """As `read_scores`, on the data that the run was trained on."""
+        return self._read_scores(self.path / "metrics.json")
+
+    def _read_scores(self, path: Path) -> dict[str, dict[str, Any]]:
         splits: Any = read_json(path).get("splits") if path.is_file() else {}
         try:
             TypeAdapter(dict[str, _SavedReport]).validate_python(splits, strict=True)
@@ -349,6 +377,8 @@ def resumed_run(path: Path | None, settings: TrainSettings, model_settings: Mapp
         if not path.is_dir() or _is_used(path):
             raise ConfigError(f"nothing to resume: {run.settings} is not there; leave --resume out to start a run")
         return run
+    if run.is_shared:
+        raise ConfigError(f"{path} is a shared model, which keeps no state to go on from; start anew in another --out")
     before, model_before = run.read_settings()
     pairs = [("train", before.model_dump(mode="json"), settings.model_dump(mode="json"))]
     pairs.append(("model", model_before, dict(model_settings)))

@@ -133,7 +133,7 @@ EXECUTOR_HELP = (
     "machines must mount the release and the data folder under the same paths."
 )
 DATA_HELP = "The data folder that `pipeline reorganize` made."
-RUN_HELP = "The run folder that `pipeline train` made."
+RUN_HELP = "The run folder that `pipeline train` made, a shared model, or hub:USER/NAME[@revision]."
 OTHER_DATA_HELP = "Another data folder than the run was trained on."
 SPLIT_HELP = "A split of the manifest: train, valid or test."
 DEFAULT_DATA = Path("data/iemocap")

@@ -123,7 +123,7 @@ def targets(folder: Path) -> dict[str, list[Target]]:
     (folder / "film.srt").write_text(
         "1\n00:00:01,000 --> 00:00:02,500\nHello <i>you</i>\n\n2\n00:00:03,000 --> 00:00:04,000\nBye\n"
     )
-    transcripts = [folder / f"film.{suffix}" for suffix in ("srt", "vtt", "ass", "json")]
+    transcripts = [folder / f"film.{suffix}" for suffix in ("srt", "vtt", "ass", "json", "TextGrid", "eaf", "csv")]
     transcripts[1].write_text(
         "WEBVTT\n\nNOTE x\n\n00:01.000 --> 00:02.500\nHello <b>you</b>\n\n00:03.000 --> 00:04.000\nBye"
     )
@@ -132,6 +132,17 @@ def targets(folder: Path) -> dict[str, list[Target]]:
         "Dialogue: 0,0:00:01.00,0:00:02.00,Default,{\\an8}Hello\n"
     )
     transcripts[3].write_text('{"segments": [{"text": "Hello", "start": 1.0, "end": 2.5}]}')
+    transcripts[4].write_text(
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0\n2\n<exists>\n1\n"IntervalTier"\n"words"\n0\n2\n1\n'
+        '0.5\n1.5\n"Hello"\n'
+    )
+    transcripts[5].write_text(
+        '<ANNOTATION_DOCUMENT><TIME_ORDER><TIME_SLOT TIME_SLOT_ID="a" TIME_VALUE="1"/><TIME_SLOT TIME_SLOT_ID="b"/>'
+        '</TIME_ORDER><TIER TIER_ID="words"><ANNOTATION><ALIGNABLE_ANNOTATION ANNOTATION_ID="c" TIME_SLOT_REF1="a" '
+        'TIME_SLOT_REF2="b"><ANNOTATION_VALUE>Hello</ANNOTATION_VALUE></ALIGNABLE_ANNOTATION></ANNOTATION></TIER>'
+        "</ANNOTATION_DOCUMENT>"
+    )
+    transcripts[6].write_text("start;end;text\n0,5;1:02.5;Hello\n63;64;Bye\n")
     part = {"id": ["v$_$1", "v$_$2"], "raw_text": np.array(["a", "b"]), "audio": noise.normal(size=(2, 3, 2)),
             "audio_lengths": [2, 3], "regression_labels": np.array([1.0, -1.0], np.float32)}  # fmt: skip
     (folder / "mosi.pkl").write_bytes(pickle.dumps({"train": part, "test": part | {"id": ["w$_$1", "w$_$2"]}}, 4))

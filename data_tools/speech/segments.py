@@ -18,6 +18,8 @@ MIN_S = 0.4
 PAUSE_S = 0.3
 # Speech that is too short for an utterance goes to a neighbour that is no further away than this.
 REACH_S = 1.0
+# Cues of one word that last no longer than this on the average are the words of an alignment, not subtitles.
+_LONGEST_WORD_S = 1.0
 # The speech probability is averaged over about this time where an utterance without a pause has to be cut.
 _BREATH_S = 0.1
 # A word with which a sentence ends, whatever quotes and brackets follow its mark.
@@ -132,6 +134,29 @@ def cue_segments(cues: Iterable[Cue], length_s: float) -> tuple[list[Segment], i
         if segment.duration_s > 0 and math.isfinite(segment.end_s):
             segments.append(segment)
     return segments, len(ordered) - len(segments)
+
+
+def join_words(cues: Sequence[Cue], max_s: float) -> list[Cue]:
+    """Utterances of cues that are single words, such as an aligner's; any other cues stay as they are.
+
+    A pause of `PAUSE_S` or more is a border, and so is `max_s`. Words of different speakers are not joined.
+    """
+    lengths = [cue.end_s - cue.start_s for cue in cues]
+    if len(cues) < 3 or any(" " in cue.text for cue in cues) or sum(lengths) / len(cues) > _LONGEST_WORD_S:
+        return list(cues)
+    joined: list[Cue] = []
+    for cue in sorted(cues, key=lambda cue: (cue.speaker, cue.start_s)):
+        last = joined[-1] if joined else None
+        if (
+            last
+            and last.speaker == cue.speaker
+            and cue.start_s - last.end_s < PAUSE_S
+            and cue.end_s - last.start_s <= max_s
+        ):
+            joined[-1] = replace(last, end_s=max(last.end_s, cue.end_s), text=f"{last.text} {cue.text}")
+        else:
+            joined.append(cue)
+    return sorted(joined, key=lambda cue: cue.start_s)
 
 
 def with_words(segments: Sequence[Segment], cues: Iterable[Cue]) -> list[Segment]:

@@ -1,4 +1,4 @@
-"""Words of a transcript file: subtitles, the JSON of a speech recogniser, or plain text."""
+"""Words of a transcript file: subtitles, a table, tiers, the JSON of a speech recogniser, or plain text."""
 
 import html
 import json
@@ -6,7 +6,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +16,24 @@ from pysubs2.exceptions import Pysubs2Error
 from data_tools.encodings import NAME_IT, decode
 from data_tools.errors import DataError
 from data_tools.impostor import check_genuine
+from data_tools.speech.cue_table import CUE_TABLE_SUFFIXES, table_cues
+from data_tools.speech.cues import CLOCK, Cue, OtherFormError, clock_seconds, time_s
+from data_tools.speech.tiers import TIER_SUFFIXES, tier_cues
 
-# Of several beside one video the first is taken: those with times before plain text.
-TRANSCRIPT_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".json", ".txt")
+# Of several beside one video the first is taken: subtitles before plain text, and tiers last, which may hold much else.
+BESIDE_SUFFIXES = (".srt", ".vtt", ".ass", ".ssa", ".json", ".txt", *TIER_SUFFIXES)
+# A table beside a video is mostly something else, such as measurements of the face: it is read where it is named.
+TRANSCRIPT_SUFFIXES = (*BESIDE_SUFFIXES, *CUE_TABLE_SUFFIXES)
 # Files of words that are not read: one of them is an error, and never taken for the words themselves.
 OTHER_SUFFIXES = (
-    ".csv", ".tsv", ".textgrid", ".eaf", ".sbv", ".lrc", ".ttml", ".dfxp", ".xml", ".smi", ".sub", ".stl", ".doc",
-    ".docx", ".odt", ".rtf", ".pdf", ".md", ".html",
+    ".sbv", ".lrc", ".ttml", ".dfxp", ".xml", ".smi", ".sub", ".stl", ".doc", ".docx", ".odt", ".rtf", ".pdf", ".md",
+    ".html", ".xlsx", ".ods",
 )  # fmt: skip
 # A recogniser's JSON with every word of four hours has some 10 MB.
 MAX_BYTES = 32 * 2**20
 
 _LINE_END = re.compile(r"\r*\n|\r")
-# Hours and the decimals may be missing, and the decimals follow a point or a comma.
-_CLOCK = r"(?:(\d{1,3}):)?(\d{1,3}):(\d{1,2})(?:[.,](\d{1,9}))?"
-_TIMES = re.compile(rf"\s*{_CLOCK}\s*-+>\s*{_CLOCK}(?!\S)", re.ASCII)
-_ONE_TIME = re.compile(_CLOCK, re.ASCII)
+_TIMES = re.compile(rf"\s*{CLOCK}\s*-+>\s*{CLOCK}(?!\S)", re.ASCII)
 _NOTE = re.compile(r"(NOTE|STYLE|REGION)(\s|$)")
 # <i>, </i>, <v Anna>, <c.red>; not "<3" or "a < b".
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
@@ -48,30 +50,22 @@ _STARTS = ("start", "start_s", "start_time", "begin", "from")
 _ENDS = ("end", "end_s", "end_time", "stop", "to")
 
 
-@dataclass(frozen=True)
-class Cue:
-    """Words between two times, in seconds from the begin of the film, as the file states them.
-
-    A text without times is one cue from 0 to infinity. text: one line without tags.
-    """
-
-    start_s: float
-    end_s: float
-    text: str
-
-
-class OtherFormError(DataError):
-    """A JSON file without any words that are understood."""
-
-
-def read_transcript(path: Path, encoding: str | None = None, remedy: str = NAME_IT) -> list[Cue]:
-    """The cues of a .srt, .vtt, .ass, .ssa, .json or .txt file by their begins, without those that have no words.
+def read_transcript(
+    path: Path,
+    encoding: str | None = None,
+    remedy: str = NAME_IT,
+    tiers: Sequence[str] = (),
+    by_name: bool = False,
+) -> list[Cue]:
+    """The cues of a transcript by their begins, without those that have no words.
 
     encoding: of a file without a byte order mark; None for UTF-8. remedy: what to do where it is another.
+    tiers, by_name: which tiers of a .TextGrid or .eaf file hold the words, as for `tier_cues`.
 
     Raises:
         DataError: no such file, one that cannot be read, of another kind, larger than MAX_BYTES, in another encoding,
-            or damaged. OtherFormError: a JSON file of another form.
+            or damaged; tiers are named of a file that has none. OtherFormError: a JSON file of another form, or no
+            tier of words.
     """
     suffix = path.suffix.lower()
     if suffix not in TRANSCRIPT_SUFFIXES:
@@ -83,13 +77,19 @@ def read_transcript(path: Path, encoding: str | None = None, remedy: str = NAME_
         raise DataError(f"the transcript {path} cannot be read: {error.strerror or error}") from error
     if content is None:
         raise DataError(f"{path} has more than {MAX_BYTES} bytes, the limit for a transcript: cut it up")
-    text = decode(content, path, encoding, remedy)
+    if tiers and suffix not in TIER_SUFFIXES:
+        raise DataError(f"{path} has no tiers, and {', '.join(tiers)!r:.100} was named; leave --tier out")
+    text = "" if suffix == ".eaf" else decode(content, path, encoding, remedy)  # XML says itself how it is encoded
     if "\0" in text:
         raise DataError(f"{path} holds NUL bytes: it is UTF-16 without a mark, or no text; save it as UTF-8")
     if suffix == ".txt":
         cues = [Cue(0.0, math.inf, text)]
     elif suffix == ".json":
         cues = list(_json_cues(path, text))
+    elif suffix in CUE_TABLE_SUFFIXES:
+        cues = table_cues(path, encoding)
+    elif suffix in TIER_SUFFIXES:
+        cues = tier_cues(path, content, text, tiers, by_name)
     else:
         cues = _subtitles(path, text, suffix)
     spoken = [replace(cue, text=" ".join(cue.text.split())) for cue in cues]
@@ -154,7 +154,7 @@ def _loose_cues(text: str, is_vtt: bool) -> list[Cue]:
         said = [line for line in said if line]
         again = _overlap(shown, said) if rolls_up else 0
         shown = said
-        cues.append(Cue(_seconds(found.groups()[:4]), _seconds(found.groups()[4:]), " ".join(said[again:])))
+        cues.append(Cue(clock_seconds(found.groups()[:4]), clock_seconds(found.groups()[4:]), " ".join(said[again:])))
     return cues
 
 
@@ -179,12 +179,6 @@ def _paragraphs(lines: Sequence[str], is_vtt: bool) -> Iterator[str]:
         after_blank = blank
         if not blank and not in_note:
             yield line
-
-
-def _seconds(parts: Sequence[str | None]) -> float:
-    """Seconds of the groups of _CLOCK."""
-    hours, minutes, seconds, decimals = (part or "0" for part in parts)
-    return 3600 * int(hours) + 60 * int(minutes) + float(f"{seconds}.{decimals}")
 
 
 def _json_cues(path: Path, text: str) -> Iterator[Cue]:
@@ -225,21 +219,10 @@ def _interval(entry: Mapping[str, Any]) -> tuple[float, float]:
         start, end, scale = entry["offsets"].get("from"), entry["offsets"].get("to"), 0.001
     elif "tStartMs" in entry:  # YouTube's
         start, scale = entry["tStartMs"], 0.001
-    start_s = _time(start, scale)
-    end_s = _time(end, scale)
-    length_s = _time(entry.get("dDurationMs", entry.get("duration")), scale)
+    start_s = time_s(start, scale)
+    end_s = time_s(end, scale)
+    length_s = time_s(entry.get("dDurationMs", entry.get("duration")), scale)
     begin_s = 0.0 if start_s is None else start_s
     if end_s is None:
         end_s = math.inf if length_s is None else begin_s + length_s
     return begin_s, end_s
-
-
-def _time(value: Any, scale: float) -> float | None:
-    """Seconds of a number, or of a text like 1:02.5; None for anything else."""
-    if isinstance(value, str) and (clock := _ONE_TIME.fullmatch(value.strip())):
-        return _seconds(clock.groups())
-    try:
-        seconds = float(value) * scale
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return seconds if math.isfinite(seconds) else None

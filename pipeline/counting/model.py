@@ -95,7 +95,7 @@ def count_model(
 def count_run(run_dir: Path) -> dict[str, Any]:
     """`count_model` of the model that a run kept, with what the run itself counted under "run".
 
-    "run": as `pipeline.training.log.done_in_training`.
+    "run": as `pipeline.training.log.done_in_training`; a shared model has none.
 
     Raises:
         ConfigError: not a run, or no epoch of it is finished.
@@ -105,10 +105,10 @@ def count_run(run_dir: Path) -> dict[str, Any]:
     from pipeline.training.log import done_in_training
 
     run = RunDir.existing(run_dir)
-    done = done_in_training(run)
-    model = models.load(run_dir)
+    done = {} if run.is_shared else {"run": done_in_training(run)}
+    model = models.load(run.path)
     (name,) = (name for name, (_, kind) in models.REGISTRY.items() if type(model) is kind)
-    return count_model(name, {}, trained=model) | {"run": done}
+    return count_model(name, {}, trained=model) | done
 
 
 def multiply_adds(model: Model, batch: Batch) -> float:

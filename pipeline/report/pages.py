@@ -88,24 +88,25 @@ class Sheet:
 
 def markdown(sheet: Sheet) -> str:
     """The sheet as a page of Markdown."""
-    lines = [f"# {_plain(sheet.title)}", ""]
+    lines = [f"# {plain_line(sheet.title)}", ""]
     if sheet.notice:
-        lines += [f"**{_plain(sheet.notice)}**", ""]
-    lines += [_plain(sheet.about), ""]
+        lines += [f"**{plain_line(sheet.notice)}**", ""]
+    lines += [plain_line(sheet.about), ""]
     for table in sheet.tables:
-        lines += [f"## {_plain(table.title)}", "", _plain(table.note), ""]
-        lines += [_line(table.columns), _line(["---"] * len(table.columns))]
-        lines += [_line(f"**{cell.text}**" if cell.best else cell.text for cell in row) for row in table.rows]
+        lines += [f"## {plain_line(table.title)}", "", plain_line(table.note), ""]
+        lines += [table_line(table.columns), table_line(["---"] * len(table.columns))]
+        lines += [table_line(f"**{cell.text}**" if cell.best else cell.text for cell in row) for row in table.rows]
         lines.append("")
-    lines += [f"- {_plain(line)}" for line in sheet.remarks]
+    lines += [f"- {plain_line(line)}" for line in sheet.remarks]
     return "\n".join([*lines, "", f"Written by {_code(sheet.command)}.", ""])
 
 
-def _line(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(_plain(cell).replace("|", "\\|") for cell in cells) + " |"
+def table_line(cells: Iterable[str]) -> str:
+    """A row of a table in Markdown."""
+    return "| " + " | ".join(plain_line(cell).replace("|", "\\|") for cell in cells) + " |"
 
 
-def _plain(text: str) -> str:
+def plain_line(text: str) -> str:
     """`text` in one line, without HTML and links: names and messages in it come from other people's files."""
     one_line = " ".join(for_terminal(text).splitlines())
     return one_line.replace("<", "&lt;").replace("](", "]\\(")

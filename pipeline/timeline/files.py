@@ -4,7 +4,6 @@ import csv
 import html
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import count
@@ -16,9 +15,10 @@ from data_tools.files import read_json, write_json, write_text
 from data_tools.media.playable import write_playable
 from pipeline.run import RunDir
 from pipeline.timeline.answers import Prediction, predicted_scores
+from pipeline.timeline.elan import readable, write_eaf
 from pipeline.timeline.page import write_film_page
 
-ENDINGS = (".segments.csv", ".srt", ".vtt", ".html", ".json")
+ENDINGS = (".segments.csv", ".srt", ".vtt", ".eaf", ".html", ".json")
 _SOURCE, _MADE_FROM, _PAGE_FILM = "source", "made_from", "page_film"
 # The film for the page is called <name>.page.mp4, so that it is taken for no film of a person's own.
 _PAGE = ".page"
@@ -26,8 +26,8 @@ _ANSWER = tuple(Prediction("").for_json())
 
 
 class OutFolder:
-    """The folder of `predict --out`: `<name>.segments.csv`, `.srt`, `.vtt`, `.html` and, written last, `.json` of each
-    film, and the film for its page, `<name>.page.<ending>`.
+    """The folder of `predict --out`: `<name>` with each of `ENDINGS` for every film, of which the last one is written
+    last, and the film for its page, `<name>.page.<ending>`.
 
     A film keeps its own name without the ending; where files of that name are there that are not its own, `-2`, `-3`
     and so on are added.
@@ -65,14 +65,15 @@ class OutFolder:
         if answer["error"]:
             return {**answer, "written": []}
         segments, task = answer["segments"], about["task"]
-        source = {_SOURCE: _readable(film.resolve())}
+        source = {_SOURCE: readable(film.resolve())}
         # The name belongs to the film from now on, and the files are not finished until this one says what they are of.
         write_json(self._path(film, ".json"), source)
         write_text(self._path(film, ".segments.csv"), segment_table(segments))
         write_text(self._path(film, ".srt"), subtitles(segments, task, ".srt"))
         write_text(self._path(film, ".vtt"), subtitles(segments, task, ".vtt"))
+        write_eaf(self._path(film, ".eaf"), film, segments, task)
         played = self._write_page(film, about, prediction)
-        finished = {_MADE_FROM: self._fingerprint(film), **answer, "file": _readable(film)}
+        finished = {_MADE_FROM: self._fingerprint(film), **answer, "file": readable(film)}
         write_json(self._path(film, ".json"), {**about, **source, _PAGE_FILM: played, **finished})
         return {**answer, "written": self._written(film, played)}
 
@@ -107,7 +108,7 @@ class OutFolder:
     def _is_free(self, name: str, source: Path) -> bool:
         """Return True if the files of this name are of this film, or there are none: nothing else is written over."""
         try:
-            return read_json(self._folder / f"{name}.json").get(_SOURCE) == _readable(source)
+            return read_json(self._folder / f"{name}.json").get(_SOURCE) == readable(source)
         except DataError:
             return not any((self._folder / f"{name}{ending}").exists() for ending in ENDINGS)
 
@@ -115,11 +116,6 @@ class OutFolder:
         about = film.stat()
         depends_on = [*self._depends_on, about.st_size, about.st_mtime_ns]
         return blake2b(json.dumps(depends_on, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def _readable(path: Path) -> str:
-    """The path as text, whatever bytes its name has."""
-    return os.fsencode(path).decode("utf-8", "replace")
 
 
 def run_state(run: Path) -> list[Any]:

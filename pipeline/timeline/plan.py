@@ -1,7 +1,7 @@
 """Segments of a film: by a transcript's times, by recognised words, by who speaks when, or none at all."""
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from data_tools.speech.segments import (
     Segment,
     cue_segments,
     has_times,
+    join_words,
     joined,
     regular,
     with_words,
@@ -78,7 +79,7 @@ def plan(
     if segmentation == "transcript" and not timed:
         raise ConfigError(
             "--segments transcript needs the times of the words; give --transcript a file that has them (.srt, .vtt, "
-            ".ass, .json), or take --segments speech"
+            ".csv, .TextGrid, .eaf, .json), or take --segments speech"
         )
     if segmentation == "speech" and cues and not timed:
         raise ConfigError(
@@ -93,6 +94,7 @@ def plan(
         whole = Plan(None, segmentation, length_s, words_of(cues))
         return whole if recogniser is None else (yield from _with_its_words(whole, path, recogniser))
     if segmentation == "transcript":
+        cues = join_words(cues, max_segment_s)
         segments, outside = cue_segments(cues, length_s or math.inf)
         notes = [f"{outside} of {len(cues)} cues lie outside of the film or have no length"] if outside else []
         if not segments:
@@ -181,8 +183,10 @@ def _blocks(path: Path, notes: list[str]) -> Iterator[np.ndarray]:
         raise DataError(f"{path} has an audio stream without sound")
 
 
-def cues_of(transcript: str) -> list[Cue]:
+def cues_of(transcript: str, tiers: Sequence[str] = ()) -> list[Cue]:
     """The cues of a transcript: of a text one without times, of a file those that it has.
+
+    tiers: those of a TextGrid or eaf file that hold the words; see `tier_cues` for none.
 
     What looks like a file (by its ending, or a slash in it and no blanks) or is one is never taken for the words.
 
@@ -199,7 +203,7 @@ def cues_of(transcript: str) -> list[Cue]:
             "themselves (with a blank in them, if there is a slash)"
         )
     try:
-        cues = read_transcript(path, remedy="save it as UTF-8")
+        cues = read_transcript(path, remedy="save it as UTF-8", tiers=tiers)
         return [replace(cue, text=_encodable(cue.text)) for cue in cues]
     except DataError as error:
         raise ConfigError(f"--transcript: {error}") from error

@@ -18,7 +18,7 @@ def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDatase
         ConfigError: other emotions in the data.
         DataError: as `load_unseen`, or the data was preprocessed in another way.
     """
-    data = other or Path(run.facts().folder)
+    data = other or run.own_data()
     dataset = load_unseen(run, data, split)
     check_fits(run, data, dataset)
     return dataset

@@ -123,7 +123,7 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
     """
     task, data = task_of_run(run), dataset.data_dir
     about = read_dataset_facts(data)
-    thresholds = run.read_thresholds()
+    thresholds, tuned_on = run.read_thresholds(), run.learned_from()["valid"]
     report = {
         "split": split,
         "split_protocol": str(about.get("split", "not stated by the data folder")),
@@ -132,7 +132,7 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
         "task": task.settings.task,
         "utterances": len(found.ids),
         "left_out": {task.unlabelled: dataset.left_out} if dataset.left_out else {},
-        "tuned_on": 0 if split == "train" else len(run.learned_from()["valid"].intersection(found.ids)),
+        "tuned_on": 0 if split == "train" else sum(name in tuned_on for name in found.ids),
         "notice": notice_of(about),
         "thresholds": read_json(run.thresholds),
         "metrics": {

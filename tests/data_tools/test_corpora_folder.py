@@ -358,7 +358,7 @@ def test_words_and_sound_beside_a_clip_in_any_case(tmp_path):
     assert (name, reason) == ("joy__i", "transcript:ambiguous")
     assert "i.de.srt, i.en.srt: keep one" in release.rejects[0].detail
     (note,) = (note for note in release.notes if ".json" in note)
-    assert note.startswith("1 .json files beside clips hold no words")
+    assert note.startswith("1 .json, .TextGrid or .eaf files beside clips hold no words")
 
 
 def test_encodings_of_words_beside_clips(tmp_path):
@@ -549,3 +549,21 @@ def test_a_table_names_one_of_several_audio_streams(tmp_path):
     (reject,) = release.rejects
     assert reject.reason == "number:invalid"
     assert "audio_stream is '-1'; expected a whole number from 0 on" in reject.detail
+
+
+def test_tables_beside_clips_are_not_their_words_and_tiers_are_where_they_say_so(tmp_path):
+    """A csv of a clip's name is mostly a measurement of the face, and a tier may hold gestures."""
+    videos(tmp_path, "joy/a.mp4", "joy/b.mp4", "joy/c.mp4")
+    (tmp_path / "joy/a.csv").write_text("start,end,text\n0,1,no words\n", encoding="utf-8")
+    grid = (
+        'File type = "ooTextFile"\nObject class = "TextGrid"\n\n0 1 <exists> 1 "IntervalTier" "{}" 0 1 1 0 1 "said"\n'
+    )
+    (tmp_path / "joy/b.TextGrid").write_text(grid.format("words"), encoding="utf-8")
+    (tmp_path / "joy/c.TextGrid").write_text(grid.format("nods"), encoding="utf-8")
+    release = read(tmp_path)
+    assert {u.source_video: u.text for u in release.utterances} == {
+        "joy/a.mp4": "",
+        "joy/b.mp4": "said",
+        "joy/c.mp4": "",
+    }
+    assert any(note.startswith("1 .json, .TextGrid or .eaf files") for note in release.notes)

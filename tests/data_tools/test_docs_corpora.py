@@ -10,7 +10,7 @@ from data_tools.corpora.folder import table as folder_table
 from data_tools.corpora.folder.files import SOUND_SUFFIXES, VIDEO_SUFFIXES
 from data_tools.corpora.folder.values import MAX_SENTIMENT
 from data_tools.corpora.readers import read_release
-from data_tools.speech.transcript import TRANSCRIPT_SUFFIXES
+from data_tools.speech.transcript import BESIDE_SUFFIXES
 from data_tools.splits import SPLIT_WORDS
 
 DOCS = Path(__file__).parents[2] / "docs" / "corpora"
@@ -47,7 +47,7 @@ def test_the_example_of_a_table(tmp_path):
         [name for names in folder_table.FIELDS.values() for name in names],
         [name for names in folder_table.OTHER_NAMES.values() for name in names],
         list(SPLIT_WORDS),
-        TRANSCRIPT_SUFFIXES,
+        BESIDE_SUFFIXES,
         VIDEO_SUFFIXES,
         SOUND_SUFFIXES,
         tables.TABLE_SUFFIXES,

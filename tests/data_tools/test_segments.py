@@ -16,6 +16,7 @@ from data_tools.speech.segments import (
     Segment,
     cue_segments,
     has_times,
+    join_words,
     joined,
     regular,
     sentence_ends,
@@ -129,6 +130,24 @@ def test_a_cue_without_an_end_lasts_up_to_the_next_one():
     assert has_times(cues)
     assert not has_times([Cue(0.0, math.inf, "a")])
     assert not has_times([])
+
+
+def test_words_of_an_alignment_are_joined_up_to_a_pause():
+    said = [("so", 1.0, 1.2), ("glad", 1.25, 1.6), ("yes", 1.95, 2.0), ("you", 2.05, 2.3), ("came", 2.3, 4.2)]
+    cues = [Cue(start_s, end_s, text, "Anna") for text, start_s, end_s in said] + [Cue(1.1, 1.3, "hm", "Ben")]
+    assert join_words(cues, 15) == [
+        Cue(1.0, 1.6, "so glad", "Anna"),
+        Cue(1.1, 1.3, "hm", "Ben"),
+        Cue(1.95, 4.2, "yes you came", "Anna"),
+    ]
+    assert [cue.text for cue in join_words(cues, 1.0)] == ["so glad", "hm", "yes you", "came"]
+    for other in (
+        [Cue(0, 0.5, "two words"), Cue(0.5, 1, "a"), Cue(1, 1.5, "b")],
+        [Cue(0, 2, "Hello."), Cue(2, 4, "Hi."), Cue(4, 6, "Bye.")],
+        [Cue(0.0, math.inf, "glad")],
+        [],
+    ):
+        assert join_words(other, 15) == other
 
 
 def test_words_go_where_most_of_their_time_is():

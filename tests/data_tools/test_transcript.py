@@ -201,7 +201,7 @@ def test_json_of_another_form_is_no_transcript(tmp_path, value):
 
 
 def test_what_cannot_be_read_is_named(tmp_path):
-    for name in ("a.docx", "a", "a.csv"):
+    for name in ("a.docx", "a", "a.xlsx"):
         with pytest.raises(DataError, match=r"is no transcript that is read; expected one of \.srt, \.vtt"):
             cues(tmp_path, name, "words")
     with pytest.raises(DataError, match=r"gone\.srt cannot be read: No such file"):

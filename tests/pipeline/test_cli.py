@@ -33,7 +33,7 @@ def test_the_commands_are_those_of_the_readme(run):
     stages = ["standin", "reorganize", "preprocess", "extract", "pretrain", "train", "evaluate", "predict", "demo"]
     looks = ["check", "inspect", "stats", "flops", "robustness", "explain"]
     tables = ["compare", "sweep", "ablate"]
-    others = ["import-features", "transcribe", "app"]
+    others = ["import-features", "transcribe", "app", "share"]
     assert COMMANDS == sorted([*stages, *looks, *tables, *others])
 
 
@@ -54,13 +54,14 @@ FLAGS = {
     "compare": "models data seeds out modalities frontend device set",
     "sweep": "data top-p models seeds out modalities device set",
     "ablate": "data models seeds out frontend device set",
-    "predict": "run transcript segments max-segment-s asr language out device",
+    "predict": "run transcript tier segments max-segment-s asr language out device",
     "transcribe": "data asr language overwrite no-overwrite workers executor",
     "stats": "data",
     "inspect": "data out count seed",
     "explain": "run split data out",
     "flops": "model config top-p modalities frontend run set",
     "demo": "out workers",
+    "share": "run to public no-public licence title",
 }
 
 

@@ -291,7 +291,8 @@ def test_files_of_a_film_are_read_again(film, run, tmp_path):
     out = tmp_path / "an out folder"
     result = predict(run, [folder / "film.mkv"], str(folder / "film.srt"), "cpu", QUIET, out=out)
     (answer,) = result["files"]
-    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == [
+    written = [
+        "film.eaf",
         "film.html",
         "film.json",
         "film.page.mp4",
@@ -299,9 +300,8 @@ def test_files_of_a_film_are_read_again(film, run, tmp_path):
         "film.srt",
         "film.vtt",
     ]
-    assert sorted(answer["written"]) == sorted(
-        str(out / name) for name in sorted(path.name for path in out.iterdir() if path.name != ".lock")
-    )
+    assert sorted(path.name for path in out.iterdir() if path.name != ".lock") == written
+    assert sorted(answer["written"]) == [str(out / name) for name in written]
     entry, rows, srt, vtt = read_out(out, "film")
     for key in ("scores", "predicted", "absent", "segments", "summary"):
         assert entry[key] == answer[key]
@@ -439,7 +439,7 @@ def test_names_and_words_of_any_bytes(film, run, tmp_path):
         (entry,) = predict(run, [name], str(words), "cpu", QUIET, out=tmp_path / "out")["files"]
         assert entry["segments"][0]["text"] == "half ? of it"
     made = [path for path in (tmp_path / "out").iterdir() if path.name != ".lock"]
-    assert len(made) == 6
+    assert len(made) == 7
     (written,) = (path for path in made if path.suffix == ".json")
     assert json.loads(written.read_text(encoding="utf-8"))["segments"] == entry["segments"]
 

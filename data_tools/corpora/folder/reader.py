@@ -11,7 +11,7 @@ from data_tools.corpora.release import Release, is_file, is_folder, visible
 from data_tools.corpora.tables import SPREADSHEET_SUFFIXES, TABLE_SUFFIXES
 from data_tools.errors import DataError
 from data_tools.records import Utterance
-from data_tools.speech.transcript import TRANSCRIPT_SUFFIXES, OtherFormError, read_transcript, words_of
+from data_tools.speech.transcript import BESIDE_SUFFIXES, OtherFormError, read_transcript, words_of
 from data_tools.splits import SPLIT_WORDS
 
 # A transcript of one clip: more than that is another file.
@@ -72,12 +72,12 @@ def _read_clips(release: Release, emotions: Sequence[str], encoding: str | None)
     chosen = choose_emotions(emotions, sorted({name for name in named.values() if not check_name(name)}), "folders")
     release.emotions = tuple(chosen.values())
     beside = Beside()
-    other_json = 0
+    others = 0
     for clip, label in named.items():
         utterance_id = ids[release.relative(clip)]
         problem = check_name(label) if label else ""
         words = _words(clip, beside, encoding)
-        other_json += words.other_json
+        others += words.others
         if not label:
             release.reject(utterance_id, clip, "unlabelled", "it lies in no folder that names an emotion")
         elif problem:
@@ -90,8 +90,10 @@ def _read_clips(release: Release, emotions: Sequence[str], encoding: str | None)
             labels = {emotion: float(name == label) for name, emotion in chosen.items()}
             sound = next(iter(beside.find(clip, SOUND_SUFFIXES).get("", ())), clip)
             release.add(_utterance(release, clip, sound, utterance_id, words.text, labels))
-    if other_json:
-        release.notes.append(f"{other_json} .json files beside clips hold no words that are understood: not used")
+    if others:
+        release.notes.append(
+            f"{others} .json, .TextGrid or .eaf files beside clips hold no words that are understood: not used"
+        )
     if any(utterance.fold for utterance in release.utterances):
         release.notes.append("the folders state a split: --split release keeps it")
     release.notes.append("no speakers are named: each clip counts as a speaker of its own")
@@ -138,30 +140,30 @@ def _walk(release: Release, start: Path) -> Iterator[Path]:
 
 
 class _Words(NamedTuple):
-    """The words of a clip, or `reason`, a short code, and `detail`, a sentence. other_json: files without words."""
+    """The words of a clip, or `reason`, a short code, and `detail`, a sentence. others: files that hold none."""
 
     text: str = ""
     reason: str = ""
     detail: str = ""
-    other_json: int = 0
+    others: int = 0
 
 
 def _words(clip: Path, beside: Beside, encoding: str | None) -> _Words:
     """The words in the transcript of the same name, else in that of the one language there is."""
-    by_language = beside.find(clip, TRANSCRIPT_SUFFIXES)
+    by_language = beside.find(clip, BESIDE_SUFFIXES)
     paths = by_language.pop("", [])
     if len(by_language) > 1 and not paths:
         named = ", ".join(paths[0].name for paths in by_language.values())
         return _Words(reason="transcript:ambiguous", detail=f"the words may be those of {named}: keep one of them")
-    other_json = 0
+    others = 0
     for path in [*paths, *(path for paths in by_language.values() for path in paths)]:
         try:
             if (size := path.stat().st_size) > _MAX_TRANSCRIPT_BYTES:
                 raise DataError(f"{path} has {size} bytes; the limit is {_MAX_TRANSCRIPT_BYTES}")
-            return _Words(words_of(read_transcript(path, encoding)), other_json=other_json)
+            return _Words(words_of(read_transcript(path, encoding, by_name=True)), others=others)
         except OtherFormError:
-            other_json += 1
+            others += 1
         except (DataError, OSError) as error:
             # Paths of this machine have no place in the data folder.
             return _Words(reason="transcript:unreadable", detail=str(error).replace(f"{path.parent}/", ""))
-    return _Words(other_json=other_json)
+    return _Words(others=others)

@@ -66,24 +66,30 @@ def _convolve_kernel(
     site = tl.load(order + row, mask=inside, other=0)
     near = tl.load(bits + site, mask=here, other=0).to(tl.int32)
     anywhere = tl.reduce(near, 0, _either)
+    # One loop over the elements that are needed and their channels, so that loads run ahead of the products.
+    chunks: tl.constexpr = (CHANNELS + INNER - 1) // INNER
+    steps = 0
+    for bit in tl.static_range(9):
+        steps += ((anywhere >> bit) & 1) * chunks
+    rest = anywhere
     total = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for element in range(9):
-        if (anywhere >> element) & 1:
-            joined = ((near >> element) & 1) != 0
-            source = (site + (element // 3 - 1) * width + element % 3 - 1).to(tl.int64) * CHANNELS
-            place = kernel + (8 - element if TURNED else element) * kernel_element
-            for start in range(0, CHANNELS, INNER):
-                channel = start + tl.arange(0, INNER)
-                known = channel < CHANNELS
-                left = tl.load(
-                    rows + source[:, None] + channel[None, :], mask=joined[:, None] & known[None, :], other=0
-                )
-                right = tl.load(
-                    place + channel[:, None] * kernel_in + column[None, :] * kernel_out,
-                    mask=known[:, None] & (column < OUTPUTS)[None, :],
-                    other=0,
-                )
-                total = _product(left, right, total, PRECISION, WIDEN)
+    for step in range(0, steps):
+        lowest = rest & -rest
+        # The exponent of 2 ** element.
+        element = (lowest.to(tl.float32).to(tl.int32, bitcast=True) >> 23) - 127
+        joined = ((near >> element) & 1) != 0
+        source = (site + (element // 3 - 1) * width + element % 3 - 1).to(tl.int64) * CHANNELS
+        place = kernel + (8 - element if TURNED else element) * kernel_element
+        channel = step % chunks * INNER + tl.arange(0, INNER)
+        known = channel < CHANNELS
+        left = tl.load(rows + source[:, None] + channel[None, :], mask=joined[:, None] & known[None, :], other=0)
+        right = tl.load(
+            place + channel[:, None] * kernel_in + column[None, :] * kernel_out,
+            mask=known[:, None] & (column < OUTPUTS)[None, :],
+            other=0,
+        )
+        total = _product(left, right, total, PRECISION, WIDEN)
+        rest = tl.where(step % chunks == chunks - 1, rest - lowest, rest)
     made = total.to(out.dtype.element_ty)
     target = out + site.to(tl.int64)[:, None] * OUTPUTS + column[None, :]
     tl.store(target, made, mask=inside[:, None] & (column < OUTPUTS)[None, :])
@@ -134,9 +140,9 @@ def _weight_gradient_kernel(
         near = tl.load(bits + site, mask=row < last, other=0).to(tl.int32)
         joined = (near >> element) & 1
         if tl.max(joined, 0) > 0:
-            source, site = (site + step).to(tl.int64) * CHANNELS, site.to(tl.int64) * OUTPUTS
+            source, target = (site + step).to(tl.int64) * CHANNELS, site.to(tl.int64) * OUTPUTS
             here = (joined != 0)[:, None]
-            left = tl.load(grad + site[:, None] + output[None, :], mask=here & (output < OUTPUTS)[None, :], other=0)
+            left = tl.load(grad + target[:, None] + output[None, :], mask=here & (output < OUTPUTS)[None, :], other=0)
             right = tl.load(
                 rows + source[:, None] + channel[None, :], mask=here & (channel < CHANNELS)[None, :], other=0
             )
@@ -168,7 +174,8 @@ def _product_of_neighbours(
     out = rows.new_empty(sites, outputs)
     tiles = row_tiles(sites)
     sums = rows.new_empty(tiles if statistics else 0, 2, outputs, dtype=torch.float32)
-    columns = tile(TILES.outputs, outputs)
+    # Exact products of float32 are made without tensor cores, and 128 columns would not fit the registers.
+    columns = tile(TILES.outputs if rows.dtype != torch.float32 else TILES.outputs // 2, outputs)
     launch(
         _convolve_kernel,
         tiles * triton.cdiv(outputs, columns),

@@ -1,6 +1,5 @@
 """Sizes of the tiles that the kernels work in, and how a kernel is started."""
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,8 @@ from torch import Tensor
 class Tiles:
     """Largest tiles of the kernels; each is cut to the next power of two of what there is, at least 16.
 
-    rows: sites of a convolution's tile. outputs, channels: of its weights. sites: of the kernels without products, for
-    `CELLS` numbers a program. programs: that the gradient of a weight is to be split into.
+    rows: sites of a convolution's tile. outputs, channels: of its weights. sites: of the tables. cells: numbers of a
+    tile of the kernels that work number by number. programs: that the gradient of a weight is split into.
     """
 
     rows: int = 128
@@ -61,7 +60,3 @@ def product_settings(dtype: torch.dtype) -> dict[str, Any]:
     tf32 = dtype == torch.float32 and torch.backends.cudnn.allow_tf32
     return {"PRECISION": "tf32" if tf32 else "ieee", "WIDEN": INTERPRETED and dtype == torch.bfloat16}
 
-
-def interpreter_is_asked_for() -> bool:
-    """Return True if the environment has Triton run its kernels in numpy."""
-    return os.environ.get("TRITON_INTERPRET") == "1"

@@ -22,7 +22,7 @@ def chosen(device, dtype, share, sites=5000, in_channels=64):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """`machine(native=..., spconv=False, triton=False)`: types that the kernels in C know here, and what is installed."""
+    """`machine(native=..., spconv=False, triton=False)`: types that the kernels in C know, and what is installed."""
 
     def make(native=(), spconv=False, triton=False):
         known = {("cpu", dtype) for dtype in native}

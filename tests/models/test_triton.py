@@ -20,6 +20,10 @@ from models.layers.vgg import DenseMap, SparseStage
 ROOT = Path(__file__).parents[2]
 # torch for Linux brings it; elsewhere the backend cannot be asked for, which test_backends.py checks.
 needs_triton = pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed: torch has none here")
+# How Triton writes the types of a kernel's arguments.
+POINTERS = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.float16: "*fp16", torch.int16: "*i16"}
+POINTERS |= {torch.int32: "*i32", torch.int64: "*i64", torch.bool: "*i1", torch.int8: "*i8"}
+NUMBERS = {int: "i32", float: "fp32"}
 
 
 @needs_triton
@@ -78,3 +82,37 @@ def test_auto_computes_a_stage_as_a_whole_on_cuda_alone(monkeypatch, usable):
     assert backends.computes_masked("auto", on_gpu[torch.bfloat16]) is usable
     assert not backends.computes_masked("auto", on_gpu[torch.float64])
     assert not backends.computes_masked("dense", on_gpu[torch.bfloat16])
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+def test_every_kernel_of_a_stage_compiles_for_a_gpu(monkeypatch, tmp_path, dtype, capability):
+    """Triton needs no GPU to compile for one; the types that an interpreter overlooks are checked there."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    compiled = {}
+
+    def compile_only(kernel, *given, grid, warmup, **constants):
+        options = {name: constants.pop(name) for name in ("num_warps", "num_stages") if name in constants}
+        signature = dict.fromkeys(constants, "constexpr")
+        for name, value in zip(kernel.arg_names, given, strict=False):
+            signature[name] = POINTERS[value.dtype] if isinstance(value, torch.Tensor) else NUMBERS[type(value)]
+        source = ASTSource(kernel, {name: signature[name] for name in kernel.arg_names}, constants)
+        target = GPUTarget("cuda", capability, 32)
+        compiled[kernel.__name__] = triton.compile(source, target=target, options=options)
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(triton.JITFunction, "run", compile_only)
+    monkeypatch.setattr(backends, "check_triton", lambda *_: None)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    stage = SparseStage(16, 32, 7, 0.5, "straight_through", "triton")
+    maps = torch.randn(1, 16, 6, 6, requires_grad=True)
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        found = stage(DenseMap(maps.to(dtype)), torch.randn(1, 7))
+    found.map.dense().sum().backward()
+    assert len(compiled) == 10
+    assert all("cubin" in kernel.asm for kernel in compiled.values())

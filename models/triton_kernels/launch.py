@@ -59,4 +59,3 @@ def product_settings(dtype: torch.dtype) -> dict[str, Any]:
     """
     tf32 = dtype == torch.float32 and torch.backends.cudnn.allow_tf32
     return {"PRECISION": "tf32" if tf32 else "ieee", "WIDEN": INTERPRETED and dtype == torch.bfloat16}
-

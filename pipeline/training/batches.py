@@ -272,4 +272,5 @@ class HeldBatches:
             sentiment=self._sentiment[here],
             ids=tuple(self._ids[at]),
             features={name: rows.of_utterances(at) for name, rows in self._features.items()},
+            longest={"faces": int(self._faces.counts[at].max()), "chunks": int(self._chunks.counts[at].max())},
         )

@@ -5,16 +5,27 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from torch.nn.functional import binary_cross_entropy_with_logits as multi_label_loss
 
+import models
+from data_tools.batch import Batch
 from models.errors import ModelError
+from models.layers.sequence import SequenceEncoder
 from models.layers.sparse import backends, triton_backend
+from models.layers.sparse.attention import AttentionGradient
 from models.layers.sparse.sparse_map import SparseMap
 from models.layers.sparse.submanifold import SubmanifoldConv2d
 from models.layers.sparse.triton_backend import check_triton, triton_is_usable
+from models.layers.text import _WHOLE_MASK
 from models.layers.vgg import DenseMap, SparseStage
 
 ROOT = Path(__file__).parents[2]
@@ -86,6 +97,7 @@ def test_auto_computes_a_stage_as_a_whole_on_cuda_alone(monkeypatch, usable):
 
 @needs_triton
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("capability", [80, 90])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
 def test_every_kernel_of_a_stage_compiles_for_a_gpu(monkeypatch, tmp_path, dtype, capability):
@@ -116,3 +128,88 @@ def test_every_kernel_of_a_stage_compiles_for_a_gpu(monkeypatch, tmp_path, dtype
     found.map.dense().sum().backward()
     assert len(compiled) == 10
     assert all("cubin" in kernel.asm for kernel in compiled.values())
+
+
+def fake_batch(faces, chunks, **others):
+    """A batch of tensors without values on a GPU that is not there."""
+    counts = {"face_counts": torch.tensor(faces, device="cuda"), "chunk_counts": torch.tensor(chunks, device="cuda")}
+    return Batch(
+        faces=torch.zeros(sum(faces), 3, 48, 48, dtype=torch.uint8, device="cuda"),
+        chunks=torch.zeros(sum(chunks), 1, 128, 32, device="cuda"),
+        tokens=torch.zeros(len(faces), 6, dtype=torch.int64, device="cuda"),
+        token_mask=torch.ones(len(faces), 6, dtype=torch.bool, device="cuda"),
+        labels=torch.zeros(len(faces), 6, device="cuda"),
+        sentiment=torch.zeros(len(faces), device="cuda"),
+        ids=tuple(map(str, range(len(faces)))),
+        **counts,
+        **others,
+    )
+
+
+def on_fake_gpu(model):
+    """`model` with parameters and buffers without values, on a GPU that is not there."""
+    for module in model.modules():
+        for values in (module._parameters, module._buffers):
+            for name, value in values.items():
+                if value is not None:
+                    empty = torch.empty(value.shape, dtype=value.dtype, device="cuda")
+                    values[name] = torch.nn.Parameter(empty) if values is module._parameters else empty
+    return model
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    ("name", "settings", "training"),
+    [("fe2e", {}, True), ("mesm", {"backend": "triton", "attention_gradient": "soft"}, False)]
+    + [("mesm", {"backend": "triton", "attention_gradient": g}, True) for g in get_args(AttentionGradient)],
+)
+def test_on_a_gpu_nothing_is_waited_for_between_the_batch_and_the_loss(name, settings, training):
+    """With tensors that have no values, whatever needs one fails: `.item()`, `nonzero`, a mask as an index."""
+    model = models.build(name, text_encoder="tiny", width=4, layers=1, **settings).train(training)
+    with FakeTensorMode():
+        on_fake_gpu(model)
+        batch = fake_batch((2, 0, 3), (1, 4, 0), longest={"faces": 3, "chunks": 4})
+        output = model(batch)
+        loss = multi_label_loss(output.logits, batch.labels) + sum(output.losses.values())
+        assert loss.device.type == "cuda"
+        if name == "fe2e":  # where nobody said how many there are, the device is asked
+            with pytest.raises(DataDependentOutputException):
+                model(fake_batch((2, 0, 3), (1, 4, 0)))
+
+
+def test_backends_on_compact_rows_do_wait_on_a_gpu():
+    stage = SparseStage(3, 4, 5, 0.5, "none", "dense")
+    with FakeTensorMode(), pytest.raises(DynamicOutputShapeException):
+        on_fake_gpu(stage)(DenseMap(torch.ones(2, 3, 4, 4, device="cuda")), torch.ones(2, 5, device="cuda"))
+
+
+def test_a_batch_that_goes_to_a_gpu_takes_its_longest_sequences_along(make_batch):
+    batch = make_batch(faces=(3, 0, 2), chunks=(2, 4, 0))
+    assert batch.to("cpu").longest == {}
+    assert batch.to("meta").longest == {"faces": 3, "chunks": 4}
+
+
+@pytest.mark.parametrize("longest", [4, 7])
+def test_padding_to_more_than_the_longest_changes_no_state(longest):
+    torch.manual_seed(0)
+    encoder = SequenceEncoder(8, 2, 2, 0.0).eval()
+    frames, counts = torch.randn(6, 8), torch.tensor([4, 0, 2])
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(frames, counts, longest)[0], encoder(frames, counts)[0])
+
+
+@pytest.mark.parametrize("kind", sorted(_WHOLE_MASK))
+def test_a_whole_mask_gives_the_states_of_a_mask_of_tokens(kind):
+    from transformers import AutoConfig, AutoModel
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    sizes |= {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8, "embedding_size": 8, "vocab_size": 60}
+    encoder = AutoModel.from_config(AutoConfig.for_model(kind, **sizes), trust_remote_code=False).eval()
+    encoder.set_attn_implementation("sdpa")
+    tokens, mask = torch.randint(3, 60, (3, 7)), torch.arange(7) < torch.tensor([[7], [3], [1]])
+    with torch.no_grad():
+        states = [
+            encoder(input_ids=tokens, attention_mask=given).last_hidden_state
+            for given in (mask.long(), mask[:, None, None, :].expand(-1, 1, 7, -1))
+        ]
+    assert torch.equal(*states)

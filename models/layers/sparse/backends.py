@@ -60,8 +60,8 @@ def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -
     """Submanifold convolution of rows (N, C) with a kernel (O, C, 3, 3); returns rows (N, O) and the multiply-adds.
 
     Raises:
-        ModelError: unknown backend, one that is not installed, spconv for rows that are not on a GPU or neither
-            float32 nor float16, or native for rows that are, or without a C compiler.
+        ModelError: unknown backend, one that is not installed, spconv or triton for rows that are not on a GPU or of
+            a type that it does not know, or native for rows that are, or without a C compiler.
     """
     rows = rows.to(compute_dtype(rows))
     function = backend_by_name(resolve_backend(backend, rows, sites), rows)
@@ -108,10 +108,11 @@ def backend_by_name(name: BackendName, rows: Tensor) -> Backend:
                 f"backend is {name!r} but the model is on {rows.device}: it runs on CUDA only "
                 "(its CPU results are wrong now and then); use backend=torch or auto"
             )
-        if rows.dtype not in SPCONV_TYPES:
+        if rows.dtype not in SPCONV_TYPES[name]:
+            known = " and ".join(str(dtype).removeprefix("torch.") for dtype in SPCONV_TYPES[name])
             raise ModelError(
-                f"backend is {name!r} but the features are {rows.dtype}: it knows float32 and float16 only; "
-                "use backend=auto or torch, or train in precision 32-true or 16-mixed"
+                f"backend is {name!r} but the features are {rows.dtype}: it knows {known} only; "
+                "use backend=auto or torch, or train in another precision"
             )
         return spconv_convolution(name)
     raise ModelError(f"backend is {name!r}; known: {', '.join(get_args(BackendName))}")

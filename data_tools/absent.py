@@ -54,6 +54,7 @@ def leave_out(batch: Batch, absent: Mapping[str, Tensor], empty: tuple[Tensor, T
         faces=faces.values,
         face_counts=faces.counts,
         features=features,
+        longest={},
     )
     if "t" in features or not of["t"].any():
         return left

@@ -43,6 +43,8 @@ class Batch:
         that read it and under `WAVEFORM`, the sound itself: (S, 1) at 16 kHz, standardised per utterance.
     missing: which steps data_tools/damage.py took away, bool, by what they are steps of: `tokens` (B, L),
         `chunks` (C,), `faces` (F,), a letter of `features` (N,); empty where nothing was damaged.
+    longest: most `faces` and most `chunks` of an utterance, or more. The host then knows how long a padded sequence is
+        without asking the device that has the counts; empty where nobody counted.
     complete: the batch before it was damaged, for models that learn to restore; None in evaluation.
     """
 
@@ -57,6 +59,7 @@ class Batch:
     ids: tuple[str, ...]
     features: Mapping[str, Packed] = field(default_factory=dict)
     missing: Mapping[str, Tensor] = field(default_factory=dict)
+    longest: Mapping[str, int] = field(default_factory=dict, compare=False)
     complete: "Batch | None" = None
     has_words: Tensor | None = None
 
@@ -75,7 +78,11 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """The same batch on `device`; copies overlap with work there where the memory is pinned."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        moved = self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        if self.longest or self.face_counts.device.type != "cpu" or moved.face_counts.device.type == "cpu":
+            return moved
+        counts = {"faces": self.face_counts, "chunks": self.chunk_counts}
+        return replace(moved, longest={name: int(values.max()) for name, values in counts.items() if len(values)})
 
     def pin_memory(self) -> "Batch":
         """The same batch in memory that CUDA copies from without waiting; a loader with `pin_memory` calls this."""

@@ -78,11 +78,11 @@ class EndToEndModel(Model):
             state, computed["text.macs"] = self.text(batch.tokens, batch.token_mask)
             scores["text"] = self.heads["text"](state)
             present["text"] = batch.present("t")
-        for name, images, counts in self._images(batch):
+        for name, images, counts, longest in self._images(batch):
             query = self.query(state, counts, len(images))
             found: TowerResult = self.towers[name](images, query)
             towers[name] = found
-            summary, sequence_macs = self.sequences[name](found.features, counts)
+            summary, sequence_macs = self.sequences[name](found.features, counts, longest)
             scores[name], present[name] = self.heads[name](summary), counts > 0
             by_part = {**found.macs, "sequence": sequence_macs}
             computed[f"{name}.macs"] = sum(by_part.values())
@@ -112,7 +112,9 @@ class EndToEndModel(Model):
         """
         return None
 
-    def _images(self, batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
+    def _images(self, batch: Batch) -> Iterator[tuple[str, Tensor, Tensor, int | None]]:
+        """(tower, images, images of each utterance, the most of one) of each modality that the model has."""
         packed = {"mel": (batch.chunks, batch.chunk_counts), "face": (batch.faces, batch.face_counts)}
+        longest = {"mel": batch.longest.get("chunks"), "face": batch.longest.get("faces")}
         for name in self.towers:
-            yield name, *packed[name]
+            yield name, *packed[name], longest[name]

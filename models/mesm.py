@@ -83,11 +83,11 @@ class MESM(EndToEndModel):
             self.budget = config.top_p if config.budget is None else config.budget
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile all but the sparse stages, whose shapes depend on the data: torch.compile cannot trace them."""
+        """Compile all but stages on compact rows, whose shapes depend on the data: torch.compile cannot trace them."""
         # Not as a decorator: that would import the compiler wherever the model is imported.
         for module in self.modules():
             if isinstance(module, SparseStage):
-                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
+                module.on_rows = torch.compiler.disable(module.on_rows)  # type: ignore[method-assign]
         super().compile(*args, **kwargs)
 
     def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor:

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-import typer
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
@@ -114,6 +113,8 @@ def python_function(name: str, help_text: str, load: Callable[[], Command]) -> C
 
 def run_command_line(name: str, help_text: str, command: Command, arguments: list[str]) -> None:
     """Parse `arguments`, run the command and print its result. Raises SystemExit with its status."""
+    # Not at the top, here and below: functions of the Python API need no command line.
+    import typer
 
     def call(**given: Any) -> None:
         as_json, assignments = given.pop("json"), given.pop("set", None)
@@ -146,6 +147,8 @@ def _print(result: dict[str, Any], as_json: bool, for_people: Callable[[dict[str
 
 def _signature(command: Command) -> inspect.Signature:
     """Signature that typer reads flags from: a parameter for each one, then `--set` and `--json`."""
+    import typer
+
     parameters = [_parameter(name, field) for name, field in command.flags().items()]
     if command.takes_set:
         parameters.append(_keyword("set", list[str] | None, typer.Option("--set", help=SET_HELP), None))
@@ -154,6 +157,8 @@ def _signature(command: Command) -> inspect.Signature:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    import typer
+
     in_file = isinstance(field.json_schema_extra, dict) and field.json_schema_extra["in_file"]
     required = field.is_required() and not in_file
     about: dict[str, Any] = {"help": f"{field.description}{_shown(field.default)}", "show_default": False}

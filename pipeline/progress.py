@@ -4,12 +4,13 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from data_tools.names import for_terminal
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -44,14 +45,21 @@ class Reporter:
     def __init__(
         self, quiet: bool = False, plain_every_s: float = 10.0, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self.quiet = quiet
         self.plain_every_s = plain_every_s
         self.clock = clock
 
+    @cached_property
+    def console(self) -> "Console":
+        """Standard error, as rich writes to it; a quiet reporter needs no rich."""
+        from rich.console import Console
+
+        return Console(stderr=True, quiet=self.quiet, highlight=False, soft_wrap=True)
+
     def say(self, text: str) -> None:
         """One line for a person."""
-        self.console.print(for_terminal(text), markup=False)
+        if not self.quiet:
+            self.console.print(for_terminal(text), markup=False)
 
     def track(
         self,
@@ -77,6 +85,8 @@ class Reporter:
             yield from self._track_plain(items, label, pace, has_own_line)
 
     def _track_bar(self, items: Iterable[T], label: str, pace: "_Pace") -> Iterator[T]:
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
         shown = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"), TimeElapsedColumn())
         with Progress(*shown, console=self.console) as progress:
             task = progress.add_task(label, total=pace.whole, facts=str(pace))

@@ -1,8 +1,9 @@
 """YAML read as plain values, within limits: a few hundred bytes of aliases can stand for more than a memory holds."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import yaml
+if TYPE_CHECKING:
+    import yaml
 
 # The longest config of this project has 5 kB.
 MAX_YAML_BYTES = 2**18
@@ -19,6 +20,9 @@ def parse_yaml(text: str) -> Any:
     Raises:
         ValueError: it is no YAML, or beyond a limit; says which.
     """
+    # Not at the top, as below: settings given in Python need no YAML.
+    import yaml
+
     if len(text) > MAX_YAML_BYTES:
         raise ValueError(f"it has {len(text)} characters, more than {MAX_YAML_BYTES}")
     loader = None
@@ -38,8 +42,10 @@ def parse_yaml(text: str) -> Any:
             loader.dispose()
 
 
-def _check(root: yaml.Node) -> None:
+def _check(root: "yaml.Node") -> None:
     """Refuse what would cost more than its text, before any value is made of it."""
+    import yaml
+
     left, count = [(root, 0)], 0
     while left:
         node, depth = left.pop()
@@ -56,7 +62,7 @@ def _check(root: yaml.Node) -> None:
             _check_scalar(node)
 
 
-def _check_scalar(node: yaml.Node) -> None:
+def _check_scalar(node: "yaml.Node") -> None:
     text: str = node.value
     if node.tag in _NUMBERS and len(text) > _MAX_DIGITS:
         raise ValueError(f"it holds the number {text[:20]}..., which has {len(text)} characters")

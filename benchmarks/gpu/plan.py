@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 TOP_P = (None, 0.5, 0.7)
 SCOPES = ("towers only", "whole model")
 # Backends of the sparse convolutions beside `auto`; those that a machine lacks get a row that says so.
-BACKENDS = ("torch", "dense", "spconv", "spconv_triton")
+BACKENDS = ("torch", "dense", "triton", "spconv", "spconv_triton")
 # What makes a row the one that was planned.
 IDENTITY = ("work", "model", "top_p", "batch", "precision", "asked", "mode")
 

@@ -13,9 +13,10 @@ from benchmarks.cases import SCOPES, WORKS, Case, Precision, Run, device_name
 from benchmarks.peak_memory import with_peak
 from benchmarks.rows import measured_on
 from data_tools.batch import Batch
-from models.layers.sparse.backends import resolve_backend
+from models.layers.sparse.backends import computes_masked, resolve_backend
 from models.layers.sparse.precision import compute_dtype
 from models.layers.sparse.submanifold import SubmanifoldConv2d
+from models.layers.vgg import SparseStage
 from pipeline.counting.noise import random_batch
 from pipeline.progress import Reporter
 
@@ -152,6 +153,10 @@ def backends_used(run: Run, work: str) -> str:
     """
     used: set[str] = set()
 
+    def note_stage(stage: SparseStage, args: tuple[Any, ...]) -> None:
+        if computes_masked(stage.backend, args[0].features):
+            used.add("triton")
+
     def note(layer: SubmanifoldConv2d, args: tuple[Any, ...]) -> None:
         rows: Tensor = args[0].features
         used.add(resolve_backend(layer.backend, rows.to(compute_dtype(rows)), args[0].sites))
@@ -161,7 +166,9 @@ def backends_used(run: Run, work: str) -> str:
         return "dense"
     if run.case.mode != "eager":  # a hook would be compiled into it
         return run.case.backend
+    stages = [stage for stage in run.model.modules() if isinstance(stage, SparseStage)]
     hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    hooks += [stage.register_forward_pre_hook(note_stage) for stage in stages]
     try:
         run.do(work)
     finally:

@@ -44,6 +44,8 @@ class FaceDetector:
 
     def __init__(self, device: str = "cpu", min_face_px: int = 20) -> None:
         self._device, self._min_face_px = torch.device(device), min_face_px
+        # A GPU's faces are to be the CPU's: by default cuDNN rounds what float32 convolutions read to TF32's 10 bits.
+        torch.backends.cudnn.allow_tf32 = False
         try:
             # Not at the top: it loads all of torchvision, 170 MB and a second that nothing else here needs.
             from facenet_pytorch import MTCNN

@@ -23,14 +23,17 @@ class Padded(NamedTuple):
         return (self.values * real).sum(1) / real.sum(1).clamp(min=1)
 
 
-def pad(values: Tensor, counts: Tensor) -> Padded:
+def pad(values: Tensor, counts: Tensor, longest: int | None = None) -> Padded:
     """Packed steps, padded to the longest utterance, at least 1.
 
-    values: (N, D), utterance after utterance. counts: (B,) int64, sums to N.
+    values: (N, D), utterance after utterance. counts: (B,) int64, sums to N. longest: length to pad to, at least the
+    largest count; None reads the counts, for which a GPU is waited for.
     """
     utterance = torch.arange(len(counts), device=counts.device).repeat_interleave(counts, output_size=len(values))
     first = counts.cumsum(0) - counts
     position = torch.arange(len(values), device=counts.device) - first[utterance]
-    length = max(1, int(counts.max())) if len(counts) else 1
+    if longest is None:
+        longest = int(counts.max()) if len(counts) else 0
+    length = max(1, longest)
     padded = values.new_zeros(len(counts), length, values.shape[1]).index_put((utterance, position), values)
     return Padded(padded, torch.arange(length, device=counts.device) < counts.unsqueeze(1))

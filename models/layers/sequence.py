@@ -27,13 +27,13 @@ class SequenceEncoder(nn.Module):
         # It fills itself with copies of one layer, which would all start from the same weights.
         self.encoder.layers = nn.ModuleList(made)
 
-    def forward(self, frames: Tensor, counts: Tensor) -> tuple[Tensor, float]:
-        """frames: (F, D), utterance after utterance. counts: (B,) int64, sums to F.
+    def forward(self, frames: Tensor, counts: Tensor, longest: int | None = None) -> tuple[Tensor, float]:
+        """frames: (F, D), utterance after utterance. counts: (B,) int64, sums to F. longest: as for `pad`.
 
         Returns (B, D), the state of CLS, and the multiply-adds done.
         """
         size = frames.shape[1]
-        steps, present = pad(frames, counts)
+        steps, present = pad(frames, counts, longest)
         with_cls = torch.cat([self.cls.to(steps.dtype).expand(len(counts), 1, size), steps], dim=1)
         absent = torch.cat([torch.zeros_like(present[:, :1]), ~present], dim=1)
         length = with_cls.shape[1]

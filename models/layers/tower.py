@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from models.layers.sparse.masked import MaskedMap
 from models.layers.sparse.sparse_map import Count, SparseMap
 from models.layers.vgg import DenseMap, StageResult, Stem
 
@@ -85,7 +86,7 @@ class Tower(nn.Module):
 
     def _forward(self, images: Tensor, query: Tensor | None) -> TowerResult:
         stem = self.stem((images.to(self.mean.dtype) - self.mean) / self.deviation)
-        last: DenseMap | SparseMap = stem
+        last: DenseMap | SparseMap | MaskedMap = stem
         stages: list[StageResult] = []
         for stage in self.stages:
             result: StageResult = stage(last, query)

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from models.layers.norm import BatchNormRelu
 from models.layers.sparse.attention import AttentionGradient, CrossModalAttention
-from models.layers.sparse.backends import BackendName
+from models.layers.sparse.backends import BackendName, computes_masked
+from models.layers.sparse.masked import MaskedMap, masked_stage
 from models.layers.sparse.sparse_map import Count, SparseMap
 from models.layers.sparse.submanifold import SparseMaxPool2d, SubmanifoldConv2d
 from models.native.call import kernels_support
@@ -40,9 +41,9 @@ class StageResult(NamedTuple):
     kept_share: as in `models.layers.sparse.attention.Selection`.
     """
 
-    map: DenseMap | SparseMap | None
+    map: DenseMap | SparseMap | MaskedMap | None
     sites: int
-    active: int
+    active: Count
     kept: Tensor | None = None
     attention_macs: float = 0.0
     kept_share: Tensor | None = None
@@ -143,9 +144,21 @@ class SparseStage(nn.Module):
         self.attention = CrossModalAttention(in_channels, query_size, top_p, gradient)
         self.block = SparseBlock(in_channels, out_channels, backend)
         self.pool = SparseMaxPool2d()
+        self.backend = backend
 
-    def forward(self, x: DenseMap | SparseMap, query: Tensor) -> StageResult:
+    def forward(self, x: DenseMap | SparseMap | MaskedMap, query: Tensor) -> StageResult:
         """query: (images, query_size), what the attention asks each image's sites with."""
+        if isinstance(x, SparseMap) or not computes_masked(self.backend, x.features):
+            assert not isinstance(x, MaskedMap)
+            return self.on_rows(x, query)
+        if isinstance(x, DenseMap):
+            x = MaskedMap.from_dense(x.features, x.macs)
+        found = masked_stage(x, query, self.attention, self.block)
+        sites = x.active.numel()
+        return StageResult(found.map, sites, found.active, found.kept, found.macs, found.kept_share)
+
+    def on_rows(self, x: DenseMap | SparseMap, query: Tensor) -> StageResult:
+        """The stage on compact rows, whose number depends on the data."""
         if isinstance(x, DenseMap):
             x = SparseMap.from_dense(x.features, macs=x.macs)
         kept, _, attention_macs, kept_share = self.attention(x, query)

@@ -268,6 +268,10 @@ class _Rows:
         on_host = counts.numpy()
         return cls(values.to(device), on_host, on_host.cumsum() - on_host)
 
+    def longest(self, at: NDArray[np.int64], absent: Flags | None = None) -> int:
+        """Steps of the longest of these utterances; none where `absent`, (B,)."""
+        return int((self.counts[at] if absent is None else self.counts[at] * ~absent).max())
+
     def of_utterances(self, at: NDArray[np.int64], absent: Flags | None = None) -> Packed:
         """The steps of the utterances at these positions, one utterance after the other; none where `absent`, (B,)."""
         counts = self.counts[at] if absent is None else self.counts[at] * ~absent
@@ -357,6 +361,10 @@ class HeldBatches:
             features={
                 name: rows.of_utterances(at, sound if name == WAVEFORM else absent.get(name))
                 for name, rows in self._features.items()
+            },
+            longest={
+                "faces": self._faces.longest(at, absent.get("v")),
+                "chunks": self._chunks.longest(at, sound),
             },
             has_words=_sent(torch.from_numpy(has_words), device),
         )

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import AbstractContextManager
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -49,6 +50,9 @@ def start_fabric(device: str = "auto", precision: str = "32-true", devices: int 
             doesn't have.
     """
     accelerator = choose_device(device).type
+    # By default cuDNN rounds what float32 convolutions read to TF32's 10 bits; `32-true` means float32.
+    if precision == "32-true":
+        torch.backends.cudnn.allow_tf32 = False
     if accelerator == "cpu" and precision == "16-mixed":
         raise ConfigError("precision is '16-mixed', which needs CUDA; on a CPU use bf16-mixed or 32-true")
     if accelerator == "cuda" and devices > torch.cuda.device_count():
@@ -119,7 +123,7 @@ class _Opened(nn.Module):
 class Engine:
     """`engine(batch) -> Output` on the device and in the precision of `fabric`, and the optimizer's step.
 
-    Where several processes train together (DDP), gradients are averaged over them after each backward pass. Batch
+    Where several processes train together (DDP), gradients are averaged over them in the backward pass. Batch
     norm takes the statistics of each process' own share of a batch, and of its running averages those of the first
     process count: a network with batch norm learns as with batches of that share's size.
 
@@ -155,6 +159,14 @@ class Engine:
         """The model's answer; `batch` is on the device."""
         converted, own = self._wrapped(_Sealed(batch))
         return Output(**converted, **own.value)
+
+    def without_exchange(self, enabled: bool = True) -> AbstractContextManager[Any]:
+        """Context for the forward and backward pass of a batch that another one follows before the step.
+
+        Gradients are then averaged over the processes once a step, by the last batch, not after each. enabled: False
+        for that one.
+        """
+        return self.fabric.no_backward_sync(self._wrapped, enabled=enabled)
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss` (scaled as the precision needs it)."""

@@ -3,9 +3,10 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice, repeat
-from typing import Protocol, TypeVar, cast
+from typing import Any, Protocol, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -48,6 +49,9 @@ class Forward(Protocol):
 
 class Trainer(Forward, Protocol):
     """A `Forward` that can take a training step, as `pipeline.training.engine.Engine`."""
+
+    def without_exchange(self, enabled: bool = True) -> AbstractContextManager[Any]:
+        """Context in which gradients stay in this process, where several train together."""
 
     def backward(self, loss: Tensor) -> None:
         """Add the gradients of `loss`."""
@@ -139,14 +143,15 @@ def run_epoch(
     with torch.set_grad_enabled(update is not None):
         for group in _groups(source, update.sizes() if update else repeat(1)):
             whole = [len(batch) if sizes is None else next(sizes) for batch in group]
-            for on_host, size in zip(group, whole, strict=True):
+            for number, (on_host, size) in enumerate(zip(group, whole, strict=True), start=1):
                 counted = ranks.counted(size)
                 batch = on_host.to(engine.device)
-                output = engine(batch)
-                loss = objective(output, batch)
-                if update:
-                    # What is averaged over processes is to be their sum.
-                    trainer.backward(loss.total * (counted * ranks.world / sum(whole)))
+                with trainer.without_exchange(number < len(group)) if update else nullcontext():
+                    output = engine(batch)
+                    loss = objective(output, batch)
+                    if update:
+                        # What is averaged over processes is to be their sum.
+                        trainer.backward(loss.total * (counted * ranks.world / sum(whole)))
                 if counted:
                     tally.add(batch, output, loss)
             if update:

@@ -22,12 +22,13 @@ def chosen(device, dtype, share, sites=5000, in_channels=64):
 
 @pytest.fixture
 def machine(monkeypatch):
-    """`machine(native=..., spconv=False)`: types that the kernels in C know here, and whether spconv is installed."""
+    """`machine(native=..., spconv=False, triton=False)`: types that the kernels in C know, and what is installed."""
 
-    def make(native=(), spconv=False):
+    def make(native=(), spconv=False, triton=False):
         known = {("cpu", dtype) for dtype in native}
         monkeypatch.setattr(backends, "native_is_supported", lambda device, dtype: (device.type, dtype) in known)
         monkeypatch.setattr(backends, "spconv_is_usable", lambda: spconv)
+        monkeypatch.setattr(backends, "triton_is_usable", lambda: triton)
 
     return make
 
@@ -56,7 +57,14 @@ def test_few_sites_are_not_worth_rewriting_a_kernel_of_many_channels_in_float32(
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_on_cuda_it_is_spconv_in_float32_where_it_is_installed_and_else_dense(machine, share):
+def test_on_cuda_it_is_triton_where_its_kernels_know_the_type(machine, share):
+    machine(native=TYPES, spconv=True, triton=True)
+    assert [chosen(CUDA, dtype, share) for dtype in TYPES] == ["triton", "triton", "triton", "dense"]
+    assert chosen(CPU, torch.float32, share) == "native"
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_on_cuda_without_triton_it_is_spconv_in_float32_where_it_is_installed_and_else_dense(machine, share):
     machine(native=TYPES, spconv=True)
     assert [chosen(CUDA, dtype, share) for dtype in TYPES] == ["spconv", "dense", "dense", "dense"]
     machine(native=TYPES)
@@ -75,7 +83,7 @@ def test_no_maps_have_a_backend_too(machine):
     assert resolve_backend("auto", torch.ones(0, 2), Sites(torch.zeros(0, 3, 3, dtype=torch.bool))) == "torch"
 
 
-@pytest.mark.parametrize("name", ["torch", "dense", "native", "spconv", "spconv_triton"])
+@pytest.mark.parametrize("name", ["torch", "dense", "native", "triton", "spconv", "spconv_triton"])
 def test_a_backend_that_is_named_is_the_one_that_is_used(machine, name):
     machine(native=TYPES, spconv=True)
     assert resolve_backend(name, torch.ones(4, 2), Sites(torch.ones(1, 2, 2, dtype=torch.bool))) == name

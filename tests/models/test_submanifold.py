@@ -208,7 +208,7 @@ def test_native_kernels_add_up_in_one_order_whatever_the_number_of_threads():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ROUNDING, ids=str)
-@pytest.mark.parametrize("backend", [*ANYWHERE, "spconv"])
+@pytest.mark.parametrize("backend", [*ANYWHERE, "triton", "spconv"])
 @pytest.mark.parametrize("density", [0.4, 1.0, "one", "all but one", 0.0])
 def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density, dtype):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
@@ -238,7 +238,7 @@ def test_every_backend_agrees_on_a_gpu(monkeypatch, backend, density, dtype):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("backend", [*ANYWHERE, "spconv"])
+@pytest.mark.parametrize("backend", [*ANYWHERE, "triton", "spconv"])
 @pytest.mark.parametrize("images", [0, 3])
 def test_nothing_to_compute_keeps_the_graph_on_a_gpu(backend, images):
     dense = torch.randn(images, 4, 6, 6, device="cuda", requires_grad=True)

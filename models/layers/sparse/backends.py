@@ -2,11 +2,12 @@
 
 torch: products over pairs of active sites, in plain torch on any device (`pairs`). dense: the dense convolution of the
 zero-filled map, read at the active sites. native: kernels in C for this machine's processor (`native_convolution`).
-spconv: traveller59's package, on CUDA. spconv_triton: PyPI's spconv-triton, the same API written in Triton.
+triton: kernels of our own in Triton, on CUDA (`triton_backend`). spconv: traveller59's package, on CUDA. spconv_triton:
+PyPI's spconv-triton, the same API written in Triton.
 
 A backend takes rows (N, C), a kernel (O, C, 3, 3) of their type or float32 and the N sites, and returns rows (N, O)
 and the multiply-adds of its forward pass: for `torch` and `native` with the rows of zeros that half precision on a CPU
-adds, for spconv the pairs of active sites, without what its tiles leave unused. All agree with the dense convolution.
+adds, on CUDA the pairs of active sites, without what tiles leave unused. All agree with the dense convolution.
 """
 
 from collections.abc import Callable
@@ -22,8 +23,9 @@ from models.layers.sparse.pairs import PairConvolution, multiplied_rows
 from models.layers.sparse.precision import compute_dtype
 from models.layers.sparse.sparse_map import Count, Sites, SparseMap
 from models.layers.sparse.spconv_backend import SPCONV_MODULES, SPCONV_TYPES, spconv_convolution, spconv_is_usable
+from models.layers.sparse.triton_backend import TRITON_TYPES, check_triton, convolve_triton, triton_is_usable
 
-BackendName = Literal["auto", "torch", "dense", "native", "spconv", "spconv_triton"]
+BackendName = Literal["auto", "torch", "dense", "native", "triton", "spconv", "spconv_triton"]
 Backend = Callable[[Tensor, Tensor, Sites], tuple[Tensor, Count]]
 
 # Share of active sites above which `auto` prefers `dense` to `torch`: where training steps took equally long, on one
@@ -44,6 +46,8 @@ def auto_backend(
     dtype: of the products. sites: active ones in all maps. active_share: those over all sites, in [0, 1].
     """
     if device.type == "cuda":
+        if dtype in TRITON_TYPES and triton_is_usable():
+            return "triton"
         # Half of spconv's float16 kernels sum in float16, so `auto` leaves float16 to the dense convolution.
         return "spconv" if dtype == torch.float32 and spconv_is_usable() else "dense"
     if native_is_supported(device, dtype):
@@ -56,8 +60,8 @@ def convolve(rows: Tensor, weight: Tensor, sites: Sites, backend: BackendName) -
     """Submanifold convolution of rows (N, C) with a kernel (O, C, 3, 3); returns rows (N, O) and the multiply-adds.
 
     Raises:
-        ModelError: unknown backend, one that is not installed, spconv for rows that are not on a GPU or neither
-            float32 nor float16, or native for rows that are, or without a C compiler.
+        ModelError: unknown backend, one that is not installed, spconv or triton for rows that are not on a GPU or of
+            a type that it does not know, or native for rows that are, or without a C compiler.
     """
     rows = rows.to(compute_dtype(rows))
     function = backend_by_name(resolve_backend(backend, rows, sites), rows)
@@ -75,6 +79,19 @@ def resolve_backend(backend: BackendName, rows: Tensor, sites: Sites) -> Backend
     return auto_backend(rows.device, rows.dtype, len(sites), active_share, rows.shape[1])
 
 
+def computes_masked(backend: BackendName, values: Tensor) -> bool:
+    """Return True if a stage on features like `values` is computed by Triton's kernels as a whole (`masked`).
+
+    Raises:
+        ModelError: `backend` is triton, and it cannot be used here.
+    """
+    dtype = compute_dtype(values)
+    if backend == "triton":
+        check_triton(values.device, dtype)
+        return True
+    return backend == "auto" and values.device.type == "cuda" and dtype in TRITON_TYPES and triton_is_usable()
+
+
 def backend_by_name(name: BackendName, rows: Tensor) -> Backend:
     """Return the function behind a name other than `auto`; raises ModelError as `convolve` does."""
     if name in _PLAIN:
@@ -82,16 +99,20 @@ def backend_by_name(name: BackendName, rows: Tensor) -> Backend:
     if name == "native":
         check_supported(rows.device, rows.dtype)
         return convolve_native
+    if name == "triton":
+        check_triton(rows.device, rows.dtype)
+        return convolve_triton
     if name in SPCONV_MODULES:
         if not rows.is_cuda:
             raise ModelError(
                 f"backend is {name!r} but the model is on {rows.device}: it runs on CUDA only "
                 "(its CPU results are wrong now and then); use backend=torch or auto"
             )
-        if rows.dtype not in SPCONV_TYPES:
+        if rows.dtype not in SPCONV_TYPES[name]:
+            known = " and ".join(str(dtype).removeprefix("torch.") for dtype in SPCONV_TYPES[name])
             raise ModelError(
-                f"backend is {name!r} but the features are {rows.dtype}: it knows float32 and float16 only; "
-                "use backend=auto or torch, or train in precision 32-true or 16-mixed"
+                f"backend is {name!r} but the features are {rows.dtype}: it knows {known} only; "
+                "use backend=auto or torch, or train in another precision"
             )
         return spconv_convolution(name)
     raise ModelError(f"backend is {name!r}; known: {', '.join(get_args(BackendName))}")

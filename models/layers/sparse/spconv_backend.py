@@ -13,9 +13,12 @@ from torch import Tensor
 from models.errors import ModelError
 from models.layers.sparse.sparse_map import Count, Sites
 
-# spconv has no bfloat16.
-SPCONV_TYPES = (torch.float32, torch.float16)
 SPCONV_MODULES = {"spconv": "spconv.pytorch", "spconv_triton": "spconv_triton.pytorch"}
+# spconv has no kernels for bfloat16; those of spconv-triton are written for any type, with sums in float32.
+SPCONV_TYPES = {
+    "spconv": (torch.float32, torch.float16),
+    "spconv_triton": (torch.float32, torch.float16, torch.bfloat16),
+}
 _INSTALLED_BY = {"spconv": "run `make install EXTRAS=cuda`", "spconv_triton": "run `pip install spconv-triton`"}
 
 

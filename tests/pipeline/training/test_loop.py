@@ -1,5 +1,6 @@
 import math
 import time
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -120,6 +121,32 @@ def test_parts_of_a_batch_are_that_batch_and_what_is_accumulated_are_batches():
     found = run_epoch(engine_of(small), parts, BCE, QUIET, "train", Update(100.0, parts=[1, 3]))
     assert (found.batches, found.steps) == (4, 2)
     assert_close(weights(small), weights(whole))
+
+
+def test_gradients_are_exchanged_once_a_step(monkeypatch):
+    """Between processes, that is: forward and backward of all but a step's last batch run without it."""
+    engine, events = engine_of(MeanChunk()), []
+
+    @contextmanager
+    def without_exchange(enabled=True):
+        events.append("apart" if enabled else "together")
+        yield
+        events.append("done")
+
+    backward = engine.backward
+    monkeypatch.setattr(engine, "without_exchange", without_exchange)
+    monkeypatch.setattr(engine, "backward", lambda loss: (events.append("backward"), backward(loss)))
+    run_epoch(engine, [batch_of(2, i) for i in range(5)], BCE, QUIET, "t", Update(1.0, accumulate=2))
+    apart, together = ["apart", "backward", "done"], ["together", "backward", "done"]
+    assert events == apart + together + apart + together + together
+
+
+def test_float32_is_float32_where_it_is_asked_for(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    start_fabric("cpu", "bf16-mixed")
+    assert torch.backends.cudnn.allow_tf32
+    start_fabric("cpu", "32-true")
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_group_left_over_at_the_end_is_a_step_too():

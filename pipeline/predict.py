@@ -151,8 +151,9 @@ def format_predictions(result: dict[str, Any]) -> str:
         if answer["cut_by"] != "whole":
             lines += [f"  {_segment_line(segment, result['task'])}" for segment in answer["segments"]]
             lines.append("  all segments, weighed by their seconds:")
+        thresholds = answer["summary"]["thresholds"]
         for name, score in sorted(answer["scores"].items(), key=lambda item: -item[1]):
-            threshold = f"threshold {result['thresholds'][name]:.2f}  " if name in result["thresholds"] else ""
+            threshold = f"threshold {thresholds[name]:.2f}  " if name in thresholds else ""
             mark = "yes" if name in answer["predicted"] else ""
             lines.append(f"  {name:<10} {shown_score(score, result['task'])}  {threshold}{mark}".rstrip())
         lines += [f"  {absent}" for absent in answer["absent"]]

@@ -15,6 +15,7 @@ from pipeline.report.figures import jpeg
 from pipeline.timeline.plan import Plan, Segmentation, plan
 from pipeline.timeline.predictor import Answer, Piece, Predictor
 from pipeline.timeline.tensors import Taken
+from pipeline.training.damage import in_order
 
 # Segments are scored together up to this many faces and chunks, or this many segments.
 MAX_STEPS, MAX_SEGMENTS = 64, 16
@@ -29,7 +30,7 @@ class Scored:
     start_s, end_s: in the film, to the millisecond. text: the words said, as far as known. scores, predicted, absent:
     as of a `Prediction`. no_face_share: share of the sampled frames without a face; None without frames. words:
     {"start_s", "end_s", "text"} of each word in the film, where their times are known; else empty. face: a JPEG of the
-    chosen face, where it was surest; None without one.
+    chosen face, where it was surest; None without one. present: letters of the modalities that were there.
     """
 
     start_s: float
@@ -41,6 +42,7 @@ class Scored:
     no_face_share: float | None
     words: list[dict[str, Any]] = field(default_factory=list)
     face: bytes | None = field(default=None, repr=False)
+    present: str = ""
 
     def for_json(self) -> dict[str, Any]:
         """All but the picture."""
@@ -57,7 +59,8 @@ class Prediction:
     absent: what the whole file lacked, in words; the answer then rests on the rest. error: why there is no answer.
     cut_by: `whole`, `transcript`, `words` (recognised), `speech`, or `time` where nobody speaks.
     segments: in the order of their times, a `Scored` each; a file taken whole is one.
-    summary: {"scores", "predicted", "duration_s": of the file, "scored_s": of all segments}.
+    summary: {"scores", "predicted", "duration_s": of the file, "scored_s": of all segments, "present": letters of the
+        modalities that any segment has, "thresholds": of these}.
     faces: that of each segment, for the page; see `Scored`.
     """
 
@@ -112,8 +115,8 @@ def _whole(path: Path, made: Plan, predictor: Predictor) -> Prediction:
     if not predictor.present(piece):
         raise DataError(f"{path} has nothing that the model reads: {'; '.join(absent)}")
     (answer,) = predictor.score([piece])
-    segment = _scored(Segment(0.0, made.length_s, made.text, made.words), taken, absent, answer)
-    summary = _summary(answer, made, [segment])
+    segment = _scored(Segment(0.0, made.length_s, made.text, made.words), taken, absent, answer, predictor)
+    summary = _summary(answer, made, [segment], predictor)
     return Prediction(str(path), *answer, absent, None, made.by, [segment.for_json()], summary, [segment.face])
 
 
@@ -145,7 +148,7 @@ def _batches(path: Path, made: Plan, predictor: Predictor) -> Iterator[list[Scor
 def _scored_batch(batch: Sequence[tuple[Segment, Taken]], made: Plan, predictor: Predictor) -> list[Scored]:
     answers = predictor.score([_piece(segment, taken) for segment, taken in batch])
     return [
-        _scored(segment, taken, [*taken.absent, *_lacks_words(segment.text, made)], answer)
+        _scored(segment, taken, [*taken.absent, *_lacks_words(segment.text, made)], answer, predictor)
         for (segment, taken), answer in zip(batch, answers, strict=True)
     ]
 
@@ -154,13 +157,14 @@ def _piece(segment: Segment, taken: Taken) -> Piece:
     return Piece(f"{segment.start_s:.3f}", taken.features, segment.text, taken.sound)
 
 
-def _scored(segment: Segment, taken: Taken, absent: list[str], answer: Answer) -> Scored:
+def _scored(segment: Segment, taken: Taken, absent: list[str], answer: Answer, predictor: Predictor) -> Scored:
     share = None if taken.no_face_share is None else round(taken.no_face_share, 4)
     words = [
         {"start_s": round(word.start_s, 3), "end_s": round(word.end_s, 3), "text": word.text} for word in segment.words
     ]
     times = round(segment.start_s, 3), round(segment.end_s, 3)
-    return Scored(*times, segment.text, *answer, absent, share, words, _face(taken.features))
+    present = predictor.present(_piece(segment, taken))
+    return Scored(*times, segment.text, *answer, absent, share, words, _face(taken.features), present)
 
 
 def _face(features: SampleTensors) -> bytes | None:
@@ -180,21 +184,27 @@ def _joined(path: Path, made: Plan, scored: list[Scored], predictor: Predictor) 
     if empty := len(made.segments) - len(scored):
         notes.append(f"{empty} segments with nothing that the model reads were left out")
     everywhere = [reason for reason in scored[0].absent if all(reason in segment.absent for segment in scored)]
-    answer = predictor.mean(
-        [segment.scores for segment in scored], [max(segment.end_s - segment.start_s, 1e-3) for segment in scored]
-    )
-    summary = _summary(answer, made, scored)
+    weights = [max(segment.end_s - segment.start_s, 1e-3) for segment in scored]
+    answer = predictor.mean([segment.scores for segment in scored], weights, _present(scored))
+    summary = _summary(answer, made, scored, predictor)
     segments, faces = [segment.for_json() for segment in scored], [segment.face for segment in scored]
     return Prediction(str(path), *answer, everywhere + notes, None, made.by, segments, summary, faces)
 
 
-def _summary(answer: Answer, made: Plan, scored: Sequence[Scored]) -> dict[str, Any]:
+def _present(scored: Sequence[Scored]) -> str:
+    return in_order("".join(segment.present for segment in scored))
+
+
+def _summary(answer: Answer, made: Plan, scored: Sequence[Scored], predictor: Predictor) -> dict[str, Any]:
     seconds = sum(segment.end_s - segment.start_s for segment in scored)
+    present = _present(scored)
     return {
         "scores": answer[0],
         "predicted": answer[1],
         "duration_s": round(made.length_s, 3),
         "scored_s": round(seconds, 3),
+        "present": present,
+        "thresholds": predictor.thresholds_of(present),
     }
 
 

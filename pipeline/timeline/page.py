@@ -25,6 +25,7 @@ _SOUND_ENDINGS = (".m4a", ".mp3", ".ogg", ".flac", ".wav")
 _CUT_BY = {
     "whole": ("taken as one", "nothing here"),
     "transcript": ("by the times of the transcript", "no words"),
+    "words": ("by the sentences of the recognised words", "no words"),
     "speech": ("by who speaks when", "nobody speaks"),
     "time": ("into equal parts, as nobody speaks", "nothing here"),
 }
@@ -51,12 +52,12 @@ def write_film_page(
     """Write the page of a film, one file beside the one that it plays.
 
     name: of the film, as it is shown. playable: a file in the folder of the page; None where there is none, and
-    `problem` says why. about: facts about the run; "task", "notice", "thresholds" and "run" are used.
+    `problem` says why. about: facts about the run; "task", "notice" and "run" are used.
 
     Raises:
         DataError: it cannot be written.
     """
-    segments, task = prediction.segments, about["task"]
+    segments, task, thresholds = prediction.segments, about["task"], prediction.summary["thresholds"]
     names = list(prediction.scores)
     length_s = max(prediction.summary["duration_s"], *(segment["end_s"] for segment in segments))
     how, silence = _CUT_BY[prediction.cut_by or "whole"]
@@ -72,7 +73,7 @@ def write_film_page(
         facts=f"{clock(length_s)} · {len(segments)} {'segment' if len(segments) == 1 else 'segments'}, {how}",
         task=task,
         names=names,
-        totals=_totals(prediction, about["thresholds"], task),
+        totals=_totals(prediction, thresholds, task),
         rows=list(_rows(prediction, length_s, silence, task)),
         absent=prediction.absent,
         run=for_terminal(str(about["run"])),
@@ -81,7 +82,7 @@ def write_film_page(
             {
                 "length": round(length_s, 3),
                 "names": names,
-                "thresholds": [about["thresholds"].get(name) for name in names],
+                "thresholds": [thresholds.get(name) for name in names],
                 "range": _range(segments) if task == "sentiment" else [0, 1],
                 "segments": [
                     [segment["start_s"], segment["end_s"], [round(segment["scores"][name], 4) for name in names]]

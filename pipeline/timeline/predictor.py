@@ -52,7 +52,8 @@ class Predictor:
     """The model of a run with the settings that its data was preprocessed with.
 
     Attributes:
-        extractor: makes tensors of films. task: of the run. thresholds: emotion -> score from which it is predicted.
+        extractor: makes tensors of films. task: of the run. thresholds: emotion -> score from which it is predicted,
+            where nothing is absent. thresholds_of: the same by the letters of what there is.
 
     Raises:
         ConfigError: no such run, one that is not finished or whose features cannot be made of a film alone, or CUDA
@@ -62,7 +63,7 @@ class Predictor:
     def __init__(self, run: Path, device: Device) -> None:
         self._place = choose_device(device).type
         run_dir = RunDir.existing(run)
-        self._thresholds_of = cache(run_dir.read_thresholds)
+        self.thresholds_of = cache(run_dir.read_thresholds)
         self.thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
         self._fresh = None if use is None else FreshFeatures(use)
         preprocessing = run_dir.read_preprocessing()
@@ -97,14 +98,17 @@ class Predictor:
             logits = self._model(batch).logits.float().cpu()
         if not torch.isfinite(logits).all():
             raise DataError("the scores are not finite: this model cannot answer for it")
-        thresholds = [self._thresholds_of(self.present(piece)) for piece in pieces]
+        thresholds = [self.thresholds_of(self.present(piece)) for piece in pieces]
         return [self.task.answer(each, own) for each, own in zip(logits, thresholds, strict=True)]
 
-    def mean(self, answers: Sequence[Mapping[str, float]], weights: Sequence[float]) -> Answer:
-        """The mean of several scores by name, and the emotions that it predicts. weights: one an answer, above 0."""
+    def mean(self, answers: Sequence[Mapping[str, float]], weights: Sequence[float], present: str) -> Answer:
+        """The mean of several scores by name, and the emotions that it predicts.
+
+        weights: one an answer, above 0. present: letters of the modalities that they rest on.
+        """
         names = list(answers[0]) if answers else []
         scores = {name: float(np.average([answer[name] for answer in answers], weights=weights)) for name in names}
-        return scores, self.task.predicted(scores, self.thresholds) if scores else []
+        return scores, self.task.predicted(scores, self.thresholds_of(present)) if scores else []
 
     def _sample(self, piece: Piece) -> Sample:
         sample = to_sample(piece.features, piece.name, piece.text, torch.zeros(len(self.task.emotions)))

@@ -84,10 +84,10 @@ def write(page, playable, talk=TALK, length_s=20.0, name="film.avi", emotions=("
         [first],
         cut_by="speech",
         segments=segments,
-        summary={"duration_s": length_s},
+        summary={"duration_s": length_s, "thresholds": {first: 0.5, second: 0.6}},
         faces=[face if number % 2 == 0 else None for number in range(len(segments))],
     )
-    about = {"run": "run", "task": "multi-label", "notice": "STAND-IN", "thresholds": {first: 0.5, second: 0.6}}
+    about = {"run": "run", "task": "multi-label", "notice": "STAND-IN"}
     write_film_page(page, name, playable, "", about, prediction)
     return page
 

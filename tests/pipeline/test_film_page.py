@@ -120,10 +120,10 @@ def write(folder, segments, task="multi-label", thresholds=None, name="film.mp4"
         ["no words: no transcript was given"],
         cut_by="speech",
         segments=segments,
-        summary={"duration_s": length_s},
+        summary={"duration_s": length_s, "thresholds": thresholds or {}},
         faces=[None] * len(segments),
     )
-    about = {"run": "runs/a", "task": task, "notice": "A STAND-IN", "thresholds": thresholds or {}}
+    about = {"run": "runs/a", "task": task, "notice": "A STAND-IN"}
     write_film_page(folder / "film.html", name, playable, "no film", about, prediction)
     return (folder / "film.html").read_text(encoding="utf-8")
 

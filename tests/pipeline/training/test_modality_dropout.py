@@ -101,4 +101,4 @@ def test_a_run_without_a_loader_in_memory_is_the_same(run, toy_corpus, tmp_path)
 def test_a_film_without_words_gets_the_thresholds_of_sound_and_faces(run):
     predictor = Predictor(run, "cpu")
     assert predictor.thresholds == RunDir(run).read_thresholds()
-    assert predictor._thresholds_of("av") == RunDir(run).read_thresholds("av")
+    assert predictor.thresholds_of("av") == RunDir(run).read_thresholds("av")

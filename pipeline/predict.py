@@ -35,7 +35,7 @@ class PredictSettings(Settings):
         "auto: the transcript's times; without them whole up to 20 s, speech beyond.",
     )
     max_segment_s: float = flag(15.0, ge=1, le=600, help="Utterances of speech are cut to at most so many seconds.")
-    out: LocalPath | None = flag(None, help="A folder for a table, JSON and subtitles of each file; none by default.")
+    out: LocalPath | None = flag(None, help="A folder for a page, a table, JSON and subtitles of each file; none by default.")
     device: Device = flag("auto", help="auto, cpu or cuda.")
 
 

@@ -38,9 +38,30 @@ NUMBERS = {int: "i32", float: "fp32"}
 
 
 @needs_triton
+@pytest.mark.timeout(1200)  # half a minute of one core, and of a shared one ten times that
 @pytest.mark.parametrize("file", sorted(path.name for path in (ROOT / "tests/models/interpreted").glob("test_*.py")))
 def test_kernels_in_the_interpreter(file):
-    command = [sys.executable, "-m", "pytest", f"tests/models/interpreted/{file}", "-q", "-p", "no:cacheprovider"]
+    run_interpreted(file, "not slow and not gpu")
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_a_stage_compiles_in_the_interpreter():
+    run_interpreted("test_stage.py", "slow")
+
+
+def run_interpreted(file, marked):
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        f"tests/models/interpreted/{file}",
+        "-m",
+        marked,
+        "-p",
+        "no:cacheprovider",
+    ]
     environment = os.environ | {"TRITON_INTERPRET": "1", "PYTEST_ADDOPTS": ""}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]

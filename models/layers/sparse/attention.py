@@ -74,11 +74,8 @@ class CrossModalAttention(nn.Module):
             nn.init.constant_(self.of_p.bias, math.log(p / (1 - p)) if p < 1 else 0.0)
         self.p = p
         self.gradient = gradient
-
-    @property
-    def learns(self) -> bool:
-        """True if a gradient reaches the parameters."""
-        return self.gradient != "none" and self.p < 1
+        # A gradient reaches the parameters.
+        self.learns = gradient != "none" and p < 1
 
     def forward(self, x: SparseMap, query: Tensor) -> Selection:
         """x: a map of C channels. query: (images, query_size)."""

@@ -127,3 +127,28 @@ def test_attention_counts_what_it_multiplies_at_all_sites():
     attention = CrossModalAttention(3, 7, 0.5, "none")
     assert attention.multiply_adds(48, 2) == 48 * (9 + 3) + 2 * 21
     assert MaskedMap.from_dense(torch.ones(2, 3, 6, 4)).active.all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["straight_through", "soft", "budget"])
+def test_a_stage_is_compiled_as_one_graph_of_any_size(gradient, monkeypatch):
+    for name, size in {"rows": 256, "outputs": 64, "channels": 64, "cells": 1 << 16}.items():
+        monkeypatch.setattr(TILES, name, size)
+    results = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        stage = SparseStage(3, 5, 7, 0.5, gradient, "triton")
+
+        def run(maps, query, stage=stage):
+            found = stage(DenseMap(maps), query)
+            return found.map.dense(), found.active
+
+        if compiled:
+            run = torch.compile(run, backend="aot_eager", fullgraph=True, dynamic=True)
+        maps, query = torch.randn(2, 3, 6, 4, requires_grad=True), torch.randn(2, 7, requires_grad=True)
+        made, active = run(maps, query)
+        made.square().sum().backward()
+        parameters = [value.grad for value in stage.parameters() if value.grad is not None]
+        results.append([made, active, maps.grad, query.grad, *parameters, *stage.buffers()])
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

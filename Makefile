@@ -41,7 +41,7 @@ demo: install ## run the main job on stand-in data; prints where the page is
 test: install ## run the tests, TEST_PROCESSES at once (2 by default)
 	OMP_NUM_THREADS=1 $(RUN)python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
 
-test-browser: install ## look at the pages in chromium; `test` does so too where one is on the PATH
+test-browser: install ## look at the pages in chromium, which must be on the PATH
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \
 	  echo "error: no chromium found on the PATH; install it, e.g. apt-get install chromium"; exit 1; }
 	OMP_NUM_THREADS=1 $(RUN)python -m pytest -m browser

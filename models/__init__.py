@@ -135,7 +135,7 @@ def load(run_dir: str | Path) -> Model:
     try:
         model.load_state_dict(saved.weights)
     except RuntimeError as error:
-        raise ModelError(f"the weights in {run_dir} don't fit its settings: {error}") from error
+        raise ModelError(f"the weights in {run_dir} don't fit its settings: {error!s:.1000}") from error
     return model.eval()
 
 

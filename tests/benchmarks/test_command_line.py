@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import __main__ as command_line
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection", "who-speaks", "words"]
+COMMANDS = ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection", "words", "who-speaks"]
 
 
 @pytest.fixture

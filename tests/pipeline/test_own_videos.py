@@ -145,7 +145,7 @@ def test_stage_2_and_stats(data):
     summary = preprocess(PreprocessSettings(data=out, workers=1), QUIET)
     assert (summary["utterances"], summary["rejected"]) == (5, 0)
     sample = next(s for s in UtteranceDataset(out) if s.id == "recorder_1")
-    assert sample.faces.shape == (4, 3, 48, 48)  # every 500 ms of 2 s
+    assert sample.faces.shape == (0, 3, 48, 48)  # nobody is in the picture
     assert sample.chunks.shape == (5, 1, 128, 32)  # of 400 ms
     assert sample.labels.tolist() == [0.0, 1.0]
     counts = stats(out)["splits"]["all"]

@@ -124,7 +124,7 @@ def test_a_changed_choice_is_another_store_and_the_flag_comes_before_the_setting
             np.testing.assert_array_equal(store[name].faces, before[name].faces)
     assert len(fingerprints - {before.fingerprint}) == len(fingerprints) == 1
     write_json(folder / "dataset.json", {"faces": {"choice": "loudest"}})
-    with pytest.raises(ConfigError, match="dataset.json.*loudest"):
+    with pytest.raises(ConfigError, match=r"(?s)dataset\.json.*loudest"):
         preprocess(PreprocessSettings(data=folder, workers=1), QUIET)
 
 

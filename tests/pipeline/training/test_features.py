@@ -83,7 +83,7 @@ def test_a_resumed_run_goes_on_with_the_same_features(corpus, tmp_path):
     assert resumed["valid_score"] == whole["valid_score"]
     assert (tmp_path / "run/model.safetensors").read_bytes() == (tmp_path / "whole/model.safetensors").read_bytes()
     write_toy_features(corpus, settings={"hop": 2})
-    with pytest.raises(DataError, match="other features"):
+    with pytest.raises(DataError, match="other words or features"):
         train(settings_for(corpus, tmp_path / "run", epochs=4), spec(MULT), QUIET, resume=True)
 
 

@@ -43,7 +43,7 @@ FLAGS = {
     "standin": "dataset out utterances seed noise workers",
     "check": "data dataset root out split seed samples set",
     "reorganize": "dataset root out split seed workers executor set",
-    "preprocess": "data workers executor device set",
+    "preprocess": "data workers executor device face-choice set",
     "extract": "data features recipe workers executor set",
     "import-features": "out",
     "train": "model config top-p data out modalities frontend device devices nodes precision compile no-compile seed "

@@ -39,7 +39,7 @@ def test_the_commands_are_those_of_the_readme(run):
 
 # A flag that people have typed into their scripts stays. A new one is added here.
 FLAGS = {
-    "app": "run host port out max_mb max_length_s device",
+    "app": "run host port out max-mb max-length-s device",
     "standin": "dataset out utterances seed noise workers",
     "check": "data dataset root out split seed samples set",
     "reorganize": "dataset root out split seed workers executor set",

@@ -43,7 +43,7 @@ class PredictSettings(Settings):
     max_segment_s: float = flag(15.0, ge=1, le=600, help="Utterances of speech are cut to at most so many seconds.")
     asr: str | None = flag(None, help=ASR_HELP)
     language: str | None = flag(None, help=LANGUAGE_HELP)
-    out: LocalPath | None = flag(None, help="A folder for a page, tables and subtitles of each file; none by default.")
+    out: LocalPath | None = flag(None, help="A folder for a page, a table and subtitles of each file; none by default.")
     device: Device = flag("auto", help="auto, cpu or cuda.")
 
 

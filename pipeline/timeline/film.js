@@ -113,8 +113,9 @@
     scroller.setAttribute("aria-valuenow", at.toFixed(1));
     scroller.setAttribute("aria-valuetext", clock(at));
     const now = open(at);
-    if (now.join() === active.join() && now.length) return;
-    active.forEach((n) => { rows[n].classList.remove("now"); rows[n].removeAttribute("aria-current"); });
+    now.forEach((n) => markWord(rows[n]));
+    if (now.length && now.join() === active.join()) return;
+    active.forEach((n) => { rows[n].classList.remove("now"); rows[n].removeAttribute("aria-current"); rows[n].querySelector(".at")?.classList.remove("at"); });
     now.forEach((n) => rows[n].classList.add("now"));
     if (now.length) rows[now[0]].setAttribute("aria-current", "true");
     place(byId("mark"), now[0]);
@@ -124,6 +125,13 @@
     });
     if (now.length) focusable(now[0]);
     active = now;
+  }
+
+  // The word that is said, where the times of words are known.
+  function markWord(row) {
+    const said = [...row.querySelectorAll("[data-at]")].filter((word) => Number(word.dataset.at) <= at).at(-1);
+    row.querySelectorAll(".at").forEach((word) => { if (word !== said) word.classList.remove("at"); });
+    said?.classList.add("at");
   }
 
   function follow() {

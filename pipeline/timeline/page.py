@@ -25,7 +25,7 @@ _SOUND_ENDINGS = (".m4a", ".mp3", ".ogg", ".flac", ".wav")
 _CUT_BY = {
     "whole": ("taken as one", "nothing here"),
     "transcript": ("by the times of the transcript", "no words"),
-    "words": ("by the sentences of the recognised words", "no words"),
+    "words": ("by recognised words and pauses", "no words"),
     "speech": ("by who speaks when", "nobody speaks"),
     "time": ("into equal parts, as nobody speaks", "nothing here"),
 }
@@ -35,7 +35,8 @@ _CUT_BY = {
 class Row:
     """A line of the list: a segment, or a gap, whose `number` is None.
 
-    chips: (number of the emotion, its name, its score) of those predicted. absent: (in short, in full) each.
+    chips: (number of the emotion, its name, its score) of those predicted. absent: (in short, in full) each. words:
+    (start in seconds, word) of the text, where the times of its words are known.
     """
 
     number: int | None
@@ -44,6 +45,7 @@ class Row:
     chips: Sequence[tuple[int, str, str]] = ()
     absent: Sequence[tuple[str, str]] = ()
     face: str | None = None
+    words: Sequence[tuple[float, str]] = ()
 
 
 def write_film_page(
@@ -132,8 +134,14 @@ def _rows(prediction: Prediction, length_s: float, silence: str, task: str) -> I
             [(names.index(name), name, shown_score(segment["scores"][name], task)) for name in ordered],
             [(reason.split(":")[0], reason) for reason in segment["absent"]],
             None if face is None else data_uri(face),
+            _timed_words(segment),
         )
     yield from _gap(reached, length_s, silence)
+
+
+def _timed_words(segment: Mapping[str, Any]) -> list[tuple[float, str]]:
+    words = [(word["start_s"], word["text"].strip()) for word in segment.get("words", ())]
+    return words if [word for _, word in words] == segment["text"].split() else []
 
 
 def _gap(start_s: float, end_s: float, silence: str) -> Iterator[Row]:

@@ -63,7 +63,8 @@ def folder(tmp_path_factory):
     return folder
 
 
-def write(page, playable, talk=TALK, length_s=20.0, name="film.avi", emotions=("anger", "joy")):
+def write(page, playable, talk=TALK, length_s=20.0, name="film.avi", emotions=("anger", "joy"), words=()):
+    """words: (start_s, text) of the first segment's."""
     first, second = emotions
     segments = [
         {
@@ -77,6 +78,7 @@ def write(page, playable, talk=TALK, length_s=20.0, name="film.avi", emotions=("
         }
         for start_s, end_s, text, predicted, score in talk
     ]
+    segments[0]["words"] = [{"start_s": at, "end_s": at + 0.1, "text": text} for at, text in words]
     face = jpeg(cv2.resize(skimage.data.astronaut()[20:200, 140:320], (48, 48)))
     prediction = Prediction(
         name,
@@ -165,6 +167,16 @@ def test_the_mark_moves_while_the_film_plays(film_page, look):
     )
     wait_until(page, "document.querySelectorAll('.row')[1].classList.contains('now')")
     assert time_of(page) >= 5.0 - 0.05
+
+
+def test_the_word_that_is_said_is_marked(folder, look):
+    words = [(1.0, "Where"), (1.4, "have"), (1.9, "you"), (2.3, "been?")]
+    path = write(folder / "words.html", folder / "film.page.mp4", words=words)
+    page = ready(look(path))
+    for time_s, word in ((1.5, ["have"]), (2.8, ["been?"]), (6.0, [])):
+        page.evaluate(f"document.getElementById('player').currentTime = {time_s}")
+        wait_until(page, f"document.getElementById('clock').textContent.startsWith('0:0{time_s}')")
+        assert page.locator(".at").all_inner_texts() == word
 
 
 def test_the_keys_reach_everything(film_page, look):

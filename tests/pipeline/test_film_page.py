@@ -110,7 +110,16 @@ def segment(start_s, end_s, text="", predicted=(), **scores):
     }
 
 
-def write(folder, segments, task="multi-label", thresholds=None, name="film.mp4", playable=None, length_s=20.0):
+def write(
+    folder,
+    segments,
+    task="multi-label",
+    thresholds=None,
+    name="film.mp4",
+    playable=None,
+    length_s=20.0,
+    cut_by="speech",
+):
     names = list(segments[0]["scores"])
     scores = {each: float(np.mean([part["scores"][each] for part in segments])) for each in names}
     prediction = Prediction(
@@ -118,7 +127,7 @@ def write(folder, segments, task="multi-label", thresholds=None, name="film.mp4"
         scores,
         [],
         ["no words: no transcript was given"],
-        cut_by="speech",
+        cut_by=cut_by,
         segments=segments,
         summary={"duration_s": length_s, "thresholds": thresholds or {}},
         faces=[None] * len(segments),
@@ -161,6 +170,11 @@ def test_a_sentiment_has_an_axis_around_zero(tmp_path):
     assert json.loads(data)["range"] == [-3, 3]
     assert "sentiment -2.400" in text
     assert "threshold" not in text.split("<main>")[1].split('<script type="application/json"')[0]
+
+
+@pytest.mark.parametrize("cut_by", ["whole", "transcript", "words", "speech", "time"])
+def test_every_way_to_cut_a_film_is_said(tmp_path, cut_by):
+    assert "20.0 s: " not in write(tmp_path, [segment(0, 20, "all", hap=0.5)], cut_by=cut_by)
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0, "0:00.0"), (59.96, "1:00.0"), (3723.44, "1:02:03.4")])

@@ -20,7 +20,7 @@ def portraits(count):
 
 
 def answer(run, path, transcript=None):
-    (entry,) = predict(run, [path], transcript, "cpu", QUIET)["files"]
+    (entry,) = predict(run, [path], transcript, "cpu", QUIET, asr="none")["files"]
     return entry
 
 

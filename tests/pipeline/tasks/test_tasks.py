@@ -306,7 +306,7 @@ def test_balanced_classes_and_squared_errors_train_too(corpora, tmp_path):
 
 @pytest.mark.parametrize("task", ["single-label", "sentiment"])
 def test_overfits_the_labels_of_the_task(corpora, tmp_path, task):
-    settings = settings_for(corpora[task], tmp_path / "run", task=task, epochs=40, patience=40, batch_size=8)
+    settings = settings_for(corpora[task], tmp_path / "run", task=task, epochs=60, patience=60, batch_size=8)
     train(
         settings.model_copy(update={"text_learning_rate_scale": 1.0}),
         spec({**FE2E, "dropout": 0.0}),

@@ -162,6 +162,7 @@ def test_missing_manifest_and_missing_cuda_are_said(tmp_path):
             preprocess(settings(make_data(tmp_path), device="cuda"), QUIET)
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_gives_the_same_bytes(done, tmp_path):
     folder, _ = done
     make_data(tmp_path)

@@ -37,7 +37,7 @@ from pipeline.timeline.tensors import Extractor
 
 QUIET = Reporter(quiet=True)
 ROOT = Path(__file__).parents[2]
-SEGMENT_KEYS = ["start_s", "end_s", "text", "scores", "predicted", "absent", "no_face_share", "words"]
+SEGMENT_KEYS = ["start_s", "end_s", "text", "scores", "predicted", "absent", "no_face_share", "words", "present"]
 SRT = """1
 00:00:00,950 --> 00:00:03,017
 Word0, <b>and</b> word0!

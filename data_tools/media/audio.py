@@ -96,6 +96,8 @@ def read_intervals(
 ) -> Iterator[np.ndarray]:
     """The sound of each interval [start_s, end_s) of a file, as `read_audio` gives it, in one decoding pass.
 
+    Packets that cannot be decoded are left out, as in `read_frames`: the sound around them still counts.
+
     intervals: rising by start_s; they may overlap, and there may be no end of them. Where the file has no sound the
     result is (0,). Memory holds the longest interval, not the file.
 
@@ -108,7 +110,7 @@ def read_intervals(
             source_hz = file.samplerate
         pieces = _wav_pieces(path, intervals)
     except soundfile.LibsndfileError:
-        chunks = _decode(path, None)
+        chunks = _decode(path, None, skips_damage=True)
         first = next(chunks, None)
         source_hz = AUDIO_RATE_HZ if first is None else first[1]
         pieces = _cut_out(
@@ -316,28 +318,37 @@ def _read_with_av(path: Path, start_s: float, end_s: float | None, stream: int |
     return np.concatenate(kept, axis=1) if kept else np.zeros((1, 0), np.float32), rate_hz
 
 
-def _decode(path: Path, number: int | None) -> Iterator[tuple[np.ndarray, int]]:
-    """Chunks (C, S) float32 of one or two channels, and their rate, from the file's zero on without a gap."""
+def _decode(path: Path, number: int | None, skips_damage: bool = False) -> Iterator[tuple[np.ndarray, int]]:
+    """Chunks (C, S) float32 of one or two channels, and their rate, from the file's zero on without a gap.
+
+    skips_damage: packets that cannot be decoded are silent, instead of an error.
+    """
     options = {"ignore_length": "1"} if _length_is_wrong(path) else {}
     with open_media(path, options) as container:
         stream = audio_stream(path, container, number)
         rate_hz = stream.codec_context.sample_rate
         _check_limits(path, rate_hz, stream.codec_context.channels)
         count = 0
-        for chunk in _chunks(container, stream, rate_hz):
+        for chunk in _chunks(container, stream, rate_hz, skips_damage):
             count += chunk.shape[1]
             if count > MAX_DURATION_S * rate_hz or count > MAX_SAMPLES:
                 raise _too_long(path, count / rate_hz)
             yield chunk, rate_hz
 
 
-def _chunks(container: InputContainer, stream: AudioStream, rate_hz: int) -> Iterator[np.ndarray]:
+def _chunks(container: InputContainer, stream: AudioStream, rate_hz: int, skips_damage: bool) -> Iterator[np.ndarray]:
     clock = SampleClock(rate_hz)
     zero = zero_s(container)
     layout = "mono" if stream.codec_context.channels == 1 else "stereo"
     planar, shape = None, None
     for packet in packets(container, stream, clock_streams(container)):
-        for frame in packet.decode():
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            if not skips_damage:
+                raise
+            continue
+        for frame in frames:
             assert isinstance(frame, av.AudioFrame)
             if planar is None or shape != _shape(frame):
                 # It takes frames of one kind only.

@@ -51,6 +51,29 @@ def test_music_is_no_speech(run, tmp_path):
     assert any("nobody speaks" in reason for reason in entry["absent"])
 
 
+def test_damage_in_the_middle_costs_the_middle(run, tmp_path, speech_maker):
+    """Three seconds' worth of bytes overwritten: the utterances before and after them keep picture and sound."""
+    samples, times = speech_maker([1.0, *[1.5] * 8])
+    write_wav(tmp_path / "talk.wav", samples)
+    write_video(tmp_path / "film.mkv", portraits(len(samples) // 1600), SIZE, 10, audio=tmp_path / "talk.wav")
+    whole = answer(run, tmp_path / "film.mkv")
+    content = bytearray((tmp_path / "film.mkv").read_bytes())
+    length_s = len(samples) / 16_000
+    first, last = (round(len(content) * (0.5 + shift_s / length_s)) for shift_s in (-1.5, 1.5))
+    content[first:last] = np.random.default_rng(0).bytes(last - first)
+    (tmp_path / "film.mkv").write_bytes(content)
+    entry = answer(run, tmp_path / "film.mkv")
+    assert entry["error"] is None
+
+    def of(found, start_s):
+        return [s for s in found["segments"] if abs(s["start_s"] - start_s) < 0.3]
+
+    for start_s, _ in (times[0], times[-1]):
+        (before,), (after,) = of(whole, start_s), of(entry, start_s)
+        assert after["no_face_share"] == before["no_face_share"] == 0
+        assert after["absent"] == before["absent"]
+
+
 def test_the_end_of_four_hours_is_reached(run, tmp_path):
     """A picture a minute; and a second more than the limit is refused by what the header says."""
     for name, count in (("film.mkv", 240), ("longer.mkv", 242)):

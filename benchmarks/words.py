@@ -1,26 +1,20 @@
-"""Recognised words and turns beside those that people wrote down, and what recognition costs in `predict`."""
+"""Recognised words and turns beside those that people wrote down."""
 
 import re
-import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.cases import device_name
 from benchmarks.rows import measured_on, write_result
 from data_tools.errors import DataError
-from data_tools.media.audio import AUDIO_RATE_HZ, read_audio, read_intervals, write_wav
-from data_tools.media.write import write_video
+from data_tools.media.audio import read_audio, read_intervals
 from data_tools.sequences.align import Word
 from data_tools.speech.activity import Activity, voice_activity
-from data_tools.speech.recognition import PACKAGED, Recogniser
+from data_tools.speech.recognition import Recogniser
 from data_tools.speech.segments import Segment, joined, utterances, worded_utterances
-from pipeline.predict import predict
 from pipeline.progress import Reporter
 
 # As Debian's package pocketsphinx-testdata puts it.
@@ -28,15 +22,14 @@ SENTENCES = Path("/usr/share/pocketsphinx/test/data/librivox")
 NEAR_S = 0.5
 MAX_SEGMENT_S = 15.0
 _SENTENCE = re.compile(r"(?:<s>)?(.*?)(?:</s>)?\s*\((\S+)\)\s*")
-_FILM_S, _FILM_SIZE, _FILM_FPS = 60.0, (640, 360), 25
 _SAME = {"mr": "mister", "mrs": "missus", "okay": "ok"}
 
 
-def words(sentences: Path, talk: Path | None, run: Path | None, out: Path, reporter: Reporter) -> dict[str, Any]:
+def words(sentences: Path, talk: Path | None, out: Path, reporter: Reporter) -> dict[str, Any]:
     """Measure the packaged recogniser; write words.json and words.md to `out`.
 
     sentences: folder of wavs and `transcription`, lines `text (name of wav)`. talk: folder of one wav and its turns
-    beside it as .stm. run: a trained run with which `predict` is timed on a film made of the talk.
+    beside it as .stm.
 
     Raises:
         DataError: a file is missing or of another form, or nothing can be written.
@@ -52,8 +45,6 @@ def words(sentences: Path, talk: Path | None, run: Path | None, out: Path, repor
             "words and pauses": worded_utterances(activity, heard, MAX_SEGMENT_S)[0],
         }.items():
             rows.append(_turn_row(how, turns, segments))
-        if run is not None:
-            rows += _speed_rows(run, wav, reporter)
     about = measured_on(device_name("cpu"))
     about["versions"] |= {name: version(name) for name in ("faster-whisper", "ctranslate2", "silero-vad")}
     rows = [row | {"model": recogniser.name} | about for row in rows]
@@ -133,32 +124,6 @@ def _heard(wav: Path, recogniser: Recogniser) -> tuple[Activity, list[Word]]:
     return activity, [word for _, some in recogniser.words(activity, partial(read_intervals, wav)) for word in some]
 
 
-def _speed_rows(run: Path, talk: Path, reporter: Reporter) -> list[dict[str, Any]]:
-    """`predict` without and with words, in turn, twice; the faster of each counts."""
-    import cv2
-    import skimage.data
-
-    with tempfile.TemporaryDirectory() as folder:
-        sound = np.tile(read_audio(talk), 100)[: round(_FILM_S * AUDIO_RATE_HZ)]
-        write_wav(Path(folder) / "talk.wav", sound)
-        picture = cv2.resize(skimage.data.astronaut()[:288], _FILM_SIZE)
-        frames = (np.roll(picture, number % 40, axis=1) for number in range(round(_FILM_S * _FILM_FPS)))
-        film = Path(folder) / "film.mp4"
-        write_video(film, frames, _FILM_SIZE, _FILM_FPS, audio=Path(folder) / "talk.wav")
-        taken: dict[str, float] = {}
-        for asr in 2 * ("none", PACKAGED):
-            started = time.perf_counter()
-            (answer,) = predict(run, [film], None, "cpu", Reporter(quiet=True), asr=asr)["files"]
-            if answer["error"]:
-                raise DataError(answer["error"])
-            taken[asr] = min(taken.get(asr, float("inf")), time.perf_counter() - started)
-            reporter.say(f"predict --asr {asr}: {_FILM_S / taken[asr]:.1f} x real time")
-    return [
-        {"work": f"predict --asr {asr}", "film_s": _FILM_S, "real_time": round(_FILM_S / seconds, 2)}
-        for asr, seconds in taken.items()
-    ]
-
-
 def _only(folder: Path, pattern: str) -> Path:
     found = sorted(folder.glob(pattern))
     if len(found) != 1:
@@ -199,12 +164,5 @@ def as_markdown(rows: Sequence[dict[str, Any]]) -> str:
             f"| {row['work'].removeprefix('turns by ')} | {row['turns']} | {row['segments']} "
             f"| {row['begins_found']:.0%} | {row['ends_found']:.0%} |"
             for row in turns
-        ]
-    if speeds := [row for row in rows if "real_time" in row]:
-        faster = speeds[0]["real_time"] / speeds[-1]["real_time"]
-        lines += ["", f"`predict` on a film of {speeds[0]['film_s']:.0f} s, both in one run, in turn:", ""]
-        lines += [f"- `{row['work']}`: {row['real_time']:.1f} times real time" for row in speeds]
-        lines += [
-            f"- without words it is {faster:.2f} times as fast: this holds on a busy machine too, the others don't"
         ]
     return "\n".join(lines) + "\n"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import __main__ as command_line
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection", "words", "who-speaks"]
+COMMANDS = ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection", "films", "words", "who-speaks"]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_help_has_an_example_of_the_command(command):
         (["bench", "--repeats", "0"], 2, ["--repeats"]),
         (["bench", "--out", "s3://results"], 2, ["mount"]),
         (["selection", "--modes", "hard"], 2, ["hard", "straight_through"]),
-        (["words", "--run", "runs/first"], 2, ["give --talk"]),
+        (["films", "--run", "runs/nowhere"], 2, ["runs/nowhere"]),
         (["words", "--sentences", "nowhere"], 1, ["nowhere has no sentences", "pocketsphinx-testdata"]),
         (["selection", "--set", "attention_gradient=soft"], 2, ["give --modes"]),
     ],

@@ -41,12 +41,12 @@ class Chain:
 
     def __init__(self, folder, dataset):
         self.folder, self.dataset, self.data = folder, dataset, folder / "data"
-        write_standin(dataset, folder / "raw", utterances=24, seed=3, workers=2)
-        values = {"root": folder / "raw" / ROOTS[dataset], "out": self.data, "split": "random", "workers": 2}
+        write_standin(dataset, folder / "raw", utterances=24, seed=3, workers=1)
+        values = {"root": folder / "raw" / ROOTS[dataset], "out": self.data, "split": "random", "workers": 1}
         self.reorganized = reorganize(
             ReorganizeSettings.checked(load_config("datasets", dataset) | values, "test"), QUIET
         )
-        self.preprocessed = preprocess(PreprocessSettings(data=self.data, workers=2), QUIET)
+        self.preprocessed = preprocess(PreprocessSettings(data=self.data, workers=1), QUIET)
         settings = {
             "data": self.data,
             "epochs": 2,

@@ -48,6 +48,7 @@ def made_again(made, out):
     return Path(again["folder"])
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bytes_with_one_or_two_processes(standin_mosei, tmp_path):
     """That of IEMOCAP is held by the test that kills its making."""
     assert hashes(standin_mosei.folder) == hashes(made_again(standin_mosei, tmp_path))

@@ -69,7 +69,13 @@ def run_stages(backend, gradient, training, precision=None, p=0.6):
 
 @pytest.mark.parametrize(
     ("gradient", "training"),
-    [("straight_through", True), ("none", True), ("soft", True), ("budget", True), ("soft", False)],
+    [
+        ("straight_through", True),
+        ("budget", True),
+        ("soft", False),
+        pytest.param("none", True, marks=pytest.mark.slow),
+        pytest.param("soft", True, marks=pytest.mark.slow),
+    ],
 )
 def test_stages_give_the_results_and_gradients_of_plain_torch_and_wait_for_nothing(gradient, training):
     expected, waits = run_stages("torch", gradient, training)

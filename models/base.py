@@ -69,6 +69,10 @@ class Model(nn.Module, ABC):
         """The parameters of the pretrained text encoder, which learns at a rate of its own; empty without text."""
         return [] if self.text is None else list(self.text.parameters())
 
+    def dropped_from_input(self) -> str:
+        """Letters of the modalities that `modality_dropout` takes out of the batch; a model may leave others out itself."""
+        return self.config.modalities
+
     def parameters_without_gradient(self) -> list[str]:
         """Names of parameters that no loss can move, by design; empty for most models.
 

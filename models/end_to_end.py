@@ -37,7 +37,8 @@ class EndToEndModel(Model):
     Parts are named by modality: `text`, `mel`, `face`. A modality that the settings don't name has no part. One that an
     utterance lacks (no words, no sound, no face) is left out of the sum of its scores. With `modality_dropout` the sum
     over a drawn subset of its modalities is trained beside the whole one, so that each learns to answer without the
-    others: the loss `subset`, which costs nothing, as every part has its scores already.
+    others: the loss `subset`, which costs nothing, as every part has its scores already. Parts that share nothing but
+    the sum need no more: nothing is taken out of their input, and each learns from every utterance.
 
     text: the encoder; None exactly where the settings have no `t`.
     """
@@ -100,6 +101,10 @@ class EndToEndModel(Model):
                 also_scored["subset"] = self.fusion(scores, some_of(present))
         tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
         return Output(logits, losses=losses, computed=tensors, kept=kept, also_scored=also_scored)
+
+    def dropped_from_input(self) -> str:
+        """Nothing: an absent modality is left out of the sum alone."""
+        return ""
 
     def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:  # noqa: ARG002
         """Further losses by name, from what the towers made; none where the stages are dense."""

@@ -97,6 +97,10 @@ class MESM(EndToEndModel):
             return self.constant_query.expand(images, -1)
         return state.repeat_interleave(counts, dim=0, output_size=images)
 
+    def dropped_from_input(self) -> str:
+        """The text, which asks the towers their question: they must learn to do without it."""
+        return "t" if self.text is not None and self.towers else ""
+
     def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:
         """`budget` where p is learnt: how far the share of kept sites is from it, squared, the mean over all stages.
 

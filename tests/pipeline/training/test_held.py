@@ -21,7 +21,7 @@ from pipeline.training.batches import (
 from pipeline.training.damage import Changed, ModalityDropout
 
 CPU = torch.device("cpu")
-SMALL = {"fe2e": {"width": 4, "layers": 1}, "emt": {"frontend": "towers", "tower_width": 4, "size": 8, "heads": 2}}
+SMALL = {"mesm": {"width": 4, "layers": 1}, "emt": {"frontend": "towers", "tower_width": 4, "size": 8, "heads": 2}}
 
 
 def same(first, second):
@@ -68,9 +68,9 @@ def test_so_are_those_with_sequences(toy_corpus, monkeypatch):
         same(ours, theirs)
 
 
-@pytest.mark.parametrize("name", ["fe2e", "emt"])
+@pytest.mark.parametrize("name", ["mesm", "emt"])
 def test_so_are_those_that_modalities_are_left_out_of(toy_corpus, name):
-    model = models.build(name, text_encoder="minilm" if name == "fe2e" else "tiny", modality_dropout=0.5, **SMALL[name])
+    model = models.build(name, text_encoder="minilm" if name == "mesm" else "tiny", modality_dropout=0.5, **SMALL[name])
     split, tokenize = UtteranceDataset(toy_corpus, "train"), tokenizer_for(model)
     order = EpochBatches(8, 3, 0)
     dropout = ModalityDropout(model, seed=0, order=order)
@@ -81,7 +81,7 @@ def test_so_are_those_that_modalities_are_left_out_of(toy_corpus, name):
         for ours, theirs in zip(kept, read, strict=True):
             same(ours, theirs)
             left |= {(order.epoch, letter, int(ours.present(letter).sum())) for letter in "tav"}
-    assert len(left) > 6  # other numbers in other epochs
+    assert len({(letter, count) for _, letter, count in left}) > len("tav")  # other numbers in other epochs
 
 
 def test_a_batch_is_made_without_reading_a_sample(toy_corpus, monkeypatch):

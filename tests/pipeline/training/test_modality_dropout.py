@@ -19,6 +19,8 @@ from pipeline.training.settings import TrainSettings
 
 QUIET = Reporter(quiet=True)
 MODEL = {"name": "mesm", "text_encoder": "tiny", "width": 4, "layers": 1, "modality_dropout": 0.4}
+# Every modality is taken out of its input.
+FUSION = {"name": "lf-lstm", "text_encoder": "tiny", "frontend": "towers", "tower_width": 4, "size": 8}
 
 
 def settings_for(corpus, run, **changes):
@@ -43,7 +45,7 @@ def absent_of(batches):
 
 def test_other_modalities_go_in_each_epoch_and_the_same_ones_of_valid(toy_corpus):
     torch.manual_seed(0)
-    model = models.build(**MODEL)
+    model = models.build(**FUSION, modality_dropout=0.4)
     split = UtteranceDataset(toy_corpus, "train")
     order = EpochBatches(len(split), 3, seed=0)
     loader = train_loader(split, order, models.tokenizer_for(model))
@@ -60,6 +62,23 @@ def test_other_modalities_go_in_each_epoch_and_the_same_ones_of_valid(toy_corpus
     whole = models.build(**MODEL | {"modality_dropout": 0.0})
     assert modality_dropout(whole, 0, order) is None
     assert not subset_changes(whole)
+
+
+@pytest.mark.parametrize(
+    ("settings", "dropped"),
+    [(MODEL | {"name": "fe2e"}, ""), (MODEL, "t"), (FUSION, "tav")],
+    ids=["fe2e", "mesm", "lf-lstm"],
+)
+def test_what_no_other_part_reads_stays_in_the_input(toy_corpus, settings, dropped):
+    """FE2E's parts meet in the sum of their scores alone, MESM's text also asks its towers."""
+    model = models.build(**settings | {"modality_dropout": 0.6})
+    split = UtteranceDataset(toy_corpus, "train")
+    order = EpochBatches(len(split), 3, seed=0)
+    order.epoch = 1
+    loader = train_loader(split, order, models.tokenizer_for(model))
+    before, after = absent_of(loader), absent_of(Changed(loader, ModalityDropout(model, 0, order)))
+    taken = {letter for utterance, gone in after.items() for letter in gone if letter not in before[utterance]}
+    assert taken == set(dropped)
 
 
 def test_each_subset_has_the_thresholds_that_are_best_on_valid_without_the_rest(run, toy_corpus):

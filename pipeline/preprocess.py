@@ -28,22 +28,25 @@ from data_tools.manifest import (
     write_rejects,
 )
 from data_tools.records import Reject
-from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path
+from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path, write_dialogue
 from pipeline.clip_tensors import FaceChoice, FaceSettings, MelSettings, extract_each
 from pipeline.command import Command
-from pipeline.jobs.local import Died, available_cores
-from pipeline.jobs.run import follow, run_jobs
+from pipeline.jobs.local import Lost, available_cores
+from pipeline.jobs.run import dialogue_seconds, follow, run_jobs, time_limit
 from pipeline.progress import Reporter
 from pipeline.settings import (
     DATA_HELP,
     DEFAULT_DATA,
     EXECUTOR_HELP,
     LOCAL,
+    TIME_LIMIT_HELP,
+    TIME_LIMIT_S,
     WORKERS_HELP,
     ConfigError,
     Executor,
     LocalPath,
     Settings,
+    TimeLimit,
     Workers,
     flag,
 )
@@ -57,6 +60,7 @@ class PreprocessSettings(Settings):
     data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    time_limit_s: TimeLimit = flag(TIME_LIMIT_S, help=TIME_LIMIT_HELP)
     device: Literal["cpu", "cuda"] = flag("cpu", help="cpu or cuda.")
     face_choice: FaceChoice | None = flag(
         None,
@@ -114,6 +118,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     # One CUDA context: the detector's batches fill the device, more processes would only share it out.
     workers = 1 if on_gpu and settings.executor == LOCAL else settings.workers
     store_file = settings.data / STORE_FOLDER / STORE_FILE
+    seconds = dialogue_seconds(table)
     totals: Counter[str] = Counter()
     several_faces: Counter[str] = Counter()
     rejects: list[Reject] = []
@@ -129,12 +134,13 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             executor=settings.executor,
             writes=settings.data,
             on_gpu=on_gpu,
+            limit_s=lambda job: time_limit(settings.time_limit_s, seconds[job.dialogue_id]),
         )
         sweep(settings.data)
         for job, result in follow(results, jobs, table, settings.data, store_file, "preprocess", reporter):
-            if isinstance(result, Died):
-                detail = "the worker died twice on this dialogue (out of memory?)"
-                rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in job.clips]
+            if isinstance(result, Lost):
+                rejects += [Reject(clip[0], clip[1], STAGE, result.reason, result.detail) for clip in job.clips]
+                fingerprints[job.dialogue_id] = _write_lost(job, result)
                 continue
             rejects += result.rejects
             fingerprints[job.dialogue_id] = result.fingerprint
@@ -235,6 +241,14 @@ def _write_dialogue(job: _Job, path: Path, fingerprint: str) -> None:
                 writer.add(utterance_id, judged)
             else:
                 writer.reject(utterance_id, judged)
+
+
+def _write_lost(job: _Job, lost: Lost[_Job]) -> str:
+    """Write a store without samples, so that the data can be read; returns its fingerprint, which no clips have."""
+    path = store_path(job.settings.data, job.dialogue_id)
+    why = lost.reason, lost.detail
+    write_dialogue(path, {}, lost.reason, {utterance_id: why for utterance_id, *_ in job.clips})
+    return lost.reason
 
 
 def _judged(

@@ -30,18 +30,21 @@ from data_tools.records import Clip, Reject, Utterance
 from data_tools.splits import SPECS, SPLITS, Split, SplitResult, SplitSpec, assign_splits, shared_between
 from pipeline.command import Command
 from pipeline.jobs.account import check_share, is_broken, label_counts, lines_of, video_notes
-from pipeline.jobs.local import Died
-from pipeline.jobs.run import run_jobs
+from pipeline.jobs.local import Lost
+from pipeline.jobs.run import run_jobs, time_limit
 from pipeline.progress import Reporter, Work
 from pipeline.published import Published, published_facts, total
 from pipeline.settings import (
     EXECUTOR_HELP,
     LOCAL,
+    TIME_LIMIT_HELP,
+    TIME_LIMIT_S,
     WORKERS_HELP,
     Executor,
     LocalPath,
     Settings,
     SplitProtocol,
+    TimeLimit,
     Workers,
     config_names,
     flag,
@@ -69,6 +72,7 @@ class ReorganizeSettings(Settings):
     seed: int = flag(0, ge=0, help="Of a split that is drawn.")
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    time_limit_s: TimeLimit = flag(TIME_LIMIT_S, help=TIME_LIMIT_HELP)
     max_reject_share: float = Field(0.2, ge=0, le=1, description="a larger share of broken utterances is a failure")
     min_duration_s: float = Field(0.1, gt=0)
     max_duration_s: float = Field(600.0, gt=0)
@@ -280,6 +284,8 @@ def _cut_all(
         executor=settings.executor,
         reads=dialogues[0].root,
         writes=dialogues[0].data_dir,
+        # Where nobody knows how long the media last, the longest clip that is allowed stands in for it.
+        limit_s=lambda job: time_limit(settings.time_limit_s, _size(job) or settings.max_duration_s),
     )
     if todo:
         # From here on the old manifest would name clips that are being replaced.
@@ -288,15 +294,14 @@ def _cut_all(
         (todo[0].data_dir / STORE_FOLDER / STORE_FILE).unlink(missing_ok=True)
     work = _work(dialogues, todo)
     for dialogue, result in reporter.track(finished, len(dialogues), "reorganize", "dialogues", work):
-        results[dialogue.folder.name] = _died(dialogue) if isinstance(result, Died) else result
+        results[dialogue.folder.name] = _rejected(dialogue, result) if isinstance(result, Lost) else result
     return dict(sorted(results.items()))
 
 
-def _died(dialogue: Dialogue) -> DialogueResult:
-    detail = "the process that cut it died twice (out of memory, or a crash in a codec)"
+def _rejected(dialogue: Dialogue, lost: Lost[Dialogue]) -> DialogueResult:
     source = dialogue.utterances[0].source_video
     return DialogueResult(
-        rejects=[Reject(u.utterance_id, source, STAGE, "worker:died", detail) for u in dialogue.utterances]
+        rejects=[Reject(u.utterance_id, source, STAGE, lost.reason, lost.detail) for u in dialogue.utterances]
     )
 
 

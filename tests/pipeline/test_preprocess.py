@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from data_tools.media.audio import read_audio, write_wav
 from data_tools.media.write import write_video
 from data_tools.records import Clip, Reject
 from data_tools.store import DialogueStore, store_path
+from pipeline.jobs.local import timed_out
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.settings import ConfigError
@@ -101,6 +103,31 @@ def test_samples_come_out(done):
 def test_processes_change_no_byte(done, tmp_path):
     folder, _ = done
     preprocess(settings(make_data(tmp_path), workers=2), QUIET)
+    assert stored(tmp_path) == stored(folder)
+
+
+def test_a_dialogue_that_takes_too_long_is_rejected_and_the_next_run_tries_again(done, tmp_path, monkeypatch):
+    folder, _ = done
+    make_data(tmp_path)
+    stage = import_module("pipeline.preprocess")
+    real = stage.run_jobs
+
+    def one_hangs(function, jobs, workers, **options):
+        assert options["limit_s"](jobs[0]) == 600.0 + 30 * 2.4  # two utterances of 1.2 s
+        for job, result in real(function, jobs, workers, **options):
+            yield job, timed_out(job, 672.0) if job.dialogue_id == "d1" else result
+
+    monkeypatch.setattr(stage, "run_jobs", one_hangs)
+    summary = preprocess(settings(tmp_path), QUIET)
+    assert summary["reasons"] == {"worker:time": 2}
+    assert {(r.utterance_id, r.reason) for r in read_rejects(tmp_path) if r.stage == "preprocess"} == {
+        ("d1_u0", "worker:time"),
+        ("d1_u1", "worker:time"),
+    }
+    data = UtteranceDataset(tmp_path)
+    assert (data.table["utterance_id"].tolist(), data.rejected) == (["d0_u0", "d0_u1"], 2)
+    monkeypatch.undo()
+    preprocess(settings(tmp_path), QUIET)
     assert stored(tmp_path) == stored(folder)
 
 

@@ -21,7 +21,7 @@ from data_tools.media.audio import read_audio, write_wav
 from data_tools.media.frames import read_frames
 from data_tools.media.source import probe
 from data_tools.media.write import write_video
-from pipeline.jobs.local import Died
+from pipeline.jobs.local import died
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config
@@ -442,7 +442,7 @@ def test_a_dead_worker_costs_its_own_dialogue_and_the_next_run_tries_again(relea
 
     def one_dies(function, tasks, workers, **options):
         for task, result in real(function, tasks, workers, **options):
-            yield task, Died(task) if task.folder.name == "Ses02M_script01_1" else result
+            yield task, died(task) if task.folder.name == "Ses02M_script01_1" else result
 
     monkeypatch.setattr(stage, "run_jobs", one_dies)
     run(release, tmp_path / "out", max_reject_share=0.5)

@@ -14,7 +14,7 @@ import pandas as pd
 from data_tools.about import read_store_facts
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
-from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
+from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest, rows_by_dialogue
 from data_tools.sequences.align import Word, find_words
 from data_tools.sequences.steps import Floats, Steps
 from data_tools.sequences.store import (
@@ -183,10 +183,10 @@ def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Job], 
     store = read_store_facts(settings.data)
     faces = FaceSettings.checked(store.get("settings", {}).get("faces", {}), f"the store of {settings.data}")
     every_ms = faces.sample_every_ms
-    columns = ["utterance_id", "wav", "text", "source_audio"]
+    columns = ("utterance_id", "wav", "text", "source_audio")
     rows = {
-        str(dialogue_id): tuple(_Utterance(*row) for row in part[columns].itertuples(index=False, name=None))
-        for dialogue_id, part in table.groupby("dialogue_id")
+        dialogue_id: tuple(_Utterance(*row) for row in found)
+        for dialogue_id, found in rows_by_dialogue(table, columns).items()
     }
     if settings.align == "words" and not any(_words(one, settings) for part in rows.values() for one in part):
         raise DataError(

@@ -24,6 +24,7 @@ from data_tools.manifest import (
     has_media,
     read_manifest,
     read_rejects,
+    rows_by_dialogue,
     write_no_face_shares,
     write_rejects,
 )
@@ -110,10 +111,8 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute(), "faces": _face_settings(settings)})
     jobs = [
-        _Job(
-            str(dialogue_id), tuple(rows[["utterance_id", "clip", "wav"]].itertuples(index=False, name=None)), settings
-        )
-        for dialogue_id, rows in table.groupby("dialogue_id")
+        _Job(dialogue_id, tuple(clips), settings)
+        for dialogue_id, clips in rows_by_dialogue(table, ("utterance_id", "clip", "wav")).items()
     ]
     # One CUDA context: the detector's batches fill the device, more processes would only share it out.
     workers = 1 if on_gpu and settings.executor == LOCAL else settings.workers

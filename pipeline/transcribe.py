@@ -13,7 +13,7 @@ import torch
 from data_tools.about import DATASET_FILE, read_dataset_facts
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, refuse_links, sweep, write_json
-from data_tools.manifest import has_media, read_manifest, write_texts
+from data_tools.manifest import has_media, read_manifest, rows_by_dialogue, write_texts
 from data_tools.media.audio import read_audio, read_intervals
 from data_tools.sequences.align import WORDS_SUFFIX, read_words_csv, recognised_from, write_words_csv
 from data_tools.sequences.store import FEATURES_FILE, FEATURES_FOLDER, IMPORTED
@@ -109,13 +109,8 @@ def transcribe(settings: TranscribeSettings, reporter: Reporter) -> dict[str, An
     recogniser = _recogniser(settings.asr, settings.language)
     table["wav"] = table["wav"].fillna("")
     jobs = [
-        _Job(
-            str(dialogue_id),
-            tuple(rows[["utterance_id", "wav", "text"]].itertuples(index=False, name=None)),
-            settings,
-            recogniser.digest,
-        )
-        for dialogue_id, rows in table.groupby("dialogue_id")
+        _Job(dialogue_id, tuple(clips), settings, recogniser.digest)
+        for dialogue_id, clips in rows_by_dialogue(table, ("utterance_id", "wav", "text")).items()
     ]
     seconds = dialogue_seconds(table)
     with folder_lock(settings.data):

@@ -25,7 +25,7 @@ from data_tools.manifest import (
     write_rejects,
 )
 from data_tools.names import printable
-from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
+from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, Receipts
 from data_tools.records import Clip, Reject, Utterance
 from data_tools.splits import SPECS, SPLITS, Split, SplitResult, SplitSpec, assign_splits, shared_between
 from pipeline.command import Command
@@ -119,7 +119,8 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     with folder_lock(out):
         check_owner(out, settings.dataset, release.root)
         sweep(out)
-        results = _cut_all(_dialogues(release.root, out, wanted, settings), settings, reporter)
+        receipts = Receipts(out)
+        results = _cut_all(_dialogues(release.root, out, wanted, settings), receipts, settings, reporter)
         clips = _rows(wanted, results, split, _no_face_shares(out))
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
         summary = _summary(settings, release, split, results, clips, rejects)
@@ -131,9 +132,10 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             write_manifest(out, clips, settings.emotions)
             # Last, when no manifest names them any more. Those whose sources are broken may be wanted again soon.
             broken = {reject.utterance_id for reject in rejects if reject.utterance_id and is_broken(reject)}
-            clear_others(out, {utterance.dialogue_id for utterance in wanted}, spared=broken)
+            receipts.clear_others({utterance.dialogue_id for utterance in wanted}, spared=broken)
         else:
             (out / UTTERANCES_FILE).unlink(missing_ok=True)
+        receipts.tidy()
     published = total(published_facts(settings.dataset, settings.published).utterances or 0)
     for line in lines_of(summary, published):
         reporter.say(line)
@@ -262,17 +264,18 @@ def _work(dialogues: Sequence[Dialogue], todo: Sequence[Dialogue]) -> Work[tuple
 
 
 def _cut_all(
-    dialogues: Sequence[Dialogue], settings: ReorganizeSettings, reporter: Reporter
+    dialogues: Sequence[Dialogue], receipts: Receipts, settings: ReorganizeSettings, reporter: Reporter
 ) -> dict[str, DialogueResult]:
     """Result by dialogue id, sorted."""
     results: dict[str, DialogueResult] = {}
     todo = []
     for dialogue in dialogues:
-        done = read_receipt(dialogue)
+        done = receipts.result(dialogue)
         if done is None:
             todo.append(dialogue)
         else:
             results[dialogue.folder.name] = done
+            receipts.take_in(dialogue.folder)  # of an earlier version, or of a run that was killed
     if results:
         reporter.say(f"{len(results)} of {len(dialogues)} dialogues are done already and are kept")
     # Starts nothing yet: a cluster that does not answer leaves the folder as it was.
@@ -292,9 +295,12 @@ def _cut_all(
         (todo[0].data_dir / UTTERANCES_FILE).unlink(missing_ok=True)
         # And the old features would be of clips that are gone; preprocess keeps those that still fit.
         (todo[0].data_dir / STORE_FOLDER / STORE_FILE).unlink(missing_ok=True)
+    for dialogue in todo:
+        receipts.put_beside(dialogue)
     work = _work(dialogues, todo)
     for dialogue, result in reporter.track(finished, len(dialogues), "reorganize", "dialogues", work):
         results[dialogue.folder.name] = _rejected(dialogue, result) if isinstance(result, Lost) else result
+        receipts.take_in(dialogue.folder)
     return dict(sorted(results.items()))
 
 

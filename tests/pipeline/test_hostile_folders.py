@@ -24,7 +24,7 @@ from data_tools.errors import DataError
 from data_tools.files import MAX_BYTES, folder_lock, read_json, write_json
 from data_tools.manifest import read_manifest, write_manifest
 from data_tools.names import for_json, for_terminal
-from data_tools.receipts import ClipSettings, Dialogue, begin, clear_others
+from data_tools.receipts import ClipSettings, Dialogue, Receipts, begin
 from data_tools.records import Clip, Utterance
 from models.errors import ModelError
 from models.layers.text import pretrained
@@ -246,7 +246,7 @@ def test_clips_behind_a_link_are_neither_written_nor_deleted(tmp_path, elsewhere
     with pytest.raises(DataError, match="clips is a link to another place"):
         begin(dialogue)
     (elsewhere / "receipt.json").write_text(json.dumps({"files": {"a.mp4": 8}}))
-    clear_others(tmp_path / "data", set(), set())
+    Receipts(tmp_path / "data").clear_others(set(), set())
     (elsewhere / "receipt.json").write_bytes(b"precious")
 
 

@@ -110,7 +110,7 @@ def follow(
     Raises:
         DataError: the folder of `summary` lies behind a link.
     """
-    _start(data_dir, summary, {job.dialogue_id for job in jobs})
+    begin_folder(data_dir, summary, {job.dialogue_id for job in jobs})
     yield from shown(results, jobs, table, label, reporter)
 
 
@@ -131,14 +131,18 @@ def shown(
     seconds = dialogue_seconds(table)
     work: Work[tuple[DialogueJob, Done | Lost[DialogueJob]]] = Work(
         lambda item: seconds[item[0].dialogue_id],
-        sum(seconds.values()),
+        sum(seconds[job.dialogue_id] for job in jobs),
         kept=lambda item: not isinstance(item[1], Lost) and item[1].reused,
     )
     yield from reporter.track(results, len(jobs), label, "dialogues", work)
 
 
-def _start(data_dir: Path, summary: Path, dialogues: set[str]) -> None:
-    """Without its summary a folder counts as unfinished, until this run has ended well."""
+def begin_folder(data_dir: Path, summary: Path, dialogues: set[str]) -> None:
+    """Delete the file `summary`, without which its folder counts as unfinished, and what is of no dialogue any more.
+
+    Raises:
+        DataError: the folder of `summary` lies behind a link.
+    """
     folder = summary.parent
     refuse_links(data_dir, folder)
     summary.unlink(missing_ok=True)

@@ -21,7 +21,7 @@ from data_tools.standin.release import write_standin
 from pipeline.jobs import ray_cluster as ray_workers
 from pipeline.jobs.local import died, timed_out
 from pipeline.jobs.run import run_jobs
-from pipeline.preprocess import PreprocessSettings
+from pipeline.preprocess import SEEN_FILE, PreprocessSettings
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import ConfigError, load_config
@@ -69,7 +69,7 @@ def done(release, tmp_path_factory):
 
 
 def tree(folder):
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", SEEN_FILE))
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

@@ -53,7 +53,10 @@ def check_sum(path: Path, remedy: str) -> None:
             return
         line = _LINE.fullmatch(read_limited(checksum_path(path), 4096).decode("utf-8", "replace"))
         if line is None or line[1] != _digest(path):
-            raise DataError(f"{path} is damaged: it is not what its checksum {checksum_path(path).name} says; {remedy}")
+            raise DataError(
+                f"{path} is damaged: it is not what its checksum {checksum_path(path).name} says; delete it and "
+                f"{remedy}"
+            )
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be compared with its checksum ({error}); {remedy}") from error
     _sound.add(state)

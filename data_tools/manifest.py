@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,9 @@ _COLUMNS_AFTER_LABELS = ["sentiment", "source_video", "source_audio", "fps", "no
 _TEXTS = [name for name in _COLUMNS_BEFORE_LABELS if not name.endswith("_s")] + ["source_video", "source_audio"]
 _REJECT_COLUMNS = ["utterance_id", "source", "stage", "reason", "detail"]
 _AGAIN = "run `pipeline reorganize` again"
+# Ids and paths that are certain to be safe; of paths those without "..".
+_PLAIN_ID = r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,199}"
+_PLAIN_PATH = r"[A-Za-z0-9_.-][A-Za-z0-9_./ -]*"
 
 
 def write_manifest(data_dir: Path, clips: Sequence[Clip], emotions: Sequence[str]) -> None:
@@ -109,6 +113,15 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
     return table
 
 
+def rows_by_dialogue(table: pd.DataFrame, columns: Sequence[str]) -> dict[str, list[tuple[Any, ...]]]:
+    """Values of `columns` of each utterance of a manifest, by dialogue id, sorted."""
+    found: dict[str, list[tuple[Any, ...]]] = {str(name): [] for name in sorted(table["dialogue_id"].unique())}
+    values = (table[name].astype(object).tolist() for name in columns)
+    for dialogue_id, *row in zip(table["dialogue_id"].tolist(), *values, strict=True):
+        found[str(dialogue_id)].append(tuple(row))
+    return found
+
+
 def _check_types(path: Path, table: pd.DataFrame) -> None:
     """Refuse a column of another type than `write_manifest` gives it."""
     labels = [LABEL_PREFIX + name for name in emotions_of(table)]
@@ -133,13 +146,17 @@ def _check_types(path: Path, table: pd.DataFrame) -> None:
 def _check_names(path: Path, table: pd.DataFrame) -> None:
     """Refuse ids that cannot be names of files, or occur twice, and paths that lead out of the folder."""
     for name in ("utterance_id", "dialogue_id"):
-        if problem := next(filter(None, map(unsafe_id, table[name].unique())), ""):
+        # Most ids are plain: only the others are looked at one by one.
+        odd = table[name][~table[name].str.fullmatch(_PLAIN_ID)]
+        if problem := next(filter(None, map(unsafe_id, odd.unique())), ""):
             raise DataError(f"{path}: {name}: {problem}; {_AGAIN}")
     twice = table["utterance_id"][table["utterance_id"].duplicated()]
     if len(twice):
         raise DataError(f"{path} has the utterance {twice.iloc[0]!r} twice; {_AGAIN}")
     for name in ("clip", "wav", "source_video", "source_audio"):
-        outside = [value for value in table[name].dropna().unique() if value and not is_inside(value)]
+        paths = table[name].dropna()
+        odd = paths[~paths.str.fullmatch(_PLAIN_PATH) | paths.str.contains("..", regex=False)]
+        outside = [value for value in odd.unique() if value and not is_inside(value)]
         if outside:
             shown = printable(outside[0])[:200]
             raise DataError(f"{path} has the {name} {shown!r}, which leads out of the folder; {_AGAIN}")
@@ -196,7 +213,5 @@ def read_rejects(data_dir: Path) -> list[Reject]:
         isinstance(value, str) or (name == "utterance_id" and pd.isna(value)) for name in table for value in table[name]
     ):
         raise DataError(f"{path} holds something else than texts; delete it and run `pipeline reorganize` again")
-    return [
-        Reject(None if pd.isna(row.utterance_id) else row.utterance_id, row.source, row.stage, row.reason, row.detail)
-        for row in table.itertuples(index=False)
-    ]
+    table["utterance_id"] = table["utterance_id"].where(table["utterance_id"].notna(), None)
+    return [Reject(*row) for row in zip(*(table[name].tolist() for name in _REJECT_COLUMNS), strict=True)]

@@ -14,7 +14,8 @@ MAX_BYTES = 512 * 2**20
 MAX_ROWS = 5_000_000
 MAX_COLUMNS = 10_000
 MAX_CELLS = 100_000_000
-_BATCH_ROWS = 4096
+# The rows that pandas puts into a group: of smaller batches each would get all texts of the group so far.
+_BATCH_ROWS = 1 << 20
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:

@@ -333,5 +333,5 @@ COMMAND = Command(
     takes_set=True,
     for_people=_for_people,
     failed=failed,
-    without=("workers", "executor"),
+    without=("workers", "executor", "time_limit_s"),
 )

@@ -14,7 +14,7 @@ import pandas as pd
 from data_tools.about import read_store_facts
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
-from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest
+from data_tools.manifest import STORE_FILE, STORE_FOLDER, has_media, read_manifest, rows_by_dialogue
 from data_tools.sequences.align import Word, find_words
 from data_tools.sequences.steps import Floats, Steps
 from data_tools.sequences.store import (
@@ -32,18 +32,21 @@ from data_tools.store import DialogueStore, store_path
 from pipeline.clip_tensors import FaceSettings
 from pipeline.command import Command
 from pipeline.extract_sequences import Recipe, Source, TextSteps, WordVectors, sizes_of, steps_of, token_states
-from pipeline.jobs.local import Died
-from pipeline.jobs.run import follow, run_jobs
+from pipeline.jobs.local import Lost
+from pipeline.jobs.run import check_lost, dialogue_seconds, follow, run_jobs, time_limit
 from pipeline.progress import Reporter
 from pipeline.settings import (
     DATA_HELP,
     DEFAULT_DATA,
     EXECUTOR_HELP,
     LOCAL,
+    TIME_LIMIT_HELP,
+    TIME_LIMIT_S,
     WORKERS_HELP,
     Executor,
     LocalPath,
     Settings,
+    TimeLimit,
     Workers,
     flag,
     load_config,
@@ -57,6 +60,7 @@ class ExtractSettings(Recipe):
     features: str = flag("default", help="The name that the features get: data/<name>/features/<features>.")
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    time_limit_s: TimeLimit = flag(TIME_LIMIT_S, help=TIME_LIMIT_HELP)
 
     def recipe(self) -> Recipe:
         """The part that decides what comes out."""
@@ -118,7 +122,7 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
 
     Raises:
         DataError: no manifest, no finished store, a clip that is gone, no word times anywhere, another run at work in
-            the folder, nothing can be written, or a worker died twice on one dialogue.
+            the folder, nothing can be written, or a dialogue was given up.
         ModelError: no such text encoder.
     """
     table = read_manifest(settings.data)
@@ -127,6 +131,7 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute(), **_absolute(settings)})
     folder = features_folder(settings.data, settings.features)
+    seconds = dialogue_seconds(table)
     with folder_lock(settings.data):
         jobs, digest = _tasks(settings, table)
         results = run_jobs(
@@ -137,19 +142,16 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
             executor=settings.executor,
             reads=settings.root,
             writes=settings.data,
+            limit_s=lambda job: time_limit(settings.time_limit_s, seconds[job.dialogue_id]),
         )
         done: dict[str, _Done] = {}
-        died: list[str] = []
+        lost: dict[str, Lost[_Job]] = {}
         for job, result in follow(results, jobs, table, settings.data, folder / FEATURES_FILE, "extract", reporter):
-            if isinstance(result, Died):
-                died.append(job.dialogue_id)
+            if isinstance(result, Lost):
+                lost[job.dialogue_id] = result
             else:
                 done[job.dialogue_id] = result
-        if died:
-            raise DataError(
-                f"a worker died twice on {len(died)} dialogues, e.g. {died[0]} (out of memory?); all others are kept: "
-                "run the same command again with --workers 1"
-            )
+        check_lost(lost)
         summary = _summary(settings, done)
         write_facts(
             settings.data,
@@ -181,10 +183,10 @@ def _tasks(settings: ExtractSettings, table: pd.DataFrame) -> tuple[list[_Job], 
     store = read_store_facts(settings.data)
     faces = FaceSettings.checked(store.get("settings", {}).get("faces", {}), f"the store of {settings.data}")
     every_ms = faces.sample_every_ms
-    columns = ["utterance_id", "wav", "text", "source_audio"]
+    columns = ("utterance_id", "wav", "text", "source_audio")
     rows = {
-        str(dialogue_id): tuple(_Utterance(*row) for row in part[columns].itertuples(index=False, name=None))
-        for dialogue_id, part in table.groupby("dialogue_id")
+        dialogue_id: tuple(_Utterance(*row) for row in found)
+        for dialogue_id, found in rows_by_dialogue(table, columns).items()
     }
     if settings.align == "words" and not any(_words(one, settings) for part in rows.values() for one in part):
         raise DataError(

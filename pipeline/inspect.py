@@ -116,10 +116,10 @@ def _drawn(table: pd.DataFrame, count: int, seed: int) -> list[str]:
     and there from the label that has.
     """
     groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    order = np.random.default_rng(seed).permutation(len(table))
-    labels = _main_labels(table)
+    order = np.random.default_rng(seed).permutation(len(table)).tolist()
+    labels, splits, ids = _main_labels(table), table["split"].tolist(), table["utterance_id"].tolist()
     for row in order:
-        groups[table["split"].iloc[row], labels[row]].append(table["utterance_id"].iloc[row])
+        groups[splits[row], labels[row]].append(ids[row])
     taken: Counter[str] = Counter()
     chosen: set[str] = set()
     while groups and len(chosen) < count:

@@ -3,17 +3,20 @@
 import json
 import multiprocessing
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Literal
 
+import pandas as pd
 import torch
-from pydantic import Field
+from pydantic import Field, TypeAdapter, ValidationError
 
 from data_tools.about import read_dataset_facts
 from data_tools.blank import blank
+from data_tools.checksums import checksum_path
 from data_tools.errors import DataError
 from data_tools.faces.crop import LARGEST, SPEAKING
 from data_tools.faces.detector import FaceDetector
@@ -24,31 +27,38 @@ from data_tools.manifest import (
     has_media,
     read_manifest,
     read_rejects,
+    rows_by_dialogue,
     write_no_face_shares,
     write_rejects,
 )
 from data_tools.records import Reject
-from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path
+from data_tools.seen import Seen, state_of
+from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path, write_dialogue
 from pipeline.clip_tensors import FaceChoice, FaceSettings, MelSettings, extract_each
 from pipeline.command import Command
-from pipeline.jobs.local import Died, available_cores
-from pipeline.jobs.run import follow, run_jobs
+from pipeline.jobs.local import Lost, available_cores
+from pipeline.jobs.run import begin_folder, dialogue_seconds, run_jobs, shown, time_limit
 from pipeline.progress import Reporter
 from pipeline.settings import (
     DATA_HELP,
     DEFAULT_DATA,
     EXECUTOR_HELP,
     LOCAL,
+    TIME_LIMIT_HELP,
+    TIME_LIMIT_S,
     WORKERS_HELP,
     ConfigError,
     Executor,
     LocalPath,
     Settings,
+    TimeLimit,
     Workers,
     flag,
 )
 
 STAGE = "preprocess"
+# In the data folder: results of dialogues whose clips and store have not changed since.
+SEEN_FILE = ".preprocessed.jsonl"
 
 
 class PreprocessSettings(Settings):
@@ -57,6 +67,7 @@ class PreprocessSettings(Settings):
     data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    time_limit_s: TimeLimit = flag(TIME_LIMIT_S, help=TIME_LIMIT_HELP)
     device: Literal["cpu", "cuda"] = flag("cpu", help="cpu or cuda.")
     face_choice: FaceChoice | None = flag(
         None,
@@ -84,7 +95,7 @@ class _Done:
     utterances: int
     faces: int
     faces_found: int
-    several_faces: Counter[str]
+    several_faces: dict[str, int]
     no_face_shares: dict[str, float]
     rejects: list[Reject]
 
@@ -97,8 +108,7 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     Raises:
         DataError: no manifest, another run at work in the folder, nothing can be written, or every clip is broken.
     """
-    on_gpu = settings.device == "cuda"
-    if on_gpu and settings.executor == LOCAL and not torch.cuda.is_available():
+    if settings.device == "cuda" and settings.executor == LOCAL and not torch.cuda.is_available():
         raise ConfigError("device is 'cuda', but torch sees no CUDA device; use --device cpu")
     table = read_manifest(settings.data)
     if not has_media(table):
@@ -106,42 +116,26 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute(), "faces": _face_settings(settings)})
     jobs = [
-        _Job(
-            str(dialogue_id), tuple(rows[["utterance_id", "clip", "wav"]].itertuples(index=False, name=None)), settings
-        )
-        for dialogue_id, rows in table.groupby("dialogue_id")
+        _Job(dialogue_id, tuple(clips), settings)
+        for dialogue_id, clips in rows_by_dialogue(table, ("utterance_id", "clip", "wav")).items()
     ]
-    # One CUDA context: the detector's batches fill the device, more processes would only share it out.
-    workers = 1 if on_gpu and settings.executor == LOCAL else settings.workers
-    store_file = settings.data / STORE_FOLDER / STORE_FILE
     totals: Counter[str] = Counter()
     several_faces: Counter[str] = Counter()
     rejects: list[Reject] = []
+    fingerprints: dict[str, str] = {}
+    no_face_shares: dict[str, float] = {}
     with folder_lock(settings.data):
-        fingerprints: dict[str, str] = {}
-        no_face_shares: dict[str, float] = {}
-        # Starts nothing yet: a cluster that does not answer leaves the store as it was.
-        results = run_jobs(
-            _preprocess_dialogue,
-            jobs,
-            workers,
-            preload=__name__,
-            executor=settings.executor,
-            writes=settings.data,
-            on_gpu=on_gpu,
-        )
-        sweep(settings.data)
-        for job, result in follow(results, jobs, table, settings.data, store_file, "preprocess", reporter):
-            if isinstance(result, Died):
-                detail = "the worker died twice on this dialogue (out of memory?)"
-                rejects += [Reject(clip[0], clip[1], STAGE, "worker:died", detail) for clip in job.clips]
-                continue
+        done, lost = _process_all(settings, table, jobs, reporter)
+        for why in lost:
+            rejects += [Reject(clip[0], clip[1], STAGE, why.reason, why.detail) for clip in why.job.clips]
+            fingerprints[why.job.dialogue_id] = _write_lost(why)
+        for dialogue_id, result in done.items():
             rejects += result.rejects
-            fingerprints[job.dialogue_id] = result.fingerprint
+            fingerprints[dialogue_id] = result.fingerprint
             totals["dialogues_kept"] += result.reused
             totals["dialogues_done"] += not result.reused
             no_face_shares |= result.no_face_shares
-            several_faces += result.several_faces
+            several_faces.update(result.several_faces)
             for name in ("utterances", "faces", "faces_found"):
                 totals[name] += getattr(result, name)
         write_rejects(settings.data, [r for r in read_rejects(settings.data) if r.stage != STAGE] + rejects)
@@ -152,9 +146,47 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
             summary["several_faces"] = {rule: several_faces[rule] for rule in (SPEAKING, LARGEST)}
         about = {"settings": _what_matters(settings), "fingerprints": dict(sorted(fingerprints.items()))}
         write_no_face_shares(settings.data, no_face_shares)
-        write_json(store_file, summary | about)
+        write_json(settings.data / STORE_FOLDER / STORE_FILE, summary | about)
     _say(summary, len(table), reporter)
     return summary
+
+
+def _process_all(
+    settings: PreprocessSettings, table: pd.DataFrame, jobs: Sequence[_Job], reporter: Reporter
+) -> tuple[dict[str, _Done], list[Lost[_Job]]]:
+    """Results by dialogue id, those of an earlier run too, and the dialogues that were given up."""
+    seen = Seen(settings.data / SEEN_FILE)
+    made_with = blake2b(_settings_text(settings).encode(), digest_size=16).hexdigest()
+    states = {job.dialogue_id: f"{made_with} {_clips_state(job)}" for job in jobs}
+    done = dict(_remembered(jobs, seen, states))
+    todo = [job for job in jobs if job.dialogue_id not in done]
+    if done:
+        reporter.say(f"{len(done)} of {len(jobs)} dialogues are done already and are kept")
+    seconds = dialogue_seconds(table)
+    on_gpu = settings.device == "cuda"
+    # Starts nothing yet: a cluster that does not answer leaves the store as it was.
+    results = run_jobs(
+        _preprocess_dialogue,
+        todo,
+        # One CUDA context: the detector's batches fill the device, more processes would only share it out.
+        1 if on_gpu and settings.executor == LOCAL else settings.workers,
+        preload=__name__,
+        executor=settings.executor,
+        writes=settings.data,
+        on_gpu=on_gpu,
+        limit_s=lambda job: time_limit(settings.time_limit_s, seconds[job.dialogue_id]),
+    )
+    sweep(settings.data)
+    begin_folder(settings.data, settings.data / STORE_FOLDER / STORE_FILE, set(states))
+    lost: list[Lost[_Job]] = []
+    for job, result in shown(results, todo, table, "preprocess", reporter):
+        if isinstance(result, Lost):
+            lost.append(result)
+        else:
+            done[job.dialogue_id] = result
+            seen.remember(job.dialogue_id, states[job.dialogue_id], _store_state(job), asdict(result))
+    seen.finish(set(states))
+    return done, lost
 
 
 def _summary(totals: Counter[str], rejects: list[Reject]) -> dict[str, Any]:
@@ -205,6 +237,31 @@ def _what_matters(settings: PreprocessSettings) -> dict[str, Any]:
     return {"faces": settings.faces.model_dump(exclude={"batch_frames"} | unsaid), "mel": settings.mel.model_dump()}
 
 
+_DONE = TypeAdapter(_Done)
+
+
+def _remembered(jobs: Sequence[_Job], seen: Seen, states: dict[str, str]) -> Iterator[tuple[str, _Done]]:
+    """(dialogue id, result) of the dialogues that an earlier run on this disk has finished."""
+    for job in jobs:
+        found = seen.result(job.dialogue_id, states[job.dialogue_id], _store_state(job))
+        if found is not None:
+            try:
+                yield job.dialogue_id, _DONE.validate_python(found | {"reused": True})
+            except (ValidationError, TypeError):
+                continue  # of another version
+
+
+def _clips_state(job: _Job) -> str:
+    """Of the utterances of a dialogue: their ids, and the files of their clips."""
+    ids = blake2b(json.dumps([name for name, *_ in job.clips]).encode(), digest_size=16).hexdigest()
+    return f"{ids} {state_of(f'{job.settings.data}/{name}' for _, *files in job.clips for name in files)}"
+
+
+def _store_state(job: _Job) -> str:
+    path = store_path(job.settings.data, job.dialogue_id)
+    return state_of((path, checksum_path(path)))
+
+
 def _preprocess_dialogue(job: _Job) -> _Done:
     path = store_path(job.settings.data, job.dialogue_id)
     fingerprint = _fingerprint(job)
@@ -217,7 +274,7 @@ def _preprocess_dialogue(job: _Job) -> _Done:
     found = {name: store.face_scores(name) > 0 for name in store.utterance_ids}
     faces, faces_found = sum(map(len, found.values())), sum(int(flags.sum()) for flags in found.values())
     shares = {name: 1 - float(flags.float().mean()) for name, flags in found.items() if len(flags)}
-    several = Counter(store.chosen_by.values())
+    several = dict(sorted(Counter(store.chosen_by.values()).items()))
     return _Done(fingerprint, reused, len(found), faces, faces_found, several, shares, rejects)
 
 
@@ -235,6 +292,14 @@ def _write_dialogue(job: _Job, path: Path, fingerprint: str) -> None:
                 writer.add(utterance_id, judged)
             else:
                 writer.reject(utterance_id, judged)
+
+
+def _write_lost(lost: Lost[_Job]) -> str:
+    """Write a store without samples, so that the data can be read; returns its fingerprint, which no clips have."""
+    path = store_path(lost.job.settings.data, lost.job.dialogue_id)
+    why = lost.reason, lost.detail
+    write_dialogue(path, {}, lost.reason, {utterance_id: why for utterance_id, *_ in lost.job.clips})
+    return lost.reason
 
 
 def _judged(
@@ -259,10 +324,14 @@ def _detector(device: str, min_face_px: int) -> FaceDetector:
     return FaceDetector(device, min_face_px)
 
 
+def _settings_text(settings: PreprocessSettings) -> str:
+    values = _what_matters(settings) | {"keep_blank": settings.keep_blank, "detector": FaceDetector.VERSION}
+    return json.dumps(values, sort_keys=True)
+
+
 def _fingerprint(job: _Job) -> str:
     """Of the clips' bytes and the settings, not of times on disk: copied data is not done again."""
-    settings = _what_matters(job.settings) | {"keep_blank": job.settings.keep_blank, "detector": FaceDetector.VERSION}
-    digest = blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=16)
+    digest = blake2b(_settings_text(job.settings).encode(), digest_size=16)
     for utterance_id, *files in job.clips:
         digest.update(f"\0{utterance_id}\0".encode())
         for name in files:

@@ -25,23 +25,26 @@ from data_tools.manifest import (
     write_rejects,
 )
 from data_tools.names import printable
-from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, clear_others, read_receipt
+from data_tools.receipts import ClipSettings, Dialogue, DialogueResult, Receipts
 from data_tools.records import Clip, Reject, Utterance
 from data_tools.splits import SPECS, SPLITS, Split, SplitResult, SplitSpec, assign_splits, shared_between
 from pipeline.command import Command
 from pipeline.jobs.account import check_share, is_broken, label_counts, lines_of, video_notes
-from pipeline.jobs.local import Died
-from pipeline.jobs.run import run_jobs
+from pipeline.jobs.local import Lost
+from pipeline.jobs.run import run_jobs, time_limit
 from pipeline.progress import Reporter, Work
 from pipeline.published import Published, published_facts, total
 from pipeline.settings import (
     EXECUTOR_HELP,
     LOCAL,
+    TIME_LIMIT_HELP,
+    TIME_LIMIT_S,
     WORKERS_HELP,
     Executor,
     LocalPath,
     Settings,
     SplitProtocol,
+    TimeLimit,
     Workers,
     config_names,
     flag,
@@ -69,6 +72,7 @@ class ReorganizeSettings(Settings):
     seed: int = flag(0, ge=0, help="Of a split that is drawn.")
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    time_limit_s: TimeLimit = flag(TIME_LIMIT_S, help=TIME_LIMIT_HELP)
     max_reject_share: float = Field(0.2, ge=0, le=1, description="a larger share of broken utterances is a failure")
     min_duration_s: float = Field(0.1, gt=0)
     max_duration_s: float = Field(600.0, gt=0)
@@ -115,7 +119,8 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
     with folder_lock(out):
         check_owner(out, settings.dataset, release.root)
         sweep(out)
-        results = _cut_all(_dialogues(release.root, out, wanted, settings), settings, reporter)
+        receipts = Receipts(out)
+        results = _cut_all(_dialogues(release.root, out, wanted, settings), receipts, settings, reporter)
         clips = _rows(wanted, results, split, _no_face_shares(out))
         rejects = release.rejects + split.rejects + [reject for result in results.values() for reject in result.rejects]
         summary = _summary(settings, release, split, results, clips, rejects)
@@ -127,9 +132,10 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             write_manifest(out, clips, settings.emotions)
             # Last, when no manifest names them any more. Those whose sources are broken may be wanted again soon.
             broken = {reject.utterance_id for reject in rejects if reject.utterance_id and is_broken(reject)}
-            clear_others(out, {utterance.dialogue_id for utterance in wanted}, spared=broken)
+            receipts.clear_others({utterance.dialogue_id for utterance in wanted}, spared=broken)
         else:
             (out / UTTERANCES_FILE).unlink(missing_ok=True)
+        receipts.tidy()
     published = total(published_facts(settings.dataset, settings.published).utterances or 0)
     for line in lines_of(summary, published):
         reporter.say(line)
@@ -258,17 +264,18 @@ def _work(dialogues: Sequence[Dialogue], todo: Sequence[Dialogue]) -> Work[tuple
 
 
 def _cut_all(
-    dialogues: Sequence[Dialogue], settings: ReorganizeSettings, reporter: Reporter
+    dialogues: Sequence[Dialogue], receipts: Receipts, settings: ReorganizeSettings, reporter: Reporter
 ) -> dict[str, DialogueResult]:
     """Result by dialogue id, sorted."""
     results: dict[str, DialogueResult] = {}
     todo = []
     for dialogue in dialogues:
-        done = read_receipt(dialogue)
+        done = receipts.result(dialogue)
         if done is None:
             todo.append(dialogue)
         else:
             results[dialogue.folder.name] = done
+            receipts.take_in(dialogue.folder)  # of an earlier version, or of a run that was killed
     if results:
         reporter.say(f"{len(results)} of {len(dialogues)} dialogues are done already and are kept")
     # Starts nothing yet: a cluster that does not answer leaves the folder as it was.
@@ -280,23 +287,27 @@ def _cut_all(
         executor=settings.executor,
         reads=dialogues[0].root,
         writes=dialogues[0].data_dir,
+        # Where nobody knows how long the media last, the longest clip that is allowed stands in for it.
+        limit_s=lambda job: time_limit(settings.time_limit_s, _size(job) or settings.max_duration_s),
     )
     if todo:
         # From here on the old manifest would name clips that are being replaced.
         (todo[0].data_dir / UTTERANCES_FILE).unlink(missing_ok=True)
         # And the old features would be of clips that are gone; preprocess keeps those that still fit.
         (todo[0].data_dir / STORE_FOLDER / STORE_FILE).unlink(missing_ok=True)
+    for dialogue in todo:
+        receipts.put_beside(dialogue)
     work = _work(dialogues, todo)
     for dialogue, result in reporter.track(finished, len(dialogues), "reorganize", "dialogues", work):
-        results[dialogue.folder.name] = _died(dialogue) if isinstance(result, Died) else result
+        results[dialogue.folder.name] = _rejected(dialogue, result) if isinstance(result, Lost) else result
+        receipts.take_in(dialogue.folder)
     return dict(sorted(results.items()))
 
 
-def _died(dialogue: Dialogue) -> DialogueResult:
-    detail = "the process that cut it died twice (out of memory, or a crash in a codec)"
+def _rejected(dialogue: Dialogue, lost: Lost[Dialogue]) -> DialogueResult:
     source = dialogue.utterances[0].source_video
     return DialogueResult(
-        rejects=[Reject(u.utterance_id, source, STAGE, "worker:died", detail) for u in dialogue.utterances]
+        rejects=[Reject(u.utterance_id, source, STAGE, lost.reason, lost.detail) for u in dialogue.utterances]
     )
 
 

@@ -124,10 +124,16 @@ LocalPath = Annotated[Path, BeforeValidator(local_path)]
 SplitProtocol = Annotated[SplitSpec, BeforeValidator(_read_split), PlainSerializer(str)]
 Names = Annotated[tuple[str, ...], BeforeValidator(split_commas)]
 Workers = Annotated[int | None, Field(ge=1)]
+TimeLimit = Annotated[float, Field(gt=0)]
 Executor = Annotated[str, Field(pattern=r"^(local|ray|ray:[^\s/]+:\d+)$"), AfterValidator(_check_executor)]
 
 # Help texts of flags that several commands have.
-WORKERS_HELP = "Processes; by default one for each core, of all machines."
+WORKERS_HELP = "Processes; by default one for each core, of all machines. With 1 all runs in the command's own process."
+TIME_LIMIT_S = 600.0
+TIME_LIMIT_HELP = (
+    "Seconds that a dialogue may take, beside 30 times the length of its media; after that it is given up and the "
+    "others go on. Not watched with --workers 1."
+)
 EXECUTOR_HELP = (
     "local; ray: the Ray cluster that runs here, or one of this machine alone; ray:HOST:PORT: that cluster. Its "
     "machines must mount the release and the data folder under the same paths."

@@ -13,7 +13,7 @@ import torch
 from data_tools.about import DATASET_FILE, read_dataset_facts
 from data_tools.errors import DataError
 from data_tools.files import folder_lock, refuse_links, sweep, write_json
-from data_tools.manifest import has_media, read_manifest, write_texts
+from data_tools.manifest import has_media, read_manifest, rows_by_dialogue, write_texts
 from data_tools.media.audio import read_audio, read_intervals
 from data_tools.sequences.align import WORDS_SUFFIX, read_words_csv, recognised_from, write_words_csv
 from data_tools.sequences.store import FEATURES_FILE, FEATURES_FOLDER, IMPORTED
@@ -22,19 +22,22 @@ from data_tools.speech.recognition import Recogniser
 from data_tools.speech.segments import joined
 from pipeline.asr import ASR_HELP, HOW_TO_GET_WORDS, LANGUAGE_HELP, open_recogniser
 from pipeline.command import Command
-from pipeline.jobs.local import Died
-from pipeline.jobs.run import run_jobs, shown
+from pipeline.jobs.local import Lost
+from pipeline.jobs.run import check_lost, dialogue_seconds, run_jobs, shown, time_limit
 from pipeline.progress import Reporter
 from pipeline.settings import (
     DATA_HELP,
     DEFAULT_DATA,
     EXECUTOR_HELP,
     LOCAL,
+    TIME_LIMIT_HELP,
+    TIME_LIMIT_S,
     WORKERS_HELP,
     ConfigError,
     Executor,
     LocalPath,
     Settings,
+    TimeLimit,
     Workers,
     flag,
 )
@@ -52,6 +55,7 @@ class TranscribeSettings(Settings):
     overwrite: bool = flag(False, help="Recognise all utterances, also those that have words of somebody else.")
     workers: Workers = flag(None, help=WORKERS_HELP)
     executor: Executor = flag(LOCAL, help=EXECUTOR_HELP)
+    time_limit_s: TimeLimit = flag(TIME_LIMIT_S, help=TIME_LIMIT_HELP)
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,7 @@ def transcribe(settings: TranscribeSettings, reporter: Reporter) -> dict[str, An
     Raises:
         ConfigError: no recogniser, or as `open_recogniser`.
         DataError: no manifest, no clips, another run at work in the folder, nothing can be written, no sound can be
-            read, or a worker died twice on one dialogue.
+            read, or a dialogue was given up.
     """
     table = read_manifest(settings.data)
     if not has_media(table):
@@ -105,14 +109,10 @@ def transcribe(settings: TranscribeSettings, reporter: Reporter) -> dict[str, An
     recogniser = _recogniser(settings.asr, settings.language)
     table["wav"] = table["wav"].fillna("")
     jobs = [
-        _Job(
-            str(dialogue_id),
-            tuple(rows[["utterance_id", "wav", "text"]].itertuples(index=False, name=None)),
-            settings,
-            recogniser.digest,
-        )
-        for dialogue_id, rows in table.groupby("dialogue_id")
+        _Job(dialogue_id, tuple(clips), settings, recogniser.digest)
+        for dialogue_id, clips in rows_by_dialogue(table, ("utterance_id", "wav", "text")).items()
     ]
+    seconds = dialogue_seconds(table)
     with folder_lock(settings.data):
         results = run_jobs(
             _transcribe_dialogue,
@@ -121,6 +121,7 @@ def transcribe(settings: TranscribeSettings, reporter: Reporter) -> dict[str, An
             preload=__name__,
             executor=settings.executor,
             writes=settings.data,
+            limit_s=lambda job: time_limit(settings.time_limit_s, seconds[job.dialogue_id]),
         )
         for folder in sorted({(settings.data / wav).parent for job in jobs for _, wav, _ in job.clips if wav}):
             refuse_links(settings.data, folder)
@@ -128,17 +129,13 @@ def transcribe(settings: TranscribeSettings, reporter: Reporter) -> dict[str, An
         sweep(settings.data)
         _begin(settings, recogniser)
         found: dict[str, _Found] = {}
-        died: list[str] = []
+        lost: dict[str, Lost[_Job]] = {}
         for job, result in shown(results, jobs, table, "transcribe", reporter):
-            if isinstance(result, Died):
-                died.append(job.dialogue_id)
+            if isinstance(result, Lost):
+                lost[job.dialogue_id] = result
             else:
                 found |= result.found
-        if died:
-            raise DataError(
-                f"a worker died twice on {len(died)} dialogues, e.g. {died[0]} (out of memory?); all others are kept: "
-                "run the same command again with --workers 1"
-            )
+        check_lost(lost)
         _finish(settings.data, recogniser, found)
     summary = _summary(recogniser, found)
     _say(summary, reporter)

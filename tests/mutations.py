@@ -30,7 +30,7 @@ from data_tools.corpora.mmsa.features import read_mmsa
 from data_tools.corpora.tables import read_table
 from data_tools.errors import DataError
 from data_tools.manifest import read_manifest, read_rejects, write_manifest, write_rejects
-from data_tools.receipts import _recorded
+from data_tools.receipts import _parsed, _recorded
 from data_tools.records import Clip, Reject
 from data_tools.sequences.align import read_words_csv, recognised_from
 from data_tools.sequences.steps import untimed
@@ -157,7 +157,7 @@ def targets(folder: Path) -> dict[str, list[Target]]:
             Target(data / "dataset.json", [lambda: read_dataset_facts(data), lambda: stats(data)], True),
             Target(data / "store" / "store.json", [lambda: read_store_facts(data)], True),
             Target(data / "features" / "default" / "features.json", [lambda: read_facts(data, "default")], True),
-            Target(receipt, [lambda: _recorded(receipt.parent)], True),
+            Target(receipt, [lambda: _recorded(_parsed(receipt))], True),
             Target(folder / "table.json", [lambda: read_table(folder / "table.json")], True),
         ],
         "yaml": [Target(run.settings, [lambda: read_settings(run)])],

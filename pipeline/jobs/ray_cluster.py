@@ -1,11 +1,13 @@
 """Independent jobs over a Ray cluster, whose machines share the folders that the jobs read and write."""
 
+import faulthandler
 import logging
 import math
 import os
 import re
 import socket
 import sys
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from data_tools.errors import DataError
-from pipeline.jobs.local import Died
+from pipeline.jobs.local import Lost, died, timed_out
 from pipeline.settings import ConfigError
 
 # Both are read when Ray is imported or started. No statistics leave the machine; and under `uv run` Ray would copy the
@@ -80,10 +82,12 @@ def run_on_ray(
     reads: Path | None,
     writes: Path | None,
     on_gpu: bool,
-) -> Iterator[tuple[Job, Result | Died[Job]]]:
+    limit_s: Callable[[Job], float] | None = None,
+) -> Iterator[tuple[Job, Result | Lost[Job]]]:
     """As `pipeline.jobs.run.run_jobs`, with one Ray task of one CPU (and one GPU with `on_gpu`) for each of `jobs`.
 
-    A killed worker costs its own job alone; that one goes to the end of the queue for a second and last trial. When
+    A killed worker costs its own job alone; that one goes to the end of the queue for a second and last trial, and so
+    does one that took longer than `limit_s` says, as its worker ends then. When
     this ends early, by Ctrl-C or an error, jobs under way are cancelled, and their workers are gone before it returns.
 
     address: HOST:PORT of a cluster, or None for the one that RAY_ADDRESS or this machine's `ray start` names, else for
@@ -98,16 +102,17 @@ def run_on_ray(
         work: Any = ray.remote(num_cpus=1, num_gpus=int(on_gpu), max_retries=0, scheduling_strategy="SPREAD")(_work)
         todo = deque(range(len(jobs)))
         suspects: set[int] = set()
-        running: dict[ray.ObjectRef, int] = {}
+        running: dict[ray.ObjectRef, tuple[int, float]] = {}
         try:
             while todo or running:
                 # Twice as many as fit, so that no node waits; not all, so that there is little to cancel.
                 most = workers or 2 * _slots(on_gpu)
                 while todo and len(running) < most:
                     index = todo.popleft()
-                    running[work.remote(function, jobs[index], expected)] = index
+                    limit = limit_s(jobs[index]) if limit_s else math.inf
+                    running[work.remote(function, jobs[index], expected, limit)] = index, time.monotonic() + limit
                 (finished,), _ = ray.wait(list(running), num_returns=1)
-                index = running.pop(finished)
+                index, ends_s = running.pop(finished)
                 try:
                     result = ray.get(finished)
                 except _DEATHS:
@@ -115,7 +120,9 @@ def run_on_ray(
                         suspects.add(index)
                         todo.append(index)
                         continue
-                    result = Died(jobs[index])
+                    # A worker that ends itself at the limit leaves no word; earlier than that it cannot.
+                    limit = limit_s(jobs[index]) if limit_s else math.inf
+                    result = timed_out(jobs[index], limit) if time.monotonic() > ends_s else died(jobs[index])
                 yield jobs[index], result
         except exceptions.RayTaskError as error:
             if missing := re.search(r"No module named \S+", str(error.cause)):
@@ -195,12 +202,19 @@ def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-def _work(function: Callable[[Job], Result], job: Job, expected: _Expected) -> Result:
-    """Run one job on a node, after the check of the node."""
+def _work(function: Callable[[Job], Result], job: Job, expected: _Expected, limit_s: float = math.inf) -> Result:
+    """Run one job on a node, after the check of the node. The worker ends itself after `limit_s` seconds."""
     _check_here(expected)
     if "torch" in sys.modules:  # imported with `function`
         sys.modules["torch"].set_num_threads(1)
-    return function(job)
+    if math.isinf(limit_s):
+        return function(job)
+    # A thread in C ends the process, whatever holds up Python; the worker's log (2, its standard error) says where.
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=2)
+    try:
+        return function(job)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 @lru_cache(maxsize=1)

@@ -1,19 +1,23 @@
 """Independent jobs, such as the dialogues of a corpus, over processes of this machine or over a Ray cluster."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pandas as pd
 
+from data_tools.errors import DataError
 from data_tools.files import refuse_links, sweep
 from data_tools.tensor_file import delete_ours
-from pipeline.jobs.local import Died, available_cores, run_in_processes
+from pipeline.jobs.local import Lost, run_in_processes
 from pipeline.progress import Reporter, Work
 from pipeline.settings import LOCAL
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+
+# The slowest thing done to media, words by a large model on one core, takes about five times as long as they last.
+TIMES_REAL_TIME = 30.0
 
 
 def run_jobs(
@@ -26,7 +30,8 @@ def run_jobs(
     reads: Path | None = None,
     writes: Path | None = None,
     on_gpu: bool = False,
-) -> Iterator[tuple[Job, Result | Died[Job]]]:
+    limit_s: Callable[[Job], float] | None = None,
+) -> Iterator[tuple[Job, Result | Lost[Job]]]:
     """(job, result) as they finish, in any order. Exceptions of `function` are raised here.
 
     Nothing is started before the first result is asked for; only that a Ray cluster answers is checked at once.
@@ -36,20 +41,36 @@ def run_jobs(
     preload: the module that local workers import once, before they are forked from a server process without threads.
     executor: `local`, or `ray` or `ray:ADDRESS` for a Ray cluster. Its nodes must have this project installed and see
     the folder `reads` and the folder `writes` under the same paths, absolute ones. on_gpu: on Ray each job gets a GPU.
+    limit_s: seconds after which a job is given up, the others go on; with `workers` 1 nobody watches over them.
 
     Raises:
         ConfigError: with Ray: no such cluster, or a node that lacks a folder, the GPU or the same package versions.
         DataError: the Ray cluster broke down.
     """
     if executor == LOCAL:
-        return run_in_processes(function, jobs, workers or available_cores(), preload)
+        return run_in_processes(function, jobs, workers, preload, limit_s)
     if not jobs:
         return iter(())
     from pipeline.jobs.ray_cluster import check_cluster, run_on_ray  # Ray is an extra
 
     address = executor.partition(":")[2] or None
     check_cluster(address)
-    return run_on_ray(function, jobs, address, workers, reads, writes, on_gpu)
+    return run_on_ray(function, jobs, address, workers, reads, writes, on_gpu, limit_s)
+
+
+def time_limit(fixed_s: float, media_s: float) -> float:
+    """Seconds that a job may take: `fixed_s`, and TIMES_REAL_TIME times the `media_s` seconds of its media."""
+    return fixed_s + TIMES_REAL_TIME * media_s
+
+
+def check_lost(lost: Mapping[str, Lost[Any]]) -> None:
+    """Raise DataError where dialogues were given up, in a stage that has no rejects. lost: by dialogue id."""
+    if lost:
+        name, first = next(iter(lost.items()))
+        raise DataError(
+            f"{len(lost)} dialogues were given up, e.g. {name}: {first.detail}; all others are kept: run the same "
+            "command again, for want of memory with --workers 1"
+        )
 
 
 class OfDialogue(Protocol):
@@ -73,14 +94,14 @@ Done = TypeVar("Done", bound=Finished)
 
 
 def follow(
-    results: Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]],
+    results: Iterator[tuple[DialogueJob, Done | Lost[DialogueJob]]],
     jobs: Sequence[DialogueJob],
     table: pd.DataFrame,
     data_dir: Path,
     summary: Path,
     label: str,
     reporter: Reporter,
-) -> Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]]:
+) -> Iterator[tuple[DialogueJob, Done | Lost[DialogueJob]]]:
     """`results` as they come, shown with rate and time left; before the first, the folder of `summary` is put in order.
 
     results: of `run_jobs`. table: the manifest of `data_dir`, for the seconds of clips; only a worker can tell which of
@@ -89,29 +110,39 @@ def follow(
     Raises:
         DataError: the folder of `summary` lies behind a link.
     """
-    _start(data_dir, summary, {job.dialogue_id for job in jobs})
+    begin_folder(data_dir, summary, {job.dialogue_id for job in jobs})
     yield from shown(results, jobs, table, label, reporter)
 
 
+def dialogue_seconds(table: pd.DataFrame) -> dict[str, float]:
+    """Seconds of the clips of each dialogue of a manifest."""
+    seconds: dict[str, float] = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"]).sum().to_dict()
+    return seconds
+
+
 def shown(
-    results: Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]],
+    results: Iterator[tuple[DialogueJob, Done | Lost[DialogueJob]]],
     jobs: Sequence[DialogueJob],
     table: pd.DataFrame,
     label: str,
     reporter: Reporter,
-) -> Iterator[tuple[DialogueJob, Done | Died[DialogueJob]]]:
+) -> Iterator[tuple[DialogueJob, Done | Lost[DialogueJob]]]:
     """`results` as they come, shown with rate and time left; arguments as of `follow`."""
-    seconds = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"].astype(str)).sum().to_dict()
-    work: Work[tuple[DialogueJob, Done | Died[DialogueJob]]] = Work(
+    seconds = dialogue_seconds(table)
+    work: Work[tuple[DialogueJob, Done | Lost[DialogueJob]]] = Work(
         lambda item: seconds[item[0].dialogue_id],
-        sum(seconds.values()),
-        kept=lambda item: not isinstance(item[1], Died) and item[1].reused,
+        sum(seconds[job.dialogue_id] for job in jobs),
+        kept=lambda item: not isinstance(item[1], Lost) and item[1].reused,
     )
     yield from reporter.track(results, len(jobs), label, "dialogues", work)
 
 
-def _start(data_dir: Path, summary: Path, dialogues: set[str]) -> None:
-    """Without its summary a folder counts as unfinished, until this run has ended well."""
+def begin_folder(data_dir: Path, summary: Path, dialogues: set[str]) -> None:
+    """Delete the file `summary`, without which its folder counts as unfinished, and what is of no dialogue any more.
+
+    Raises:
+        DataError: the folder of `summary` lies behind a link.
+    """
     folder = summary.parent
     refuse_links(data_dir, folder)
     summary.unlink(missing_ok=True)

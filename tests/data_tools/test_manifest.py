@@ -1,7 +1,16 @@
+from dataclasses import replace
+
 import pytest
 
 from data_tools.errors import DataError
-from data_tools.manifest import emotions_of, read_manifest, read_rejects, write_manifest, write_rejects
+from data_tools.manifest import (
+    emotions_of,
+    read_manifest,
+    read_rejects,
+    rows_by_dialogue,
+    write_manifest,
+    write_rejects,
+)
 from data_tools.records import Clip, Reject
 
 
@@ -56,3 +65,38 @@ def test_rejects_come_back(tmp_path):
     assert read_rejects(tmp_path) == rejects[::-1]
     write_rejects(tmp_path, [])
     assert read_rejects(tmp_path) == []
+
+
+def test_rows_come_by_dialogue(tmp_path):
+    rows = [
+        replace(clip(name, ang=1.0), dialogue_id=dialogue) for name, dialogue in (("a", "2"), ("b", "1"), ("c", "2"))
+    ]
+    write_manifest(tmp_path, rows, ["ang"])
+    found = rows_by_dialogue(read_manifest(tmp_path), ("utterance_id", "start_s"))
+    assert list(found.items()) == [("1", [("b", 0.1)]), ("2", [("a", 0.1), ("c", 0.1)])]
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", ".a", "a\\b", "a\n", "a\x1b", "é" * 101, "a" * 201])
+def test_an_id_that_is_no_name_of_a_file_is_refused(tmp_path, name):
+    write_manifest(tmp_path, [clip("a", ang=1.0), clip(name, ang=1.0)], ["ang"])
+    with pytest.raises(DataError, match="utterance_id"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["é", "a b.c-d_e", "日本", "a" * 200, "0001", "(x)"])
+def test_other_ids_are_taken(tmp_path, name):
+    write_manifest(tmp_path, [clip("a", ang=1.0), clip(name, ang=1.0)], ["ang"])
+    assert name in read_manifest(tmp_path)["utterance_id"].tolist()
+
+
+@pytest.mark.parametrize("path", ["../v.mp4", "/v.mp4", "a/../../v.mp4", "a/.."])
+def test_a_path_that_leads_out_of_the_folder_is_refused(tmp_path, path):
+    write_manifest(tmp_path, [clip("a", ang=1.0), replace(clip("b", ang=1.0), source_video=path)], ["ang"])
+    with pytest.raises(DataError, match="leads out of the folder"):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["a..b/v.mp4", "day 2/é.mov", "./v", "v"])
+def test_other_paths_are_taken(tmp_path, path):
+    write_manifest(tmp_path, [clip("a", ang=1.0), replace(clip("b", ang=1.0), source_video=path)], ["ang"])
+    assert path in read_manifest(tmp_path)["source_video"].tolist()

@@ -24,7 +24,7 @@ from data_tools.errors import DataError
 from data_tools.files import MAX_BYTES, folder_lock, read_json, write_json
 from data_tools.manifest import read_manifest, write_manifest
 from data_tools.names import for_json, for_terminal
-from data_tools.receipts import ClipSettings, Dialogue, begin, clear_others
+from data_tools.receipts import ClipSettings, Dialogue, Receipts, begin
 from data_tools.records import Clip, Utterance
 from models.errors import ModelError
 from models.layers.text import pretrained
@@ -32,7 +32,7 @@ from pipeline.check import COMMAND as CHECK
 from pipeline.cli import main
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.import_features import import_features
-from pipeline.jobs.run import _start
+from pipeline.jobs.run import begin_folder
 from pipeline.progress import Reporter
 from pipeline.report.pages import Cell, Sheet, Table, markdown
 from pipeline.run import RunDir
@@ -225,7 +225,7 @@ def test_a_linked_folder_of_a_data_folder_keeps_its_files(tmp_path, elsewhere, p
     (data / place).symlink_to(elsewhere)
     summary = data / ("store/store.json" if place == "store" else "features/default/features.json")
     with pytest.raises(DataError, match=r"is a link to another place"):
-        _start(data, summary, {"d1"})
+        begin_folder(data, summary, {"d1"})
 
 
 def test_an_import_keeps_what_lies_behind_a_link(tmp_path, elsewhere):
@@ -246,7 +246,7 @@ def test_clips_behind_a_link_are_neither_written_nor_deleted(tmp_path, elsewhere
     with pytest.raises(DataError, match="clips is a link to another place"):
         begin(dialogue)
     (elsewhere / "receipt.json").write_text(json.dumps({"files": {"a.mp4": 8}}))
-    clear_others(tmp_path / "data", set(), set())
+    Receipts(tmp_path / "data").clear_others(set(), set())
     (elsewhere / "receipt.json").write_bytes(b"precious")
 
 
@@ -258,7 +258,7 @@ def test_the_data_folder_itself_may_be_a_link(toy_corpus, tmp_path):
 def test_only_stores_and_features_of_ours_are_deleted(corpus_writer, tmp_path):
     data = corpus_writer(tmp_path / "toy", {"train": 3, "test": 3})
     save_file({"weights": torch.ones(2)}, data / "store" / "mine.safetensors")
-    _start(data, data / "store" / "store.json", {"dialogue_train"})
+    begin_folder(data, data / "store" / "store.json", {"dialogue_train"})
     names = {path.name for path in (data / "store").iterdir()}
     assert names == {"mine.safetensors", "dialogue_train.safetensors", "dialogue_train.safetensors.sha256"}
 

@@ -18,7 +18,7 @@ import pytest
 from data_tools.errors import DataError
 from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest, read_rejects
-from pipeline.preprocess import PreprocessSettings, preprocess
+from pipeline.preprocess import SEEN_FILE, PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config
@@ -151,8 +151,8 @@ def start(done, tmp_path):
 
 
 def tree(folder):
-    """Every file but the lock, with the hash of its bytes."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    """Every file but those of this machine alone, with the hash of its bytes."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", SEEN_FILE))
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 

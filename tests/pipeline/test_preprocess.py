@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import import_module
 
 import cv2
 import numpy as np
@@ -20,7 +21,8 @@ from data_tools.media.audio import read_audio, write_wav
 from data_tools.media.write import write_video
 from data_tools.records import Clip, Reject
 from data_tools.store import DialogueStore, store_path
-from pipeline.preprocess import PreprocessSettings, preprocess
+from pipeline.jobs.local import timed_out
+from pipeline.preprocess import SEEN_FILE, PreprocessSettings, preprocess
 from pipeline.progress import Reporter
 from pipeline.settings import ConfigError
 
@@ -104,6 +106,31 @@ def test_processes_change_no_byte(done, tmp_path):
     assert stored(tmp_path) == stored(folder)
 
 
+def test_a_dialogue_that_takes_too_long_is_rejected_and_the_next_run_tries_again(done, tmp_path, monkeypatch):
+    folder, _ = done
+    make_data(tmp_path)
+    stage = import_module("pipeline.preprocess")
+    real = stage.run_jobs
+
+    def one_hangs(function, jobs, workers, **options):
+        assert options["limit_s"](jobs[0]) == 600.0 + 30 * 2.4  # two utterances of 1.2 s
+        for job, result in real(function, jobs, workers, **options):
+            yield job, timed_out(job, 672.0) if job.dialogue_id == "d1" else result
+
+    monkeypatch.setattr(stage, "run_jobs", one_hangs)
+    summary = preprocess(settings(tmp_path), QUIET)
+    assert summary["reasons"] == {"worker:time": 2}
+    assert {(r.utterance_id, r.reason) for r in read_rejects(tmp_path) if r.stage == "preprocess"} == {
+        ("d1_u0", "worker:time"),
+        ("d1_u1", "worker:time"),
+    }
+    data = UtteranceDataset(tmp_path)
+    assert (data.table["utterance_id"].tolist(), data.rejected) == (["d0_u0", "d0_u1"], 2)
+    monkeypatch.undo()
+    preprocess(settings(tmp_path), QUIET)
+    assert stored(tmp_path) == stored(folder)
+
+
 def test_what_is_done_is_kept_and_a_new_setting_does_it_again(tmp_path):
     make_data(tmp_path, utterances=1)
     preprocess(settings(tmp_path), QUIET)
@@ -113,6 +140,51 @@ def test_what_is_done_is_kept_and_a_new_setting_does_it_again(tmp_path):
     assert path.stat().st_mtime_ns == before
     preprocess(settings(tmp_path, faces={"min_face_px": 30, "margin_px": 6}), QUIET)
     assert path.stat().st_mtime_ns != before
+
+
+def test_what_is_done_is_not_read_again(done, tmp_path, monkeypatch):
+    folder, summary = done
+    make_data(tmp_path)
+    assert preprocess(settings(tmp_path), QUIET) == summary
+    with monkeypatch.context() as patch:
+        patch.setattr(import_module("pipeline.preprocess"), "_preprocess_dialogue", lambda job: pytest.fail("again"))
+        assert preprocess(settings(tmp_path), QUIET) == summary
+    assert stored(tmp_path) == stored(folder)
+
+
+@pytest.mark.parametrize("name", ["clips/d1/d1_u0.wav", "store/d1.safetensors", "store/d1.safetensors.sha256"])
+def test_a_file_that_was_written_to_is_read_again_whatever_its_time_says(done, tmp_path, monkeypatch, name):
+    folder, _ = done
+    make_data(tmp_path)
+    preprocess(settings(tmp_path), QUIET)
+    stage = import_module("pipeline.preprocess")
+    read, real = [], stage._preprocess_dialogue
+    monkeypatch.setattr(stage, "_preprocess_dialogue", lambda job: read.append(job.dialogue_id) or real(job))
+    path = tmp_path / name
+    content, about = path.read_bytes(), path.stat()
+    path.write_bytes(content)
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))
+    preprocess(settings(tmp_path), QUIET)
+    assert read == ["d1"]
+    assert stored(tmp_path) == stored(folder)
+
+
+def test_what_is_remembered_of_a_copy_or_by_another_version_is_not_used(done, tmp_path):
+    folder, summary = done
+    make_data(tmp_path)
+    preprocess(settings(tmp_path), QUIET)
+    seen = tmp_path / SEEN_FILE
+    for text in (
+        "",
+        "torn",
+        seen.read_text().replace('"faces_found"', '"other"'),
+        seen.read_text().replace("d1", "d0"),
+    ):
+        seen.write_text(text)
+        assert preprocess(settings(tmp_path), QUIET) == summary
+        assert stored(tmp_path) == stored(folder)
+    shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}_copy")
+    assert preprocess(settings(tmp_path.parent / f"{tmp_path.name}_copy"), QUIET) == summary
 
 
 def test_a_full_disk_is_an_error_with_a_sentence(tmp_path):

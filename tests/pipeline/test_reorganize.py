@@ -3,6 +3,7 @@
 import hashlib
 import importlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from data_tools.media.audio import read_audio, write_wav
 from data_tools.media.frames import read_frames
 from data_tools.media.source import probe
 from data_tools.media.write import write_video
-from pipeline.jobs.local import Died
+from pipeline.jobs.local import died
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import load_config
@@ -104,6 +105,14 @@ def tree(folder):
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
+def receipts(out):
+    """Dialogues whose receipt says that they are done."""
+    lines = (
+        (out / "clips" / "receipts.jsonl").read_text().splitlines() if (out / "clips/receipts.jsonl").exists() else []
+    )
+    return [json.loads(line.split("\t")[0]) for line in lines]
+
+
 def times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*") if path.suffix in (".mp4", ".wav")}
 
@@ -156,7 +165,7 @@ def test_the_folder_holds_exactly_what_the_manifest_names(done):
     table = read_manifest(done)
     assert set(tree(done)) == {
         "utterances.parquet", "rejects.parquet", "dataset.json", *table["clip"], *table["wav"],
-        *(f"clips/{dialogue}/receipt.json" for dialogue in DIALOGUES),
+        "clips/receipts.jsonl",
     }  # fmt: skip
 
 
@@ -181,6 +190,19 @@ def test_a_second_run_does_nothing_twice_and_changes_no_byte(release, done):
     run(release, done, workers=2)
     assert tree(done) == before
     assert times(done) == made_at
+
+
+def test_a_folder_with_a_receipt_beside_each_dialogue_is_read_and_brought_up_to_date(release, done, tmp_path):
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    made_at = times(out)
+    lines = (out / "clips" / "receipts.jsonl").read_text().splitlines()
+    (out / "clips" / "receipts.jsonl").unlink()
+    for line in lines:
+        dialogue, _, receipt = line.partition("\t")
+        (out / "clips" / json.loads(dialogue) / "receipt.json").write_text(json.dumps(json.loads(receipt), indent=2))
+    run(release, out)
+    assert (tree(out), times(out)) == (tree(done), made_at)
 
 
 def test_processes_and_the_place_of_the_release_change_no_byte(own_release, done, tmp_path):
@@ -219,7 +241,8 @@ def test_clips_that_the_task_no_longer_uses_go_away(release, done, tmp_path):
         (lists / f"{split}.txt").write_text(f"{dialogue}\n")
     run(release, out, split=f"lists:{lists}")
     assert reasons(out)["split:not_listed"] == 3
-    assert sorted(path.name for path in (out / "clips").iterdir()) == ["Ses01F_impro01", "Ses03M_impro05a"]
+    assert sorted(path.name for path in (out / "clips").glob("Ses*")) == ["Ses01F_impro01", "Ses03M_impro05a"]
+    assert receipts(out) == ["Ses01F_impro01", "Ses03M_impro05a"]
 
 
 KILLED = """
@@ -250,7 +273,7 @@ def test_killed_in_the_middle_of_a_clip_and_started_again(release, done, tmp_pat
     killed = subprocess.run([sys.executable, "-c", KILLED, release, out, str(clips)], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert not (out / "utterances.parquet").exists()
-    finished = [path.parent for path in out.rglob("receipt.json") if "made" in json.loads(path.read_text())]
+    finished = [out / "clips" / name for name in receipts(out)]
     assert len(finished) == clips // 3
     assert any(".tmp." in path.name for path in out.rglob("*.mp4"))
     complete = [path for path in out.rglob("*.mp4") if path.parent in finished]
@@ -385,11 +408,11 @@ def test_a_killed_runs_dialogue_that_is_not_wanted_any_more_goes_away(release, t
     subprocess.run([sys.executable, "-c", KILLED, release, out, "4"], check=False)
     assert len(list(out.glob("clips/*/*.mp4"))) > 3
     lists.mkdir()
-    wanted = max(out.glob("clips/*"), key=lambda folder: "made" in json.loads((folder / "receipt.json").read_text()))
+    wanted = out / "clips" / receipts(out)[0]
     for split, name in (("train", wanted.name), ("valid", "none"), ("test", "nobody")):
         (lists / f"{split}.txt").write_text(name)
     run(release, out, split=f"lists:{lists}")
-    assert [path.name for path in (out / "clips").iterdir()] == [wanted.name]
+    assert {path.name for path in (out / "clips").iterdir()} == {wanted.name, "receipts.jsonl"}
     assert not list(out.rglob("*.tmp.*"))
 
 
@@ -442,7 +465,7 @@ def test_a_dead_worker_costs_its_own_dialogue_and_the_next_run_tries_again(relea
 
     def one_dies(function, tasks, workers, **options):
         for task, result in real(function, tasks, workers, **options):
-            yield task, Died(task) if task.folder.name == "Ses02M_script01_1" else result
+            yield task, died(task) if task.folder.name == "Ses02M_script01_1" else result
 
     monkeypatch.setattr(stage, "run_jobs", one_dies)
     run(release, tmp_path / "out", max_reject_share=0.5)

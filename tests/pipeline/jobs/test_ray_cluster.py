@@ -19,9 +19,9 @@ from data_tools.clips import make_clips
 from data_tools.manifest import read_manifest, read_rejects
 from data_tools.standin.release import write_standin
 from pipeline.jobs import ray_cluster as ray_workers
-from pipeline.jobs.local import Died
+from pipeline.jobs.local import died, timed_out
 from pipeline.jobs.run import run_jobs
-from pipeline.preprocess import PreprocessSettings
+from pipeline.preprocess import SEEN_FILE, PreprocessSettings
 from pipeline.progress import Reporter
 from pipeline.reorganize import ReorganizeSettings, reorganize
 from pipeline.settings import ConfigError, load_config
@@ -69,7 +69,7 @@ def done(release, tmp_path_factory):
 
 
 def tree(folder):
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    files = (path for path in folder.rglob("*") if path.is_file() and path.name not in (".lock", SEEN_FILE))
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -141,7 +141,15 @@ def test_every_task_once_but_the_deadly_ones_twice(executor, tmp_path):
     )
     tasks = ["0", once, "2", DIE, "4", "5"]
     results = dict(run(executor, tasks))
-    assert results == {"0": 0, once: True, "2": 2, DIE: Died(DIE), "4": 4, "5": 5}
+    assert results == {"0": 0, once: True, "2": 2, DIE: died(DIE), "4": 4, "5": 5}
+
+
+@pytest.mark.slow
+def test_a_task_without_end_is_given_up(executor):
+    forever = "__import__('time').sleep(3600)"
+    limits = {forever: 2.0}
+    results = dict(run(executor, ["1", forever, "3"], limit_s=lambda task: limits.get(task, 600.0)))
+    assert results == {"1": 1, forever: timed_out(forever, 2.0), "3": 3}
 
 
 def test_an_exception_is_raised_here_as_it_is(executor):

@@ -123,26 +123,28 @@ class RunDir:
         """The threshold of each emotion; written when training is over."""
         return self.path / "thresholds.json"
 
-    def metrics(self, data: Path) -> Path:
+    def metrics(self, data: Path, label_map: str | None = None) -> Path:
         """metrics.json, or metrics-<data set>-<6 hex digits>.json for another data folder than the run's own.
 
         The digits follow from the folder's path: two folders of one data set, say with other splits, stay apart.
+        label_map: the name of one that the run was not trained with; it comes before the digits.
         """
-        return self.path / f"metrics{self._suffix(data)}.json"
+        return self.path / f"metrics{self._suffix(data, label_map)}.json"
 
-    def predictions(self, data: Path) -> Path:
+    def predictions(self, data: Path, label_map: str | None = None) -> Path:
         """predictions.parquet, named like `metrics`."""
-        return self.path / f"predictions{self._suffix(data)}.parquet"
+        return self.path / f"predictions{self._suffix(data, label_map)}.parquet"
 
     def robustness(self, data: Path, kind: str = "json") -> Path:
         """robustness.json, or the picture of kind `png`, named like `metrics`."""
         return self.path / f"robustness{self._suffix(data)}.{kind}"
 
-    def _suffix(self, data: Path) -> str:
+    def _suffix(self, data: Path, label_map: str | None = None) -> str:
         place = data.resolve()
-        if not self.is_shared and place == self.own_data().resolve():
+        if not self.is_shared and label_map is None and place == self.own_data().resolve():
             return ""
-        return f"-{dataset_name(data)}-{hashlib.sha256(place.as_posix().encode()).hexdigest()[:6]}"
+        digits = hashlib.sha256(place.as_posix().encode()).hexdigest()[:6]
+        return "-".join(["", dataset_name(data), *([label_map] if label_map else []), digits])
 
     @classmethod
     def existing(cls, path: Path) -> "RunDir":
@@ -291,13 +293,13 @@ class RunDir:
             raise DataError(f"{self.environment} is damaged: it has no list of starts; delete it")
         return starts
 
-    def read_scores(self, data: Path) -> dict[str, dict[str, Any]]:
-        """Return the entry of each evaluated split in metrics.json, or its like for another data folder; maybe none.
+    def read_scores(self, data: Path, label_map: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the entry of each evaluated split in metrics.json, or its like for other data or labels; maybe none.
 
         Raises:
             DataError: it cannot be read.
         """
-        return self._read_scores(self.metrics(data))
+        return self._read_scores(self.metrics(data, label_map))
 
     def read_own_scores(self) -> dict[str, dict[str, Any]]:
         """As `read_scores`, on the data that the run was trained on."""

@@ -15,6 +15,7 @@ from data_tools.about import DATASET_FILE, read_dataset_facts, read_store_facts
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import read_json
+from data_tools.label_map import LabelMap
 from data_tools.records import LABEL_PREFIX, PRESENT_FROM
 from pipeline.metrics.sentiment import train_constants
 from pipeline.training.features import FeatureUse
@@ -35,6 +36,7 @@ class DataFacts:
     dataset: dataset.json of the data folder. preprocessing: the settings that made its store.
     features: the extracted ones that the run reads; None where it reads faces and chunks.
     texts: fingerprint of the words of train and valid; None in runs of earlier versions.
+    label_map: the one whose emotions were learned; None for the data folder's own.
     """
 
     folder: str
@@ -49,6 +51,7 @@ class DataFacts:
     left_out: dict[str, int] = field(default_factory=dict)
     features: FeatureUse | None = None
     texts: str | None = None
+    label_map: LabelMap | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no run has: data.json is read as this too."""

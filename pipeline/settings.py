@@ -118,7 +118,7 @@ def _read_split(value: Any) -> Any:
 
 
 LOCAL = "local"
-ConfigKind = Literal["datasets", "models", "features"]
+ConfigKind = Literal["datasets", "models", "features", "labels"]
 Device = Literal["auto", "cpu", "cuda"]
 LocalPath = Annotated[Path, BeforeValidator(local_path)]
 SplitProtocol = Annotated[SplitSpec, BeforeValidator(_read_split), PlainSerializer(str)]
@@ -135,6 +135,9 @@ EXECUTOR_HELP = (
 DATA_HELP = "The data folder that `pipeline reorganize` made."
 RUN_HELP = "The run folder that `pipeline train` made, a shared model, or hub:USER/NAME[@revision]."
 OTHER_DATA_HELP = "Another data folder than the run was trained on."
+LABELS_HELP = (
+    "A label map, for corpora that name their emotions in other ways: a file in configs/labels, or a path to one."
+)
 SPLIT_HELP = "A split of the manifest: train, valid or test."
 DEFAULT_DATA = Path("data/iemocap")
 

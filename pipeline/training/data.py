@@ -4,22 +4,24 @@ from pathlib import Path
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
+from data_tools.label_map import LabelMap
 from data_tools.manifest import read_manifest
 from pipeline.run import RunDir
 from pipeline.run_data import preprocessing_of
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.tasks.resolve import resolve_task, with_label
+from pipeline.training.label_maps import relabel_for_run
 
 
-def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDataset:
+def load_fitting(run: RunDir, other: Path | None, split: str, label_map: LabelMap | None = None) -> UtteranceDataset:
     """`load_unseen` from the folder `other`, or the run's own, with the run's emotions and preprocessing.
 
     Raises:
-        ConfigError: other emotions in the data.
+        ConfigError: other emotions in the data, and no label map for them.
         DataError: as `load_unseen`, or the data was preprocessed in another way.
     """
     data = other or run.own_data()
-    dataset = load_unseen(run, data, split)
+    dataset = load_unseen(run, data, split, label_map)
     check_fits(run, data, dataset)
     return dataset
 
@@ -32,8 +34,12 @@ def check_fits(run: RunDir, data: Path, dataset: UtteranceDataset) -> None:
         DataError: the data was preprocessed in another way.
     """
     facts = run.facts()
-    if run.read_settings()[0].task != "sentiment" and dataset.emotions != facts.emotions:
-        raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {run.path} knows {facts.emotions}")
+    has_emotions = run.read_settings()[0].task != "sentiment"
+    if has_emotions and dataset.mapped is None and dataset.emotions != facts.emotions:
+        raise ConfigError(
+            f"{data} has the emotions {dataset.emotions}, the run {run.path} knows {facts.emotions}; where they "
+            "are the same under other names, `pipeline evaluate --labels common` scores the run on those"
+        )
     if (found := preprocessing_of(data)) != facts.preprocessing:
         raise DataError(
             f"{data} was preprocessed with {found}, the data of {run.path} with {facts.preprocessing}; "
@@ -59,20 +65,24 @@ def load_split(data: Path, split: str, features: str | None = None) -> Utterance
     return dataset
 
 
-def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
+def load_unseen(run: RunDir, data: Path, split: str, label_map: LabelMap | None = None) -> UtteranceDataset:
     """`load_split` for the task of `run`, which was trained on none of it unless the split is `train` itself.
 
     Utterances without the label of the task are left out, and counted. The splits of a data folder can be other ones
     than when the run was trained. A run on extracted features gets those of the same name, on the scale that it was
-    trained with.
+    trained with. With a label map, or one that the run was trained with, it has the emotions that both have.
 
     Raises:
+        ConfigError: the run and the data have too few emotions in common by the label map.
         DataError: as `load_split` and `with_label`, or the run was trained on some of the utterances (names a few), or
             on features that were extracted in another way.
     """
-    use = run.facts().features
+    facts = run.facts()
+    use, label_map = facts.features, label_map or facts.label_map
     dataset = load_split(data, split, None if use is None else use.name)
     settings, model_settings = run.read_settings()
+    if label_map is not None:
+        (dataset,) = relabel_for_run(facts, settings.task, [dataset], label_map)
     dataset.waveforms = ModelSpec.from_dict(model_settings).config.waveform_encoder is not None
     dataset = with_label(dataset, resolve_task(settings.task, dataset.emotions))
     if use is not None:
@@ -80,7 +90,7 @@ def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
     trained_on = run.learned_from()["train"]
     known = [name for name in dataset.table["utterance_id"] if name in trained_on]
     if split != "train" and known:
-        protocol = run.facts().dataset.get("split", "not stated")
+        protocol = facts.dataset.get("split", "not stated")
         raise DataError(
             f"{run.path} was trained on {len(known)} of the {len(dataset)} utterances in {split!r} of {data}, "
             f"e.g. {', '.join(known[:3])}: the splits are others than in training (then: {protocol}), and these scores "

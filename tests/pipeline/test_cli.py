@@ -49,7 +49,7 @@ FLAGS = {
     "train": "model config top-p data out modalities frontend device devices nodes precision compile no-compile seed "
     "resume no-resume set",
     "pretrain": "stage model config data out device seed resume no-resume set",
-    "evaluate": "run split data device",
+    "evaluate": "run split data labels device",
     "robustness": "run protocol rates seeds split data device",
     "compare": "models data seeds out modalities frontend device set",
     "sweep": "data top-p models seeds out modalities device set",

@@ -1,6 +1,6 @@
 """The samples that every model trains on: manifest and store put together, and packed into batches."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,6 +121,11 @@ class UtteranceDataset(Dataset[Sample]):
         self.table = kept
         self._labels = _labels_of(kept, self.emotions)
 
+    @property
+    def parts(self) -> "tuple[UtteranceDataset, ...]":
+        """The data set of each data folder that it is made of: itself."""
+        return (self,)
+
     def only(self, kept: NDArray[np.bool_]) -> "UtteranceDataset":
         """The same data set with the utterances alone at which `kept`, (n,), is true."""
         part = copy(self)
@@ -145,8 +150,12 @@ class UtteranceDataset(Dataset[Sample]):
 
     def fit_scale(self) -> FeatureScale:
         """The mean and deviation of each feature over all of these utterances, as they are stored."""
-        rows = self.table[["dialogue_id", "utterance_id"]].itertuples(index=False)
-        return FeatureScale.of(self._features(dialogue_id, name) for dialogue_id, name in rows)
+        return FeatureScale.of(self.stored_features())
+
+    def stored_features(self) -> Iterator[dict[str, Tensor]]:
+        """The extracted features of each of these utterances in turn, (N, D) by letter, as they are stored."""
+        for dialogue_id, name in self.table[["dialogue_id", "utterance_id"]].itertuples(index=False):
+            yield self._features(dialogue_id, name)
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
         """Number of steps of each utterance, (n,), from the stores' offsets: no sample is read.

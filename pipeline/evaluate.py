@@ -46,7 +46,8 @@ def evaluate(settings: EvaluateSettings, reporter: Reporter) -> dict[str, Any]:
     with folder_lock(run.path):
         dataset = load_fitting(run, settings.data, settings.split, label_map)
         best = BestModel.load(run, settings.device, settings.batch_size)
-        return record(run, dataset, settings.split, best.score(dataset, reporter, settings.split), reporter)
+        found = best.score(dataset, reporter, settings.split)
+        return record(run, dataset, settings.split, found, reporter, whole=settings.data is None)
 
 
 COMMAND = Command(evaluate, (EvaluateSettings,), example="pipeline evaluate --run runs/first --split test")

@@ -92,7 +92,7 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
     run = RunDir.existing(settings.run)
     run.read_thresholds()  # refuses an unfinished run before anything is loaded
     with folder_lock(run.path):
-        dataset = load_fitting(run, settings.data, settings.split)
+        dataset = load_fitting(run, settings.data or run.own_data(), settings.split)
         best = BestModel.load(run, settings.device, settings.batch_size)
         task = task_on(run, dataset)
         definitions: dict[str, str] = {}

@@ -64,15 +64,22 @@ def flag(
     help: str,  # noqa: A002
     positional: bool = False,
     in_file: bool = False,
+    repeats: bool = False,
     **constraints: Any,
 ) -> Any:
     """A field of `Settings` that is also a flag of the command line, with `help` as its text there.
 
     positional: an argument without a flag, such as the files of `predict`. in_file: the flag may be left out, since a
-    config file has the value. constraints: those of pydantic's `Field`.
+    config file has the value. repeats: it may be given several times, and becomes a list. constraints: those of
+    pydantic's `Field`.
     """
     place = "argument" if positional else "option"
-    return Field(default, description=help, json_schema_extra={"flag": place, "in_file": in_file}, **constraints)
+    return Field(
+        default,
+        description=help,
+        json_schema_extra={"flag": place, "in_file": in_file, "repeats": repeats},
+        **constraints,
+    )
 
 
 def local_path(path: Any) -> Any:

@@ -1,5 +1,6 @@
 """Label maps from configs/labels: data in the emotions that a run knows, and answers in those that the data have."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from torch import Tensor
 from data_tools.dataset import UtteranceDataset
 from data_tools.label_map import LabelMap
 from models.output import Output
-from pipeline.run_data import DataFacts, dataset_name, first_problems
+from pipeline.run_data import DataFacts, dataset_name, first_problems, without_counterpart
 from pipeline.settings import ConfigError, load_config
 
 # Of answers that stand for one emotion of the map together: their thresholds are taken off before they are compared.
@@ -60,6 +61,35 @@ def counterparts_in_run(facts: DataFacts, label_map: LabelMap) -> dict[str, str]
     return label_map.counterparts(str(facts.dataset.get("dataset", "")), facts.emotions)
 
 
+def emotions_to_learn(asked: Sequence[str] | None, parts: Sequence[UtteranceDataset], label_map: LabelMap) -> list[str]:
+    """The emotions of the map that a run on all of `parts` learns. asked: None for those that each of them has.
+
+    Raises:
+        ConfigError: the map or the data lack one that is asked for, or nothing is left.
+    """
+    of_parts = [set(counterparts_of(part.data_dir, part.emotions, label_map).values()) for part in parts]
+    if asked is None:
+        found = [name for name in label_map.emotions if all(name in own for own in of_parts)]
+        if not found:
+            listed = "; ".join(
+                f"{p.data_dir}: {', '.join(sorted(own))}" for p, own in zip(parts, of_parts, strict=True)
+            )
+            raise ConfigError(f"by the label map {label_map.name!r} the data have no emotion in common ({listed})")
+        return found
+    if lacking := [name for name in asked if name not in set().union(*of_parts)]:
+        raise ConfigError(
+            f"emotions has {', '.join(lacking)}, which by the label map {label_map.name!r} no utterance can have; "
+            f"it has: {', '.join(sorted(set().union(*of_parts)))}"
+        )
+    return list(asked)
+
+
+def relabel(parts: Sequence[UtteranceDataset], label_map: LabelMap, emotions: Sequence[str]) -> list[UtteranceDataset]:
+    """The data sets with `emotions` of the map as their labels. Raises ConfigError as `counterparts_of`."""
+    found = [counterparts_of(part.data_dir, part.emotions, label_map) for part in parts]
+    return [part.relabelled(label_map, names, emotions) for part, names in zip(parts, found, strict=True)]
+
+
 def relabel_for_run(
     facts: DataFacts, task: str, parts: Sequence[UtteranceDataset], label_map: LabelMap
 ) -> list[UtteranceDataset]:
@@ -81,7 +111,7 @@ def relabel_for_run(
             f"by the label map {label_map.name!r} the run has {', '.join(sorted(of_run)) or 'no emotion'} and the data "
             f"{', '.join(sorted(of_data))}: too few in common to score; use another map with --labels"
         )
-    return [part.relabelled(label_map, found, shared) for part, found in zip(parts, of_parts, strict=True)]
+    return relabel(parts, label_map, shared)
 
 
 @dataclass(frozen=True)
@@ -160,13 +190,12 @@ def _weight(positives: int, total: int) -> float:
 
 def describe_labels(dataset: UtteranceDataset, answers: MappedAnswers | None) -> dict[str, Any]:
     """Entry `labels` of a report: the map's name, and what it did to the labels of the data and to the answers."""
-    mapped = dataset.mapped
-    assert mapped is not None
+    parts = [(part.data_dir, part.mapped) for part in dataset.parts if part.mapped]
     return {
-        "map": mapped.label_map.name,
+        "map": parts[0][1].label_map.name,
         "emotions": dataset.emotions,
-        "data": mapped.counterparts,
+        "data": {dataset_name(folder): mapped.counterparts for folder, mapped in parts},
         "run": None if answers is None else {own: name for name, of in answers.sources.items() for own in of},
-        "left_out": mapped.left_out,
-        "beside_others": mapped.beside_others,
+        "left_out": without_counterpart(dataset),
+        "beside_others": dict(sum((Counter(mapped.beside_others) for _, mapped in parts), Counter[str]())),
     }

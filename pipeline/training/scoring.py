@@ -1,6 +1,6 @@
 """Scores of a run's best weights on a split, and what is written of them into the run folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 
 import models
-from data_tools.about import read_dataset_facts
 from data_tools.batch import Batch
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
@@ -19,7 +18,7 @@ from models.base import Model
 from models.output import Output
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
-from pipeline.run_data import dataset_name, notice_of
+from pipeline.run_data import describe_folders, joined_name, notice_of
 from pipeline.tasks.resolve import build_task
 from pipeline.tasks.task import Task
 from pipeline.training.batches import StepLimit, ordered_loader
@@ -141,24 +140,28 @@ def model_of_run(run: RunDir) -> Model:
     return model
 
 
-def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, reporter: Reporter) -> dict[str, Any]:
+def record(
+    run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, reporter: Reporter, whole: bool = False
+) -> dict[str, Any]:
     """Write what `found` says about one split into metrics.json and predictions.parquet; returns the split's part.
 
-    dataset: what `found` is a pass over. `left_out` in the answer counts its utterances without the label of the task.
+    dataset: what `found` is a pass over. whole: it is the split of all data folders of the run. `left_out` in the
+    answer counts its utterances without the label of the task.
 
     `tuned_on` there counts the utterances that the best epoch and the thresholds were chosen by: all of valid, and in
     another split none, unless the splits have changed since training.
     """
-    task, data, answers = task_on(run, dataset), dataset.data_dir, answers_to(run, dataset)
-    about = read_dataset_facts(data)
+    task, answers = task_on(run, dataset), answers_to(run, dataset)
+    folders = [part.data_dir for part in dataset.parts]
+    about = describe_folders(folders)
     thresholds = run.read_thresholds() if answers is None else answers.thresholds
     tuned_on = run.learned_from()["valid"]
     stored = read_json(run.thresholds)
     report = {
         "split": split,
         "split_protocol": str(about.get("split", "not stated by the data folder")),
-        "dataset": dataset_name(data),
-        "folder": data.as_posix(),
+        "dataset": joined_name(folders),
+        "folder": " + ".join(folder.as_posix() for folder in folders),
         "task": task.settings.task,
         "utterances": len(found.ids),
         "left_out": {task.unlabelled: dataset.left_out} if dataset.left_out else {},
@@ -173,9 +176,10 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
     if dataset.mapped is not None:
         report["labels"] = describe_labels(dataset, answers)
     other_map = _other_map(run, dataset)
-    _write_metrics(run, data, other_map, report)
+    place = run.own_folders() if whole else folders
+    _write_metrics(run, place, other_map, report)
     columns = {"utterance_id": list(found.ids), "split": split} | task.columns(found, thresholds)
-    _write_predictions(run.predictions(data, other_map), split, pd.DataFrame(columns))
+    _write_predictions(run.predictions(place, other_map), split, pd.DataFrame(columns))
     reporter.say(format_split(report))
     return report
 
@@ -187,7 +191,7 @@ def _other_map(run: RunDir, dataset: UtteranceDataset) -> str | None:
     return dataset.mapped.label_map.name
 
 
-def _write_metrics(run: RunDir, data: Path, label_map: str | None, report: dict[str, Any]) -> None:
+def _write_metrics(run: RunDir, data: Sequence[Path], label_map: str | None, report: dict[str, Any]) -> None:
     splits = run.read_scores(data, label_map) | {report["split"]: report}
     # In name order, so that the file doesn't depend on which split was evaluated first.
     write_json(run.metrics(data, label_map), {"splits": dict(sorted(splits.items()))})
@@ -224,9 +228,9 @@ def format_split(report: Mapping[str, Any]) -> str:
 def _label_lines(labels: Mapping[str, Any]) -> list[str]:
     """For a person: the label map, the names that it joins, and what has no counterpart."""
     lines = [f"  labels by the map {labels['map']}: {', '.join(labels['emotions'])}"]
-    for whose in ("data", "run"):
-        renamed = [f"{own} as {name}" for own, name in (labels[whose] or {}).items() if own != name]
-        lines += [f"    of the {whose}: {', '.join(renamed)}"] if renamed else []
+    for whose, names in ({"the run": labels["run"] or {}} | labels["data"]).items():
+        renamed = [f"{own} as {name}" for own, name in names.items() if own != name]
+        lines += [f"    of {whose}: {', '.join(renamed)}"] if renamed else []
     for key, what in (("left_out", "left out"), ("beside_others", "not counted beside others")):
         counts = [f"{count} with {name}" for name, count in labels[key].items()]
         lines += [f"    {what}, without counterpart: {', '.join(counts)}"] if counts else []

@@ -95,7 +95,7 @@ def test_other_data_are_scored_on_the_emotions_that_both_have(run, tmp_path, cor
     assert report["labels"] == {
         "map": "names",
         "emotions": ["joy", "anger"],
-        "data": {"furious": "anger", "glad": "joy"},
+        "data": {"elsewhere": {"furious": "anger", "glad": "joy"}},
         "run": {"ang": "anger", "hap": "joy"},
         "left_out": {"bored": 3},
         "beside_others": {},

@@ -104,6 +104,16 @@ def local_path(path: Any) -> Any:
     return Path(unquote(slash + within))
 
 
+def first_and_further(values: Any) -> Any:
+    """Settings whose `data` is a list as settings with its first folder in `data`, the others in `more_data`."""
+    data = values.get("data") if isinstance(values, dict) else None
+    if not isinstance(data, list | tuple):
+        return values
+    if not data:
+        raise ValueError("data is an empty list: name a data folder")
+    return values | {"data": data[0], "more_data": [*data[1:], *values.get("more_data", ())]}
+
+
 def split_commas(value: Any) -> Any:
     """`a,b` as it is typed in a flag -> ["a", "b"]; a list stays one."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

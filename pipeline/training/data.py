@@ -79,16 +79,21 @@ def load_both(settings: TrainSettings, features: str | None = None) -> tuple[Utt
     parts = {"train": [load_split(folder, "train", features) for folder in settings.folders]}
     parts["valid"] = load_parts(settings.folders, "valid", features)
     if settings.more_data:
-        _check_together(settings.folders)
+        check_together(settings.folders)
     if settings.labels is not None:
         label_map = read_label_map(settings.labels)
-        emotions = emotions_to_learn(settings.emotions, parts["train"], label_map)
+        own = [(part.data_dir, part.emotions) for part in parts["train"]]
+        emotions = emotions_to_learn(settings.emotions, own, label_map)
         parts = {split: relabel(found, label_map, emotions) for split, found in parts.items()}
     return join(parts["train"]), join(parts["valid"])
 
 
-def _check_together(folders: Sequence[Path]) -> None:
-    """Refuse folders that cannot be learned from together."""
+def check_together(folders: Sequence[Path]) -> None:
+    """Refuse data folders that were not preprocessed alike, or share an utterance.
+
+    Raises:
+        DataError: they are such.
+    """
     made = {folder: preprocessing_of(folder) for folder in folders}
     if odd := [folder for folder in folders if made[folder] != made[folders[0]]]:
         raise DataError(

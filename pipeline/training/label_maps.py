@@ -61,25 +61,28 @@ def counterparts_in_run(facts: DataFacts, label_map: LabelMap) -> dict[str, str]
     return label_map.counterparts(str(facts.dataset.get("dataset", "")), facts.emotions)
 
 
-def emotions_to_learn(asked: Sequence[str] | None, parts: Sequence[UtteranceDataset], label_map: LabelMap) -> list[str]:
-    """The emotions of the map that a run on all of `parts` learns. asked: None for those that each of them has.
+def emotions_to_learn(
+    asked: Sequence[str] | None, own: Sequence[tuple[Path, Sequence[str]]], label_map: LabelMap
+) -> list[str]:
+    """The emotions of the map that a run learns. asked: None for those that every data folder has.
+
+    own: of each data folder its path and its own emotions.
 
     Raises:
         ConfigError: the map or the data lack one that is asked for, or nothing is left.
     """
-    of_parts = [set(counterparts_of(part.data_dir, part.emotions, label_map).values()) for part in parts]
+    having = {folder: set(counterparts_of(folder, emotions, label_map).values()) for folder, emotions in own}
     if asked is None:
-        found = [name for name in label_map.emotions if all(name in own for own in of_parts)]
+        found = [name for name in label_map.emotions if all(name in names for names in having.values())]
         if not found:
-            listed = "; ".join(
-                f"{p.data_dir}: {', '.join(sorted(own))}" for p, own in zip(parts, of_parts, strict=True)
-            )
+            listed = "; ".join(f"{folder}: {', '.join(sorted(names))}" for folder, names in having.items())
             raise ConfigError(f"by the label map {label_map.name!r} the data have no emotion in common ({listed})")
         return found
-    if lacking := [name for name in asked if name not in set().union(*of_parts)]:
+    possible = set().union(*having.values())
+    if lacking := [name for name in asked if name not in possible]:
         raise ConfigError(
             f"emotions has {', '.join(lacking)}, which by the label map {label_map.name!r} no utterance can have; "
-            f"it has: {', '.join(sorted(set().union(*of_parts)))}"
+            f"it has: {', '.join(sorted(possible))}"
         )
     return list(asked)
 

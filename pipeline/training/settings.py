@@ -1,11 +1,11 @@
 """Settings of training, all but the network itself, whose settings are `models`' own."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import DEFAULT_DATA, LABELS_HELP, Device, LocalPath, Settings, flag
+from pipeline.settings import DEFAULT_DATA, LABELS_HELP, Device, LocalPath, Settings, first_and_further, flag
 
 
 class DamageSettings(Settings):
@@ -103,15 +103,7 @@ class TrainSettings(Settings):
     loader_workers: int = Field(0, ge=0, description="processes that read")
     seed: int = flag(0, help="Of weights, batches, dropout and damage.")
 
-    @model_validator(mode="before")
-    @classmethod
-    def _first_and_further(cls, values: Any) -> Any:
-        data = values.get("data") if isinstance(values, dict) else None
-        if not isinstance(data, list | tuple):
-            return values
-        if not data:
-            raise ValueError("data is an empty list: name a data folder")
-        return values | {"data": data[0], "more_data": [*data[1:], *values.get("more_data", ())]}
+    _several = model_validator(mode="before")(first_and_further)
 
     @model_validator(mode="after")
     def _folders_and_emotions_fit(self) -> Self:

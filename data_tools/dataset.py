@@ -1,6 +1,6 @@
 """The samples that every model trains on: manifest and store put together, and packed into batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from data_tools.about import read_store_facts
 from data_tools.batch import WAVEFORM, Batch, Packed
 from data_tools.checksums import State, found_sound, trust
 from data_tools.errors import DataError
+from data_tools.label_map import LabelMap, MappedLabels, map_labels
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
 from data_tools.records import LABEL_PREFIX
 from data_tools.sequences.scale import FeatureScale
@@ -89,6 +90,7 @@ class UtteranceDataset(Dataset[Sample]):
         features: what features.json says of the extracted features; None without.
         scale: what the features are standardised with; None for as they are stored. `fit_scale` makes one.
         waveforms: whether the samples also have the sound of their clip, as the feature `WAVEFORM`; set it.
+        mapped: what `relabelled` did; None for the labels of the data folder.
 
     Raises:
         DataError: no manifest, an unknown split, an unfinished store or features, or one that lacks an utterance.
@@ -111,12 +113,18 @@ class UtteranceDataset(Dataset[Sample]):
         self.features = None if features is None else read_facts(self.data_dir, features)
         self.scale: FeatureScale | None = None
         self.waveforms = False
+        self.mapped: MappedLabels | None = None
         self._stores: dict[str, DialogueStore | DialogueFeatures] = {}
         kept = table[self._stored(table)].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
         self.left_out = 0
         self.table = kept
-        self._labels = torch.tensor(kept[[LABEL_PREFIX + name for name in self.emotions]].to_numpy(np.float32))
+        self._labels = _labels_of(kept, self.emotions)
+
+    @property
+    def parts(self) -> "tuple[UtteranceDataset, ...]":
+        """The data set of each data folder that it is made of: itself."""
+        return (self,)
 
     def only(self, kept: NDArray[np.bool_]) -> "UtteranceDataset":
         """The same data set with the utterances alone at which `kept`, (n,), is true."""
@@ -126,10 +134,28 @@ class UtteranceDataset(Dataset[Sample]):
         part.left_out = self.left_out + int((~kept).sum())
         return part
 
+    def relabelled(
+        self, label_map: LabelMap, counterparts: Mapping[str, str], emotions: Sequence[str]
+    ) -> "UtteranceDataset":
+        """The same data set with `emotions` as its labels, see `data_tools.label_map.map_labels`.
+
+        Utterances that have emotions without counterpart alone are left out; `mapped` counts them.
+        """
+        table, kept, mapped = map_labels(self.table, label_map, counterparts, emotions)
+        part = copy(self)
+        part.emotions, part.mapped = list(emotions), mapped
+        part.table = table[kept].reset_index(drop=True)
+        part._labels = _labels_of(part.table, part.emotions)
+        return part
+
     def fit_scale(self) -> FeatureScale:
         """The mean and deviation of each feature over all of these utterances, as they are stored."""
-        rows = self.table[["dialogue_id", "utterance_id"]].itertuples(index=False)
-        return FeatureScale.of(self._features(dialogue_id, name) for dialogue_id, name in rows)
+        return FeatureScale.of(self.stored_features())
+
+    def stored_features(self) -> Iterator[dict[str, Tensor]]:
+        """The extracted features of each of these utterances in turn, (N, D) by letter, as they are stored."""
+        for dialogue_id, name in self.table[["dialogue_id", "utterance_id"]].itertuples(index=False):
+            yield self._features(dialogue_id, name)
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
         """Number of steps of each utterance, (n,), from the stores' offsets: no sample is read.
@@ -222,6 +248,10 @@ class UtteranceDataset(Dataset[Sample]):
         return feature_sample(
             self.scale(features) if self.scale else features, utterance_id, row["text"], labels, sentiment
         )
+
+
+def _labels_of(table: pd.DataFrame, emotions: Sequence[str]) -> Tensor:
+    return torch.tensor(table[[LABEL_PREFIX + name for name in emotions]].to_numpy(np.float32))
 
 
 def collate(samples: Sequence[Sample], tokenize: Tokenize) -> Batch:

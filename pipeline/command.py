@@ -168,6 +168,8 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         marker = typer.Argument(**about)
     else:
         kind = _typed_as(field.annotation)
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra["repeats"]:
+            kind = list[kind]
         option = f"--{name.replace('_', '-')}"
         marker = typer.Option(f"{option}/--no-{name}" if kind is bool else option, **about)
     return _keyword(name, kind if required else kind | None, marker, ... if required else None)

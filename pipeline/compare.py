@@ -5,15 +5,19 @@ kept, one that was interrupted goes on after its last epoch. The table is made f
 """
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+
+from pydantic import Field, model_validator
 
 from data_tools.files import folder_lock
 from pipeline.command import Command
 from pipeline.progress import Reporter
+from pipeline.report.across import across_sheet
 from pipeline.report.comparison import as_markdown, sheet
-from pipeline.report.pages import write_result
+from pipeline.report.pages import markdown, write_result
 from pipeline.run_data import dataset_name
-from pipeline.settings import Names, flag
+from pipeline.settings import DATA_HELP, DEFAULT_DATA, LocalPath, Names, first_and_further, flag
+from pipeline.study.across import matrix_of
 from pipeline.study.plan import StudySettings, ValueFlags, plan, read_study
 from pipeline.study.result import command_line, result_of
 from pipeline.study.runs import train_all, wanted_runs
@@ -23,6 +27,17 @@ class CompareSettings(StudySettings):
     """Settings of `pipeline compare`."""
 
     models: Names = flag(min_length=1, help="Names of models with commas, or all.")
+    data: LocalPath = flag(DEFAULT_DATA, repeats=True, help=f"{DATA_HELP[:-1]}; several with --across.")
+    more_data: tuple[LocalPath, ...] = Field((), description="further data folders, as further --data give them")
+    across: bool = flag(False, help="Train on each of several data folders and score on each.")
+
+    _several = model_validator(mode="before")(first_and_further)
+
+    @model_validator(mode="after")
+    def _folders_fit(self) -> Self:
+        if self.more_data and not self.across:
+            raise ValueError("several --data make a matrix of corpora: add --across")
+        return self
 
 
 def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
@@ -34,6 +49,8 @@ def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
         ConfigError, ModelError, DataError: as `pipeline.study.plan.plan` and `train`; a run in the folder was started
             with other settings or data; no run finished.
     """
+    if asked.across:
+        return _across(asked, reporter)
     out = asked.out or Path("runs") / f"compare-{dataset_name(asked.data)}"
     found = plan(asked, reporter)
     rows = {model.name: (model.name, model.prepared) for model in found.planned}
@@ -44,13 +61,28 @@ def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
     return result
 
 
+def _across(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
+    """Write across.json, across.md and across.html; returns across.json."""
+    folders = [asked.data, *asked.more_data]
+    out = asked.out or Path("runs") / ("across-" + "+".join(folder.resolve().name for folder in folders))
+    result = matrix_of(asked, folders, out, reporter)
+    further = [part for folder in asked.more_data for part in ("--data", str(folder))]
+    result["command"] = command_line("compare", asked, out, *further, "--across")
+    write_result(out, "across", result, across_sheet(result), reporter)
+    return result
+
+
+def _for_people(result: dict[str, Any]) -> str:
+    return markdown(across_sheet(result)) if "matrix" in result else as_markdown(result)
+
+
 COMMAND = Command(
     compare,
     (CompareSettings, ValueFlags),
     example="pipeline compare --data data/iemocap --models mesm,fe2e,mult --seeds 3",
     read=read_study(CompareSettings),
     takes_set=True,
-    for_people=as_markdown,
+    for_people=_for_people,
     failed=lambda result: bool(result["failed"]),
     without=("top_p",),
 )

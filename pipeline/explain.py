@@ -29,6 +29,7 @@ from pipeline.settings import OTHER_DATA_HELP, ConfigError, LocalPath, Names, Se
 from pipeline.tasks.resolve import with_label
 from pipeline.tasks.task import Task
 from pipeline.training.data import check_fits
+from pipeline.training.label_maps import relabel
 from pipeline.training.scoring import model_of_run, task_of_run
 
 PAGE = "explain.html"
@@ -87,7 +88,10 @@ def explain(
         raise ConfigError(f"{run_dir.path} is a run of {name}, which computes every site; explain needs one of mesm")
     folder = data or run_dir.own_data()
     task = task_of_run(run_dir)
-    dataset = with_label(UtteranceDataset(folder), task.settings.task)
+    dataset, label_map = UtteranceDataset(folder), run_dir.facts().label_map
+    if label_map is not None:
+        (dataset,) = relabel([dataset], label_map, task.emotions)
+    dataset = with_label(dataset, task.settings.task)
     check_fits(run_dir, folder, dataset)
     known = dataset.table["utterance_id"].tolist()
     check_known(ids, known, folder, ", among those that were preprocessed and have the label of the task")

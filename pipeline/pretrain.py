@@ -132,6 +132,8 @@ def _check(settings: TrainSettings, own: PretrainSettings, model: ModelSpec) -> 
         raise ConfigError(f"model is {model.name!r}; pretraining is defined for cmt")
     if model.given.get("frontend", "encoders") != "encoders":
         raise ConfigError(f"frontend is {model.given['frontend']!r}; pretraining needs encoders: leave it out")
+    if settings.more_data or settings.labels:
+        raise ConfigError("pretraining reads one data folder and no labels: leave more --data and --labels out")
     if settings.devices * settings.nodes > 1 or settings.compile:
         raise ConfigError("pretraining runs on one device, not compiled: leave devices, nodes and compile out")
     if own.stage == "tapt" and settings.init is None:
@@ -277,7 +279,7 @@ def _read_command(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> d
 COMMAND = Command(
     pretrain,
     (PretrainSettings, ModelFlags, TrainSettings, ResumeFlag),
-    without=("devices", "nodes", "precision", "compile"),
+    without=("devices", "nodes", "precision", "compile", "labels"),
     example="pipeline pretrain --model cmt --stage mlm --data data/librispeech --out runs/mlm",
     read=_read_command,
     takes_set=True,

@@ -38,7 +38,7 @@ from pipeline.settings import (
 )
 from pipeline.training.damage import NOISE, Change, blank_of, empty_text, in_order
 from pipeline.training.data import load_fitting
-from pipeline.training.scoring import BestModel, task_of_run
+from pipeline.training.scoring import BestModel, task_on
 
 Scores = dict[str, float | None]
 
@@ -92,9 +92,9 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
     run = RunDir.existing(settings.run)
     run.read_thresholds()  # refuses an unfinished run before anything is loaded
     with folder_lock(run.path):
-        dataset = load_fitting(run, settings.data, settings.split)
+        dataset = load_fitting(run, settings.data or run.own_data(), settings.split)
         best = BestModel.load(run, settings.device, settings.batch_size)
-        task = task_of_run(run)
+        task = task_on(run, dataset)
         definitions: dict[str, str] = {}
 
         def scored(label: str, damage: Change | None = None, present: str | None = None) -> Scores:

@@ -18,24 +18,13 @@ from typing_extensions import TypedDict
 from data_tools.errors import DataError
 from data_tools.files import read_json, refuse_links, sweep, write_json, write_text
 from pipeline.hub import local_folder
-from pipeline.run_data import DataFacts, dataset_name, first_problems
+from pipeline.run_data import DataFacts, first_problems, joined_name
 from pipeline.settings import ConfigError, read_yaml
 from pipeline.shared_folder import KnownIds, check_shared, is_shared
 from pipeline.training.settings import TrainSettings
 
-# What a resumed run may change: none of them alters an epoch that is done.
-CHANGEABLE = (
-    "data",
-    "out",
-    "epochs",
-    "patience",
-    "device",
-    "devices",
-    "nodes",
-    "compile",
-    "keep_on_device",
-    "loader_workers",
-)
+# One data folder, or several that a run was trained on together.
+Folders = Path | Sequence[Path]
 # Scores of a finished run, as `RunDir.metrics` and its like name them.
 _OF_A_FINISHED_RUN = re.compile(
     r"thresholds\.json|(metrics|predictions|robustness)(-.+-[0-9a-f]{6})?\.(json|parquet|png)", re.DOTALL
@@ -123,26 +112,30 @@ class RunDir:
         """The threshold of each emotion; written when training is over."""
         return self.path / "thresholds.json"
 
-    def metrics(self, data: Path) -> Path:
+    def metrics(self, data: Folders, label_map: str | None = None) -> Path:
         """metrics.json, or metrics-<data set>-<6 hex digits>.json for another data folder than the run's own.
 
-        The digits follow from the folder's path: two folders of one data set, say with other splits, stay apart.
+        The digits follow from the folder's path: two folders of one data set, say with other splits, stay apart. A run
+        on several folders has metrics.json of all together, and further ones of each.
+        label_map: the name of one that the run was not trained with; it comes before the digits.
         """
-        return self.path / f"metrics{self._suffix(data)}.json"
+        return self.path / f"metrics{self._suffix(data, label_map)}.json"
 
-    def predictions(self, data: Path) -> Path:
+    def predictions(self, data: Folders, label_map: str | None = None) -> Path:
         """predictions.parquet, named like `metrics`."""
-        return self.path / f"predictions{self._suffix(data)}.parquet"
+        return self.path / f"predictions{self._suffix(data, label_map)}.parquet"
 
     def robustness(self, data: Path, kind: str = "json") -> Path:
         """robustness.json, or the picture of kind `png`, named like `metrics`."""
         return self.path / f"robustness{self._suffix(data)}.{kind}"
 
-    def _suffix(self, data: Path) -> str:
-        place = data.resolve()
-        if not self.is_shared and place == self.own_data().resolve():
+    def _suffix(self, data: Folders, label_map: str | None = None) -> str:
+        folders = as_folders(data)
+        places = [folder.resolve() for folder in folders]
+        if not self.is_shared and label_map is None and places == [own.resolve() for own in self.own_folders()]:
             return ""
-        return f"-{dataset_name(data)}-{hashlib.sha256(place.as_posix().encode()).hexdigest()[:6]}"
+        digits = hashlib.sha256("\n".join(place.as_posix() for place in places).encode()).hexdigest()[:6]
+        return "-".join(["", joined_name(folders), *([label_map] if label_map else []), digits])
 
     @classmethod
     def existing(cls, path: Path) -> "RunDir":
@@ -159,7 +152,19 @@ class RunDir:
         return run
 
     def own_data(self) -> Path:
-        """The data folder that the run was trained on.
+        """The one data folder that the run was trained on.
+
+        Raises:
+            ConfigError: as `own_folders`; there are several. DataError: data.json is damaged.
+        """
+        folders = self.own_folders()
+        if len(folders) > 1:
+            listed = ", ".join(map(str, folders))
+            raise ConfigError(f"{self.path} was trained on several data folders ({listed}): name one with --data")
+        return folders[0]
+
+    def own_folders(self) -> list[Path]:
+        """The data folders that the run was trained on, mostly one.
 
         Raises:
             ConfigError: it is a shared model, which comes without. DataError: data.json is damaged.
@@ -169,7 +174,8 @@ class RunDir:
                 f"{self.path} is a shared model and comes without data: name a data folder with --data that was "
                 "preprocessed as its data.json says"
             )
-        return Path(self.facts().folder)
+        facts = self.facts()
+        return [Path(folder) for folder in (facts.folder, *facts.more_folders)]
 
     def facts(self) -> DataFacts:
         """Facts about the run's training data. Raises DataError where data.json is damaged."""
@@ -291,13 +297,13 @@ class RunDir:
             raise DataError(f"{self.environment} is damaged: it has no list of starts; delete it")
         return starts
 
-    def read_scores(self, data: Path) -> dict[str, dict[str, Any]]:
-        """Return the entry of each evaluated split in metrics.json, or its like for another data folder; maybe none.
+    def read_scores(self, data: Folders, label_map: str | None = None) -> dict[str, dict[str, Any]]:
+        """Return the entry of each evaluated split in metrics.json, or its like for other data or labels; maybe none.
 
         Raises:
             DataError: it cannot be read.
         """
-        return self._read_scores(self.metrics(data))
+        return self._read_scores(self.metrics(data, label_map))
 
     def read_own_scores(self) -> dict[str, dict[str, Any]]:
         """As `read_scores`, on the data that the run was trained on."""
@@ -338,58 +344,6 @@ def _version(package: str) -> str | None:
         return None
 
 
-def default_path(model: str, data: Path, now: datetime) -> Path:
-    """runs/<model>-<dataset>-<time>."""
-    return Path("runs") / f"{model}-{dataset_name(data)}-{now:%Y%m%d-%H%M%S}"
-
-
-def _is_used(path: Path) -> bool:
-    """Return True if the folder holds more than a start leaves that was killed before it wrote settings.yaml."""
-    names = {found.name for found in path.iterdir()} if path.is_dir() else set()
-    started = {RunDir(path).data.name, RunDir(path).splits.name}
-    return any(not name.startswith(".") and name not in started for name in names)
-
-
-def new_run(path: Path) -> RunDir:
-    """The run folder `path` for a run that starts from nothing.
-
-    Raises:
-        ConfigError: there is something in the folder already.
-    """
-    if path.is_file():
-        raise ConfigError(f"the run folder {path} is a file; choose another --out")
-    if _is_used(path):
-        raise ConfigError(f"the run folder {path} is there already; add --resume to go on with it, or change --out")
-    return RunDir(path)
-
-
-def resumed_run(path: Path | None, settings: TrainSettings, model_settings: Mapping[str, Any]) -> RunDir:
-    """The run folder `path` to go on in; one that was killed before settings.yaml starts from nothing.
-
-    Raises:
-        ConfigError: no folder given, or it isn't a run, or the settings differ from those it was started with in
-            more than what may change (`CHANGEABLE`).
-    """
-    if path is None:
-        raise ConfigError("--resume needs the run folder: add --out runs/NAME")
-    run = RunDir(path)
-    if not run.settings.is_file():
-        if not path.is_dir() or _is_used(path):
-            raise ConfigError(f"nothing to resume: {run.settings} is not there; leave --resume out to start a run")
-        return run
-    if run.is_shared:
-        raise ConfigError(f"{path} is a shared model, which keeps no state to go on from; start anew in another --out")
-    before, model_before = run.read_settings()
-    pairs = [("train", before.model_dump(mode="json"), settings.model_dump(mode="json"))]
-    pairs.append(("model", model_before, dict(model_settings)))
-    changed = [
-        f"  {kind}.{key}: was {old.get(key)!r}, now {new.get(key)!r}"
-        for kind, old, new in pairs
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and not (kind == "train" and key in CHANGEABLE)
-    ]
-    if changed:
-        raise ConfigError(
-            "\n".join([f"{path} was started with other settings; give the same, or start anew:", *changed])
-        )
-    return run
+def as_folders(data: Folders) -> list[Path]:
+    """One data folder, or several, as a list."""
+    return [data] if isinstance(data, Path) else list(data)

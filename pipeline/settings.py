@@ -64,15 +64,22 @@ def flag(
     help: str,  # noqa: A002
     positional: bool = False,
     in_file: bool = False,
+    repeats: bool = False,
     **constraints: Any,
 ) -> Any:
     """A field of `Settings` that is also a flag of the command line, with `help` as its text there.
 
     positional: an argument without a flag, such as the files of `predict`. in_file: the flag may be left out, since a
-    config file has the value. constraints: those of pydantic's `Field`.
+    config file has the value. repeats: it may be given several times, and becomes a list. constraints: those of
+    pydantic's `Field`.
     """
     place = "argument" if positional else "option"
-    return Field(default, description=help, json_schema_extra={"flag": place, "in_file": in_file}, **constraints)
+    return Field(
+        default,
+        description=help,
+        json_schema_extra={"flag": place, "in_file": in_file, "repeats": repeats},
+        **constraints,
+    )
 
 
 def local_path(path: Any) -> Any:
@@ -97,6 +104,16 @@ def local_path(path: Any) -> Any:
     return Path(unquote(slash + within))
 
 
+def first_and_further(values: Any) -> Any:
+    """Settings whose `data` is a list as settings with its first folder in `data`, the others in `more_data`."""
+    data = values.get("data") if isinstance(values, dict) else None
+    if not isinstance(data, list | tuple):
+        return values
+    if not data:
+        raise ValueError("data is an empty list: name a data folder")
+    return values | {"data": data[0], "more_data": [*data[1:], *values.get("more_data", ())]}
+
+
 def split_commas(value: Any) -> Any:
     """`a,b` as it is typed in a flag -> ["a", "b"]; a list stays one."""
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
@@ -118,7 +135,7 @@ def _read_split(value: Any) -> Any:
 
 
 LOCAL = "local"
-ConfigKind = Literal["datasets", "models", "features"]
+ConfigKind = Literal["datasets", "models", "features", "labels"]
 Device = Literal["auto", "cpu", "cuda"]
 LocalPath = Annotated[Path, BeforeValidator(local_path)]
 SplitProtocol = Annotated[SplitSpec, BeforeValidator(_read_split), PlainSerializer(str)]
@@ -141,6 +158,9 @@ EXECUTOR_HELP = (
 DATA_HELP = "The data folder that `pipeline reorganize` made."
 RUN_HELP = "The run folder that `pipeline train` made, a shared model, or hub:USER/NAME[@revision]."
 OTHER_DATA_HELP = "Another data folder than the run was trained on."
+LABELS_HELP = (
+    "A label map, for corpora that name their emotions in other ways: a file in configs/labels, or a path to one."
+)
 SPLIT_HELP = "A split of the manifest: train, valid or test."
 DEFAULT_DATA = Path("data/iemocap")
 

@@ -128,13 +128,13 @@ def _write(run_path: Path, folder: Path, title: str, licence: str | None) -> str
     data = str(dataset.get("dataset", "data"))
     values = asdict(facts)
     own = {name: _without_places(values[name]) for name in ("preprocessing", "features")}
-    write_json(new.data, values | own | {"dataset": dataset, "folder": data})
+    write_json(new.data, values | own | {"dataset": dataset, "folder": data, "more_folders": []})
     write_json(new.splits, {split: ids.digests() for split, ids in run.learned_from().items()})
     write_json(new.thresholds, read_json(run.thresholds))
     scores = {split: report | {"folder": data} for split, report in (run.read_own_scores()).items()}
     if scores:
         write_json(folder / "metrics.json", {"splits": scores})
-    train = settings.model_dump(mode="json") | {"data": data, "out": None}
+    train = settings.model_dump(mode="json") | {"data": data, "more_data": [], "out": None}
     given = {"train": _without_places(train), "model": _without_places(model_settings)}
     write_text(new.settings, yaml.safe_dump(given, sort_keys=False, allow_unicode=True))
     parameters = sum(value.numel() for value in model.parameters())

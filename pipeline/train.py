@@ -19,7 +19,7 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
 from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelSpec, ResumeFlag, read_model
-from pipeline.tasks.resolve import build_task, resolve_settings, resolve_task, with_label
+from pipeline.tasks.resolve import build_task, check_same_range, resolve_settings, resolve_task, with_label
 from pipeline.tasks.task import Task
 from pipeline.training.batches import (
     EpochBatches,
@@ -31,7 +31,7 @@ from pipeline.training.batches import (
     train_loader,
 )
 from pipeline.training.damage import Changed, ModalityDropout, damaged_for_training, modality_dropout, subset_changes
-from pipeline.training.data import load_split, load_unseen
+from pipeline.training.data import load_both, load_unseen
 from pipeline.training.device import (
     Ranks,
     check_compiler,
@@ -90,7 +90,8 @@ def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume:
         progress = resume_progress(run, engine, lambda: models.save(network, run.path) if ranks.first else None)
         if ranks.first:
             run.note_environment(fabric.device, progress.epoch + 1)
-        reporter.say(f"{model.name} on {settings.data} into {run.path}" + _notice(facts))
+        listed = " and ".join(map(str, settings.folders))
+        reporter.say(f"{model.name} on {listed} into {run.path}" + _notice(facts))
         reporter.say(_task_line(task))
         try:
             if not is_over(progress, settings):
@@ -128,7 +129,7 @@ def prepare(settings: TrainSettings, model: ModelSpec) -> Prepared:
     devices, nodes = devices_started(settings.devices, settings.nodes)
     as_used = {"precision": precision, "features": features, "devices": devices, "nodes": nodes}
     settings = settings.model_copy(update=as_used)
-    train_split, valid_split = (load_split(settings.data, split, features) for split in ("train", "valid"))
+    train_split, valid_split = load_both(settings, features)
     train_split.waveforms = valid_split.waveforms = model.config.waveform_encoder is not None
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
     _check_enough(settings, train_split, valid_split)
@@ -139,9 +140,11 @@ def _for_task(
     settings: TrainSettings, train_split: UtteranceDataset, valid_split: UtteranceDataset
 ) -> tuple[TrainSettings, UtteranceDataset, UtteranceDataset]:
     """Settings without `auto` about the task, and the utterances of both splits that have its label."""
-    stated = read_dataset_facts(settings.data).get("task")
-    task = resolve_task(settings.task, train_split.emotions, stated)
+    stated = {read_dataset_facts(folder).get("task") for folder in settings.folders}
+    task = resolve_task(settings.task, train_split.emotions, stated.pop() if len(stated) == 1 else None)
     train_split, valid_split = with_label(train_split, task), with_label(valid_split, task)
+    if task == "sentiment":
+        check_same_range(train_split)
     return resolve_settings(settings, task, [train_split, valid_split]), train_split, valid_split
 
 
@@ -177,6 +180,12 @@ def _task_line(task: Task) -> str:
     if left_out:
         counts = ", ".join(f"{n} of {split}" for split, n in left_out.items())
         line += f"; left out, with {task.unlabelled}: {counts}"
+    if task.facts.label_map is not None:
+        line += f"\n  labels by the map {task.facts.label_map.name}: {', '.join(task.emotions)}"
+    for split, found in task.facts.without_counterpart.items():
+        if found:
+            counts = ", ".join(f"{n} with {name}" for name, n in found.items())
+            line += f"; left out of {split}, without counterpart: {counts}"
     return line
 
 
@@ -261,11 +270,15 @@ def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Re
         for present, change in subset_changes(best.scorer.model).items()
     }
     run.write_thresholds(task.choose(validated), "valid", task.reading, by_present)
-    reports = {"valid": record(run, valid_split, "valid", validated, reporter)}
-    if (read_manifest(settings.data)["split"] == "test").any():
-        test_split = load_unseen(run, settings.data, "test")
-        tested = best.score(test_split, reporter, "test")
-        reports["test"] = record(run, test_split, "test", tested, reporter)
+    reports = {"valid": record(run, valid_split, "valid", validated, reporter, whole=True)}
+    tested = [folder for folder in settings.folders if (read_manifest(folder)["split"] == "test").any()]
+    if tested:
+        test_split = load_unseen(run, settings.folders, "test")
+        found = best.score(test_split, reporter, "test")
+        reports["test"] = record(run, test_split, "test", found, reporter, whole=True)
+    for folder in tested if settings.more_data else ():
+        test_split = load_unseen(run, folder, "test")
+        record(run, test_split, "test", best.score(test_split, reporter, f"test of {folder}"), reporter)
     return reports
 
 

@@ -17,6 +17,7 @@ from pipeline.run_data import notice_of
 from pipeline.settings import (
     DATA_HELP,
     DEFAULT_DATA,
+    LABELS_HELP,
     ConfigError,
     LocalPath,
     ModelSettingFlags,
@@ -54,6 +55,7 @@ class ValueFlags(ModelSettingFlags):
     """Flags that become a part of `StudySettings.values`."""
 
     device: str | None = flag(None, help="auto, cpu or cuda.")
+    labels: str | None = flag(None, help=LABELS_HELP)
 
 
 def read_study(kind: type[StudySettings]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]:

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.progress import Reporter, duration
-from pipeline.run import RunDir, resumed_run
+from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
+from pipeline.run_start import resumed_run
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.study.plan import Planned, StudySettings
 from pipeline.train import Prepared, train

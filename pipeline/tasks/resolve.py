@@ -54,6 +54,20 @@ def with_label(dataset: UtteranceDataset, task: str) -> UtteranceDataset:
     return dataset if labelled.all() else dataset.only(labelled)
 
 
+def check_same_range(dataset: UtteranceDataset) -> None:
+    """Refuse data folders whose sentiments are on scales of their own, of 1 and of 3 at the end.
+
+    Raises:
+        ConfigError: they are.
+    """
+    ends = {part.data_dir: 3 if np.abs(part.table["sentiment"]).max() > 1 else 1 for part in dataset.parts if len(part)}
+    if len(set(ends.values())) > 1:
+        listed = ", ".join(f"{folder} to {end}" for folder, end in ends.items())
+        raise ConfigError(
+            f"sentiments of these data folders are on scales of their own ({listed}): train on them apart"
+        )
+
+
 def resolve_settings(settings: TrainSettings, task: str, splits: Sequence[UtteranceDataset]) -> TrainSettings:
     """`settings` with everything that is `auto` about the task filled in.
 

@@ -1,26 +1,31 @@
 """Splits of a data folder as a run reads them: with the label of its task, its features and its preprocessing."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
+from data_tools.joined import join
+from data_tools.label_map import LabelMap
 from data_tools.manifest import read_manifest
-from pipeline.run import RunDir
+from pipeline.run import Folders, RunDir, as_folders
 from pipeline.run_data import preprocessing_of
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.tasks.resolve import resolve_task, with_label
+from pipeline.training.label_maps import emotions_to_learn, read_label_map, relabel, relabel_for_run
+from pipeline.training.settings import TrainSettings
 
 
-def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDataset:
-    """`load_unseen` from the folder `other`, or the run's own, with the run's emotions and preprocessing.
+def load_fitting(run: RunDir, other: Path | None, split: str, label_map: LabelMap | None = None) -> UtteranceDataset:
+    """`load_unseen` from the folder `other`, or the run's own ones, with the run's emotions and preprocessing.
 
     Raises:
-        ConfigError: other emotions in the data.
+        ConfigError: other emotions in the data, and no label map for them.
         DataError: as `load_unseen`, or the data was preprocessed in another way.
     """
-    data = other or run.own_data()
-    dataset = load_unseen(run, data, split)
-    check_fits(run, data, dataset)
+    dataset = load_unseen(run, other or run.own_folders(), split, label_map)
+    for part in dataset.parts:
+        check_fits(run, part.data_dir, part)
     return dataset
 
 
@@ -32,8 +37,12 @@ def check_fits(run: RunDir, data: Path, dataset: UtteranceDataset) -> None:
         DataError: the data was preprocessed in another way.
     """
     facts = run.facts()
-    if run.read_settings()[0].task != "sentiment" and dataset.emotions != facts.emotions:
-        raise ConfigError(f"{data} has the emotions {dataset.emotions}, the run {run.path} knows {facts.emotions}")
+    has_emotions = run.read_settings()[0].task != "sentiment"
+    if has_emotions and dataset.mapped is None and dataset.emotions != facts.emotions:
+        raise ConfigError(
+            f"{data} has the emotions {dataset.emotions}, the run {run.path} knows {facts.emotions}; where they "
+            "are the same under other names, `pipeline evaluate --labels common` scores the run on those"
+        )
     if (found := preprocessing_of(data)) != facts.preprocessing:
         raise DataError(
             f"{data} was preprocessed with {found}, the data of {run.path} with {facts.preprocessing}; "
@@ -59,20 +68,77 @@ def load_split(data: Path, split: str, features: str | None = None) -> Utterance
     return dataset
 
 
-def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
+def load_both(settings: TrainSettings, features: str | None = None) -> tuple[UtteranceDataset, UtteranceDataset]:
+    """Train and valid of all data folders that the settings name, in the emotions of their label map.
+
+    Raises:
+        ConfigError: a label map that cannot be used, or emotions that the map or the data do not have.
+        DataError: as `load_split`; folders that were preprocessed in another way, share an utterance, or have other
+            emotions and no label map.
+    """
+    parts = {"train": [load_split(folder, "train", features) for folder in settings.folders]}
+    parts["valid"] = load_parts(settings.folders, "valid", features)
+    if settings.more_data:
+        check_together(settings.folders)
+    if settings.labels is not None:
+        label_map = read_label_map(settings.labels)
+        own = [(part.data_dir, part.emotions) for part in parts["train"]]
+        emotions = emotions_to_learn(settings.emotions, own, label_map)
+        parts = {split: relabel(found, label_map, emotions) for split, found in parts.items()}
+    return join(parts["train"]), join(parts["valid"])
+
+
+def check_together(folders: Sequence[Path]) -> None:
+    """Refuse data folders that were not preprocessed alike, or share an utterance.
+
+    Raises:
+        DataError: they are such.
+    """
+    made = {folder: preprocessing_of(folder) for folder in folders}
+    if odd := [folder for folder in folders if made[folder] != made[folders[0]]]:
+        raise DataError(
+            f"{odd[0]} was preprocessed with {made[odd[0]]}, {folders[0]} with {made[folders[0]]}; run `pipeline "
+            "preprocess` on one of them with the settings of the other"
+        )
+    owner: dict[str, Path] = {}
+    for folder in folders:
+        for name in read_manifest(folder)["utterance_id"]:
+            if owner.setdefault(name, folder) != folder:
+                raise DataError(
+                    f"{name!r} is an utterance of {owner[name]} and of {folder}: it may be in two splits; train on "
+                    "one of the folders, or give the utterances of one other ids"
+                )
+
+
+def load_parts(folders: Sequence[Path], split: str, features: str | None = None) -> list[UtteranceDataset]:
+    """`load_split` of each folder that has the split; one of several may lack it.
+
+    Raises:
+        DataError: as `load_split`; all lack it.
+    """
+    having = [folder for folder in folders if (read_manifest(folder)["split"] == split).any()]
+    return [load_split(folder, split, features) for folder in (having or folders[:1])]
+
+
+def load_unseen(run: RunDir, data: Folders, split: str, label_map: LabelMap | None = None) -> UtteranceDataset:
     """`load_split` for the task of `run`, which was trained on none of it unless the split is `train` itself.
 
     Utterances without the label of the task are left out, and counted. The splits of a data folder can be other ones
     than when the run was trained. A run on extracted features gets those of the same name, on the scale that it was
-    trained with.
+    trained with. With a label map, or one that the run was trained with, it has the emotions that both have.
 
     Raises:
+        ConfigError: the run and the data have too few emotions in common by the label map.
         DataError: as `load_split` and `with_label`, or the run was trained on some of the utterances (names a few), or
             on features that were extracted in another way.
     """
-    use = run.facts().features
-    dataset = load_split(data, split, None if use is None else use.name)
+    facts = run.facts()
+    use, label_map = facts.features, label_map or facts.label_map
+    parts = load_parts(as_folders(data), split, None if use is None else use.name)
     settings, model_settings = run.read_settings()
+    if label_map is not None:
+        parts = relabel_for_run(facts, settings.task, parts, label_map)
+    dataset = join(parts)
     dataset.waveforms = ModelSpec.from_dict(model_settings).config.waveform_encoder is not None
     dataset = with_label(dataset, resolve_task(settings.task, dataset.emotions))
     if use is not None:
@@ -80,9 +146,10 @@ def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
     trained_on = run.learned_from()["train"]
     known = [name for name in dataset.table["utterance_id"] if name in trained_on]
     if split != "train" and known:
-        protocol = run.facts().dataset.get("split", "not stated")
+        protocol = facts.dataset.get("split", "not stated")
         raise DataError(
-            f"{run.path} was trained on {len(known)} of the {len(dataset)} utterances in {split!r} of {data}, "
+            f"{run.path} was trained on {len(known)} of the {len(dataset)} utterances in {split!r} of "
+            f"{', '.join(str(part.data_dir) for part in parts)}, "
             f"e.g. {', '.join(known[:3])}: the splits are others than in training (then: {protocol}), and these scores "
             "would be too good; make the folder as it was with `pipeline reorganize --split ...`, or train again on it"
         )

@@ -11,8 +11,9 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from models.output import Output
 from pipeline.progress import Reporter
-from pipeline.run import RunDir, default_path, new_run, resumed_run
+from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
+from pipeline.run_start import default_path, new_run, resumed_run
 from pipeline.training.batches import EpochBatches, OrderedBatches
 from pipeline.training.device import Ranks
 from pipeline.training.engine import Engine, learning_rates
@@ -58,7 +59,7 @@ def open_run(name: str, settings: TrainSettings, recorded: Mapping[str, Any], re
     """
     if resume:
         return resumed_run(settings.out, settings, recorded)
-    return new_run(settings.out or default_path(name, settings.data, datetime.now()))
+    return new_run(settings.out or default_path(name, settings.folders, datetime.now()))
 
 
 def start_run(

@@ -1,10 +1,11 @@
 """Settings of training, all but the network itself, whose settings are `models`' own."""
 
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import DEFAULT_DATA, Device, LocalPath, Settings, flag
+from pipeline.settings import DEFAULT_DATA, LABELS_HELP, Device, LocalPath, Settings, first_and_further, flag
 
 
 class DamageSettings(Settings):
@@ -34,7 +35,14 @@ class DamageSettings(Settings):
 class TrainSettings(Settings):
     """Settings of training, stage 3. A file in configs/models has them under `train`."""
 
-    data: LocalPath = flag(DEFAULT_DATA, help="The data folder that `pipeline reorganize` made.")
+    data: LocalPath = flag(
+        DEFAULT_DATA, repeats=True, help="The data folder that `pipeline reorganize` made; several for one run on all."
+    )
+    more_data: tuple[LocalPath, ...] = Field((), description="further data folders, as further --data give them")
+    labels: str | None = flag(None, help=LABELS_HELP)
+    emotions: tuple[str, ...] | None = Field(
+        None, description="of the label map, those to learn; None: those that every data folder has"
+    )
     out: LocalPath | None = flag(None, help="The run folder, by default runs/<model>-<dataset>-<time>.")
     features: str | None = Field(
         None, description="extracted features for a model that reads them; None: `default`, or what was imported"
@@ -94,3 +102,18 @@ class TrainSettings(Settings):
     )
     loader_workers: int = Field(0, ge=0, description="processes that read")
     seed: int = flag(0, help="Of weights, batches, dropout and damage.")
+
+    _several = model_validator(mode="before")(first_and_further)
+
+    @model_validator(mode="after")
+    def _folders_and_emotions_fit(self) -> Self:
+        if len({folder.resolve() for folder in self.folders}) < len(self.folders):
+            raise ValueError(f"data names a folder twice: {', '.join(map(str, self.folders))}")
+        if self.emotions is not None and self.labels is None:
+            raise ValueError("emotions are those of a label map: name one with --labels")
+        return self
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """All data folders."""
+        return (self.data, *self.more_data)

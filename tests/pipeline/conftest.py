@@ -23,18 +23,20 @@ spec = ModelSpec.from_dict
 EMOTIONS = ("ang", "hap", "sad")
 
 
-def write_corpus(folder, sizes, labels=None, standin=True, emotions=EMOTIONS, sentiment=lambda split, i: None):
+def write_corpus(
+    folder, sizes, labels=None, standin=True, emotions=EMOTIONS, sentiment=lambda split, i: None, prefix=""
+):
     """`sizes`: split -> utterances. Utterance i has emotion i modulo 3 in its colour, its pitch and its words.
 
     The third utterance of every split has neither face nor sound nor words. labels: (split, i) -> {emotion: value}.
-    sentiment: (split, i) -> value, None for none.
+    sentiment: (split, i) -> value, None for none. prefix: of the ids.
     """
     noise = np.random.default_rng(0)
     clips = []
     for split, count in sizes.items():
         features = {}
         for i in range(count):
-            name, own = f"{split}_{i:02d}", i % (len(emotions) or 3)
+            name, own = f"{prefix}{split}_{i:02d}", i % (len(emotions) or 3)
             values = labels(split, i) if labels else {e: float(k == own) for k, e in enumerate(emotions)}
             empty = i == 2
             n_faces, rows = (0, 0) if empty else (1 + i % 2, 40)

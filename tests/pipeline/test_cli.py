@@ -46,14 +46,14 @@ FLAGS = {
     "preprocess": "data workers executor time-limit-s device face-choice set",
     "extract": "data features recipe workers executor time-limit-s set",
     "import-features": "out",
-    "train": "model config top-p data out modalities frontend device devices nodes precision compile no-compile seed "
-    "resume no-resume set",
+    "train": "model config top-p data labels out modalities frontend device devices nodes precision compile no-compile "
+    "seed resume no-resume set",
     "pretrain": "stage model config data out device seed resume no-resume set",
-    "evaluate": "run split data device",
+    "evaluate": "run split data labels device",
     "robustness": "run protocol rates seeds split data device",
-    "compare": "models data seeds out modalities frontend device set",
-    "sweep": "data top-p models seeds out modalities device set",
-    "ablate": "data models seeds out frontend device set",
+    "compare": "models data across no-across labels seeds out modalities frontend device set",
+    "sweep": "data top-p models seeds out modalities labels device set",
+    "ablate": "data models seeds out frontend labels device set",
     "predict": "run transcript tier segments max-segment-s asr language out device",
     "transcribe": "data asr language overwrite no-overwrite workers executor time-limit-s",
     "stats": "data",
@@ -70,6 +70,11 @@ def test_the_flags_of_a_command_stay(run, command):
     _, out, _ = run(command, "--help")
     listed = re.findall(r"^  --([a-z-]+)(?: / --([a-z-]+))?", out, re.MULTILINE)
     assert {name for names in listed for name in names if name} == {*FLAGS[command].split(), "json", "help"}
+
+
+def test_a_flag_that_may_be_repeated(run, tmp_path):
+    status, _, err = run("train", "--model", "fe2e", "--data", str(tmp_path), "--data", str(tmp_path))
+    assert (status, "data names a folder twice" in err) == (2, True)
 
 
 @pytest.mark.parametrize("command", ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection"])

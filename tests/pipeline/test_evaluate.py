@@ -161,10 +161,10 @@ def test_two_at_once_are_refused_before_the_work(run, monkeypatch):
 def test_the_lock_is_held_until_the_results_are_written(run, monkeypatch):
     found = []
 
-    def busy(*args):
+    def busy(*args, **named):
         with pytest.raises(DataError, match="another run is at work"):
             evaluate(settings_for(run, split="valid"), QUIET)
-        found.append(real(*args))
+        found.append(real(*args, **named))
         return found[0]
 
     real = scoring.record

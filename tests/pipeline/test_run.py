@@ -10,8 +10,9 @@ import models
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import read_json, write_json
-from pipeline.run import RunDir, default_path, new_run, resumed_run
+from pipeline.run import RunDir
 from pipeline.run_data import STANDIN_NOTICE, DataFacts, dataset_name
+from pipeline.run_start import default_path, new_run, resumed_run
 from pipeline.settings import ConfigError
 from pipeline.training.settings import TrainSettings
 

@@ -9,6 +9,7 @@ from pipeline.run import RunDir
 from pipeline.run_data import preprocessing_of
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.tasks.resolve import resolve_task, with_label
+from pipeline.training.features import read_for
 
 
 def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDataset:
@@ -73,7 +74,7 @@ def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
     use = run.facts().features
     dataset = load_split(data, split, None if use is None else use.name)
     settings, model_settings = run.read_settings()
-    dataset.waveforms = ModelSpec.from_dict(model_settings).config.waveform_encoder is not None
+    read_for(ModelSpec.from_dict(model_settings).config, dataset)
     dataset = with_label(dataset, resolve_task(settings.task, dataset.emotions))
     if use is not None:
         use.apply(dataset)

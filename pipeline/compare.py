@@ -14,7 +14,7 @@ from pipeline.report.comparison import as_markdown, sheet
 from pipeline.report.pages import write_result
 from pipeline.run_data import dataset_name
 from pipeline.settings import Names, flag
-from pipeline.study.plan import StudySettings, ValueFlags, plan, read_study
+from pipeline.study.plan import MODELS_HELP, StudySettings, ValueFlags, plan, read_study
 from pipeline.study.result import command_line, result_of
 from pipeline.study.runs import train_all, wanted_runs
 
@@ -22,7 +22,7 @@ from pipeline.study.runs import train_all, wanted_runs
 class CompareSettings(StudySettings):
     """Settings of `pipeline compare`."""
 
-    models: Names = flag(min_length=1, help="Names of models with commas, or all.")
+    models: Names = flag(min_length=1, help=f"{MODELS_HELP[:-1]}; or all: every model.")
 
 
 def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:

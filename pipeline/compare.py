@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.files import folder_lock
+from data_tools.folds import FoldsBy
 from pipeline.command import Command
 from pipeline.progress import Reporter
 from pipeline.report.comparison import as_markdown, sheet
@@ -16,12 +17,15 @@ from pipeline.run_data import dataset_name
 from pipeline.settings import Names, flag
 from pipeline.study.plan import MODELS_HELP, StudySettings, ValueFlags, plan, read_study
 from pipeline.study.result import command_line, result_of
-from pipeline.study.runs import train_all, wanted_runs
+from pipeline.study.runs import check_runs, rows_of, train_all, wanted_runs
 
 
 class CompareSettings(StudySettings):
     """Settings of `pipeline compare`."""
 
+    folds: FoldsBy | None = flag(
+        None, help="session or speaker: each is left out once, and tested; mean and spread over these trainings."
+    )
     models: Names = flag(min_length=1, help=f"{MODELS_HELP[:-1]}; or all: every model.")
 
 
@@ -36,7 +40,8 @@ def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
     """
     out = asked.out or Path("runs") / f"compare-{dataset_name(asked.data)}"
     found = plan(asked, reporter)
-    rows = {model.name: (model.name, model.prepared) for model in found.planned}
+    rows = rows_of(found.planned)
+    check_runs(len(found.planned) * asked.seeds, f"{len(found.planned)} trainings with --seeds {asked.seeds}")
     with folder_lock(out):
         trained = train_all(wanted_runs(out, rows, asked.seeds), reporter)
         result = result_of(asked, trained, command_line("compare", asked, out)) | {"left_out": found.left_out}

@@ -15,7 +15,6 @@ from data_tools.about import read_dataset_facts
 from data_tools.damage import uniform
 from data_tools.dataset import UtteranceDataset
 from data_tools.files import folder_lock
-from data_tools.manifest import read_manifest
 from pipeline.command import Command
 from pipeline.model_configs import read_model
 from pipeline.progress import Reporter
@@ -41,7 +40,7 @@ from pipeline.training.damage import (
     modality_dropout,
     subset_changes,
 )
-from pipeline.training.data import load_split, load_unseen
+from pipeline.training.data import has_test, load_split, load_unseen
 from pipeline.training.device import (
     Ranks,
     check_compiler,
@@ -140,7 +139,9 @@ def prepare(settings: TrainSettings, model: ModelSpec) -> Prepared:
     devices, nodes = devices_started(settings.devices, settings.nodes)
     as_used = {"precision": precision, "features": features, "devices": devices, "nodes": nodes}
     settings = settings.model_copy(update=as_used)
-    train_split, valid_split = (load_split(settings.data, split, features) for split in ("train", "valid"))
+    train_split, valid_split = (
+        load_split(settings.data, split, features, settings.split) for split in ("train", "valid")
+    )
     for dataset in (train_split, valid_split):
         read_for(model.config, dataset)
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
@@ -160,10 +161,10 @@ def _for_task(
 
 
 def _part_of(train_split: UtteranceDataset, settings: TrainSettings) -> UtteranceDataset:
-    """The utterances of train whose draw from their id and the seed is below `train_fraction`, at least one."""
+    """The utterances of train whose draw from their id is below `train_fraction`, at least one, for all seeds alike."""
     if settings.train_fraction == 1:
         return train_split
-    draws = np.array([uniform(name, settings.seed, 0, "train")(1)[0] for name in train_split.table["utterance_id"]])
+    draws = np.array([uniform(name, 0, 0, "train")(1)[0] for name in train_split.table["utterance_id"]])
     part = train_split.only((draws < settings.train_fraction) | (draws == draws.min()))
     part.left_out = train_split.left_out  # these have the label of the task
     return part
@@ -288,7 +289,7 @@ def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Re
     }
     run.write_thresholds(task.choose(validated), "valid", task.reading, by_present)
     reports = {"valid": record(run, valid_split, "valid", validated, reporter)}
-    if (read_manifest(settings.data)["split"] == "test").any():
+    if has_test(settings):
         test_split = load_unseen(run, settings.data, "test")
         tested = best.score(test_split, reporter, "test")
         reports["test"] = record(run, test_split, "test", tested, reporter)

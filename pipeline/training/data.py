@@ -1,15 +1,19 @@
 """Splits of a data folder as a run reads them: with the label of its task, its features and its preprocessing."""
 
+from collections import Counter
 from pathlib import Path
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
+from data_tools.folds import resplit
 from data_tools.manifest import read_manifest
+from data_tools.splits import SplitSpec
 from pipeline.run import RunDir
 from pipeline.run_data import preprocessing_of
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.tasks.resolve import resolve_task, with_label
 from pipeline.training.features import read_for
+from pipeline.training.settings import TrainSettings
 
 
 def load_fitting(run: RunDir, other: Path | None, split: str) -> UtteranceDataset:
@@ -42,14 +46,22 @@ def check_fits(run: RunDir, data: Path, dataset: UtteranceDataset) -> None:
         )
 
 
-def load_split(data: Path, split: str, features: str | None = None) -> UtteranceDataset:
+def load_split(
+    data: Path, split: str, features: str | None = None, protocol: SplitSpec | None = None
+) -> UtteranceDataset:
     """The utterances of one split, at least one; with extracted features in place of faces and chunks where named.
+
+    protocol: how the data are split for this run; None for the folder's own splits.
 
     Raises:
         DataError: no manifest, nothing in the split, or not preprocessed; the message has the command that helps.
     """
-    counts = read_manifest(data)["split"].value_counts().to_dict()
-    dataset = UtteranceDataset(data, split, features) if counts.get(split) else None
+    table = read_manifest(data)
+    splits = (
+        dict(zip(table["utterance_id"], table["split"], strict=True)) if protocol is None else resplit(table, protocol)
+    )
+    counts = Counter(splits.values())
+    dataset = UtteranceDataset(data, split, features, splits) if counts.get(split) else None
     if not dataset:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
         rejected = f"; preprocessing rejected all {counts[split]} of them" if counts.get(split) else ""
@@ -58,6 +70,13 @@ def load_split(data: Path, split: str, features: str | None = None) -> Utterance
             "with `pipeline reorganize --split ...`"
         )
     return dataset
+
+
+def has_test(settings: TrainSettings) -> bool:
+    """Return True if the data of a run have a test split."""
+    table = read_manifest(settings.data)
+    splits = table["split"] if settings.split is None else resplit(table, settings.split).values()
+    return "test" in set(splits)
 
 
 def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
@@ -72,8 +91,10 @@ def load_unseen(run: RunDir, data: Path, split: str) -> UtteranceDataset:
             on features that were extracted in another way.
     """
     use = run.facts().features
-    dataset = load_split(data, split, None if use is None else use.name)
     settings, model_settings = run.read_settings()
+    # The split of a run is one of its own data.
+    is_own = not run.is_shared and data.resolve() == run.own_data().resolve()
+    dataset = load_split(data, split, None if use is None else use.name, settings.split if is_own else None)
     read_for(ModelSpec.from_dict(model_settings).config, dataset)
     dataset = with_label(dataset, resolve_task(settings.task, dataset.emotions))
     if use is not None:

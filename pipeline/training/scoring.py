@@ -126,7 +126,7 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
     thresholds, tuned_on = run.read_thresholds(), run.learned_from()["valid"]
     report = {
         "split": split,
-        "split_protocol": str(about.get("split", "not stated by the data folder")),
+        "split_protocol": split_protocol(run, data),
         "dataset": dataset_name(data),
         "folder": data.as_posix(),
         "task": task.settings.task,
@@ -145,6 +145,14 @@ def record(run: RunDir, dataset: UtteranceDataset, split: str, found: Pass, repo
     _write_predictions(run.predictions(data), split, pd.DataFrame(columns))
     reporter.say(format_split(report))
     return report
+
+
+def split_protocol(run: RunDir, data: Path) -> str:
+    """Name of the protocol that the run's splits of `data` follow: the run's own, else the data folder's."""
+    own = run.read_settings()[0].split
+    if own is not None and not run.is_shared and data.resolve() == run.own_data().resolve():
+        return own.portable
+    return str(read_dataset_facts(data).get("split", "not stated by the data folder"))
 
 
 def _write_metrics(run: RunDir, data: Path, report: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import DEFAULT_DATA, Device, LocalPath, Settings, flag
+from pipeline.settings import DEFAULT_DATA, Device, LocalPath, Settings, SplitProtocol, flag
 
 
 class DamageSettings(Settings):
@@ -51,6 +51,11 @@ class TrainSettings(Settings):
     )
     init: LocalPath | None = Field(
         None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"
+    )
+    split: SplitProtocol | None = Field(
+        None,
+        description="another split of the data folder for this run: session:K, speaker:ID, random, random:utterance, "
+        "lists:FOLDER; None: the folder's own",
     )
     train_fraction: float = Field(
         1.0, gt=0, le=1, description="about this share of train is learned from; a smaller one is part of a larger one"

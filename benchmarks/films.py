@@ -36,7 +36,7 @@ def films(run: Path, minutes: float, out: Path, reporter: Reporter) -> dict[str,
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_standin("iemocap", folder, utterances=24)
-        # Not the "._" files that a copy from a Mac leaves. An mp4: as most films are, and the page can show it as it is.
+        # Not the "._" files that a copy from a Mac leaves. As an mp4, which most films are and the page can show.
         dialogue = write_playable(min(folder.rglob("[!.]*.avi")), folder, "dialogue")
         lengths_s = (SHORT_S, 60 * minutes)
         for length_s in lengths_s:

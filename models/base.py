@@ -36,6 +36,11 @@ class ModelSettings(BaseModel):
         return "t" in self.modalities
 
     @property
+    def feature_letters(self) -> str:
+        """Letters of the modalities that the model reads as extracted features; none in a model of raw media."""
+        return ""
+
+    @property
     def waveform_encoder(self) -> str | None:
         """Name of the speech encoder, in a model that reads the waveform itself; None in most models."""
         return None
@@ -70,7 +75,7 @@ class Model(nn.Module, ABC):
         return [] if self.text is None else list(self.text.parameters())
 
     def dropped_from_input(self) -> str:
-        """Letters of the modalities that `modality_dropout` takes out of the batch; a model may leave others out itself."""
+        """Letters of the modalities that `modality_dropout` takes out of the batch; models may leave others out."""
         return self.config.modalities
 
     def parameters_without_gradient(self) -> list[str]:

@@ -10,7 +10,7 @@ from data_tools.batch import Batch
 from models.base import Model, ModelSettings
 from models.errors import ModelError
 from models.layers.frontends import IMAGES
-from models.layers.late import WeightedSum, some_of
+from models.layers.late import WeightedSum, each_subset
 from models.layers.sequence import SequenceEncoder
 from models.layers.sparse.sparse_map import Count
 from models.layers.text import TextEncoder
@@ -28,6 +28,9 @@ class EndToEndConfig(ModelSettings):
 
     width: int = Field(64, ge=4, multiple_of=4, description="first channels; stages have 2, 4 and 8 times as many")
     layers: int = Field(4, ge=1, description="transformer layers over faces and over chunks")
+    feed_forward: int | None = Field(
+        None, ge=1, description="width of each layer's network; None: 4 times its features; released: 2048"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="in those transformers")
 
 
@@ -35,8 +38,8 @@ class EndToEndModel(Model):
     """Raw faces, mel chunks and tokens -> scores; which stages the towers have is what makes the model.
 
     Parts are named by modality: `text`, `mel`, `face`. A modality that the settings don't name has no part. One that an
-    utterance lacks (no words, no sound, no face) is left out of the sum of its scores. With `modality_dropout` the sum
-    over a drawn subset of its modalities is trained beside the whole one, so that each learns to answer without the
+    utterance lacks (no words, no sound, no face) is left out of the sum of its scores. With `modality_dropout` the sums
+    over all subsets of the modalities are trained beside the whole one, so that each learns to answer without the
     others: the loss `subset`, which costs nothing, as every part has its scores already. Parts that share nothing but
     the sum need no more: nothing is taken out of their input, and each learns from every utterance.
 
@@ -58,7 +61,10 @@ class EndToEndModel(Model):
                 stages = [make_stage(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
                 self.towers[name] = Tower(size, width, stages, mean, deviation)
         self.sequences = nn.ModuleDict(
-            {name: SequenceEncoder(width, config.layers, HEADS, config.dropout) for name in self.towers}
+            {
+                name: SequenceEncoder(width, config.layers, HEADS, config.dropout, config.feed_forward)
+                for name in self.towers
+            }
         )
         heads = {name: nn.Linear(width, config.outputs) for name in self.towers}
         if text is not None:
@@ -98,7 +104,7 @@ class EndToEndModel(Model):
         if self.config.modality_dropout > 0 and len(scores) > 1:
             losses["subset"] = logits.new_zeros(())
             if self.training:
-                also_scored["subset"] = self.fusion(scores, some_of(present))
+                also_scored["subset"] = [self.fusion(scores, some) for some in each_subset(present)]
         tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
         return Output(logits, losses=losses, computed=tensors, kept=kept, also_scored=also_scored)
 

@@ -151,6 +151,11 @@ class RunDir:
             check_shared(run.path)
         return run
 
+    def is_own(self, data: Sequence[Path]) -> bool:
+        """Return True if the run was trained on these data folders; those of a shared run are elsewhere."""
+        mine = () if self.is_shared else self.own_folders()
+        return {folder.resolve() for folder in mine} == {folder.resolve() for folder in data}
+
     def own_data(self) -> Path:
         """The one data folder that the run was trained on.
 

@@ -6,19 +6,21 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import models
 from data_tools.about import read_dataset_facts
+from data_tools.damage import uniform
 from data_tools.dataset import UtteranceDataset
 from data_tools.files import folder_lock
-from data_tools.manifest import read_manifest
 from pipeline.command import Command
+from pipeline.model_configs import read_model
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
-from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelSpec, ResumeFlag, read_model
+from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelSpec, ResumeFlag
 from pipeline.tasks.resolve import build_task, check_same_range, resolve_settings, resolve_task, with_label
 from pipeline.tasks.task import Task
 from pipeline.training.batches import (
@@ -30,8 +32,15 @@ from pipeline.training.batches import (
     lengths_of,
     train_loader,
 )
-from pipeline.training.damage import Changed, ModalityDropout, damaged_for_training, modality_dropout, subset_changes
-from pipeline.training.data import load_both, load_unseen
+from pipeline.training.damage import (
+    Changed,
+    ModalityDropout,
+    damaged_for_training,
+    damaged_for_validation,
+    modality_dropout,
+    subset_changes,
+)
+from pipeline.training.data import folders_with_test, load_both, load_unseen
 from pipeline.training.device import (
     Ranks,
     check_compiler,
@@ -42,18 +51,20 @@ from pipeline.training.device import (
 )
 from pipeline.training.driver import Epochs, Scores, is_over, log_of, open_run, resume_progress, run_epochs, start_run
 from pipeline.training.engine import Engine, build_optimizer, devices_started, start_fabric
-from pipeline.training.features import wanted_features, with_sizes
+from pipeline.training.features import read_for, wanted_features, with_sizes
 from pipeline.training.loop import Batches, Pass
 from pipeline.training.scoring import BestModel, record, task_objective
 from pipeline.training.settings import TrainSettings
 from pipeline.training.state import Progress
 
 
-def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
+def train(
+    settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume: bool = False, test: bool = True
+) -> dict[str, Any]:
     """Train a model and keep its best epoch by `settings.monitor` on valid; then evaluate it on valid and test.
 
     resume: go on in `settings.out` after the last finished epoch; on a CPU the weights come out the same as without
-    the interruption. Returns what the command prints, ready for JSON.
+    the interruption. test: False leaves test unread. Returns what the command prints, ready for JSON.
 
     With `devices` or `nodes` above 1 this process starts the others of its machine (unless torchrun or SLURM did),
     which run the same command. Each takes its share of every batch; the first one alone writes the run folder and
@@ -93,6 +104,8 @@ def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume:
         listed = " and ".join(map(str, settings.folders))
         reporter.say(f"{model.name} on {listed} into {run.path}" + _notice(facts))
         reporter.say(_task_line(task))
+        if model.note:
+            reporter.say(f"  {model.note}")
         try:
             if not is_over(progress, settings):
                 epochs = _epochs(run, engine, task, train_split, valid_split)
@@ -100,7 +113,7 @@ def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume:
         except KeyboardInterrupt:
             reporter.say(f"interrupted; the same command with --resume --out {run.path} goes on after the last epoch")
             raise
-        scores = from_first_process(fabric, lambda: _finish(run, task, valid_split, reporter))
+        scores = from_first_process(fabric, lambda: _finish(run, task, valid_split, reporter, test))
         peak = peak_of(fabric.device)
         return from_first_process(
             fabric, lambda: _summary(run, settings, model, network, progress, scores, facts, peak)
@@ -130,8 +143,10 @@ def prepare(settings: TrainSettings, model: ModelSpec) -> Prepared:
     as_used = {"precision": precision, "features": features, "devices": devices, "nodes": nodes}
     settings = settings.model_copy(update=as_used)
     train_split, valid_split = load_both(settings, features)
-    train_split.waveforms = valid_split.waveforms = model.config.waveform_encoder is not None
+    for dataset in (train_split, valid_split):
+        read_for(model.config, dataset)
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
+    train_split = _part_of(train_split, settings)
     _check_enough(settings, train_split, valid_split)
     return Prepared(settings, with_sizes(model, train_split), train_split, valid_split)
 
@@ -146,6 +161,16 @@ def _for_task(
     if task == "sentiment":
         check_same_range(train_split)
     return resolve_settings(settings, task, [train_split, valid_split]), train_split, valid_split
+
+
+def _part_of(train_split: UtteranceDataset, settings: TrainSettings) -> UtteranceDataset:
+    """The utterances of train whose draw from their id is below `train_fraction`, at least one, for all seeds alike."""
+    if settings.train_fraction == 1:
+        return train_split
+    draws = np.array([uniform(name, 0, 0, "train")(1)[0] for name in train_split.table["utterance_id"]])
+    part = train_split.only((draws < settings.train_fraction) | (draws == draws.min()))
+    part.left_out = train_split.left_out  # these have the label of the task
+    return part
 
 
 def _check_enough(settings: TrainSettings, train_split: UtteranceDataset, valid_split: UtteranceDataset) -> None:
@@ -207,6 +232,8 @@ def _epochs(
     batches, valid_batches = _read(engine, settings, [(train_split, order), (valid_split, valid_order)], dropouts)
     if settings.damage is not None:
         batches = damaged_for_training(batches, settings.damage, engine.model, order)
+        if settings.damage.valid:
+            valid_batches = damaged_for_validation(valid_batches, settings.damage, engine.model)
 
     def line(label: str, trained: Pass, _: Pass, scores: Scores, progress: Progress) -> str:
         peak = peak_of(engine.device)
@@ -257,7 +284,7 @@ def _epoch_line(
     )
 
 
-def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Reporter) -> dict[str, Any]:
+def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Reporter, test: bool) -> dict[str, Any]:
     """Choose the thresholds of the best weights on valid, then write the scores on valid and, if there is one, test.
 
     A model that was trained with modalities left out gets thresholds for each subset of them too.
@@ -271,7 +298,7 @@ def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Re
     }
     run.write_thresholds(task.choose(validated), "valid", task.reading, by_present)
     reports = {"valid": record(run, valid_split, "valid", validated, reporter, whole=True)}
-    tested = [folder for folder in settings.folders if (read_manifest(folder)["split"] == "test").any()]
+    tested = folders_with_test(settings) if test else []
     if tested:
         test_split = load_unseen(run, settings.folders, "test")
         found = best.score(test_split, reporter, "test")

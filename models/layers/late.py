@@ -1,6 +1,7 @@
 """Late fusion: every modality has scores of its own, and a learnt number for each says how much they count."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from itertools import combinations
 
 import torch
 from torch import Tensor, nn
@@ -43,18 +44,21 @@ class WeightedSum(nn.Module):
         return torch.where(there.unsqueeze(2), weighted, 0.0).sum(0) * scale
 
 
-def some_of(present: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Some of the modalities that each utterance has, but not all, each such subset equally likely.
+def each_subset(present: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """Every proper subset of the modalities, as an utterance would be that has no more.
 
-    present: (B,) bool by name. Returns the same; an utterance with one modality keeps it. Draws from torch's generator.
+    present: (B,) bool by name. An utterance with none of a subset keeps what it has.
     """
-    there = torch.stack(list(present.values()))
-    draws = torch.rand(there.shape, device=there.device).masked_fill(~there, -1.0)
-    # Of three the highest draw or the two highest, of two the higher one.
-    higher = (draws.unsqueeze(0) > draws.unsqueeze(1)).sum(1)
-    most = (there.sum(0) - 1).clamp(min=1)
-    kept = 1 + (torch.rand(most.shape, device=there.device) * most).long()
-    return dict(zip(present, there & (higher < kept), strict=True))
+    names = list(present)
+    sizes = range(1, len(names))
+    subsets = [kept for size in sizes for kept in combinations(names, size)]
+    return [_kept(present, kept) for kept in subsets]
+
+
+def _kept(present: Mapping[str, Tensor], kept: Collection[str]) -> dict[str, Tensor]:
+    """What is both `present`, (B,) bool by name, and `kept`; all that is present where nothing is."""
+    has_one = torch.stack([present[name] for name in kept]).any(0)
+    return {name: there if name in kept else there & ~has_one for name, there in present.items()}
 
 
 def score_head(size_in: int, size: int, outputs: int, dropout: float) -> nn.Sequential:

@@ -21,9 +21,8 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import describe_folders, notice_of
 from pipeline.settings import ConfigError
-from pipeline.study.plan import Plan, StudySettings, plan
+from pipeline.study.plan import Plan, Planned, StudySettings, plan
 from pipeline.study.runs import SPLIT, Trained, check_runs, train_all, wanted_runs
-from pipeline.train import Prepared
 from pipeline.training.data import check_together, load_fitting
 from pipeline.training.label_maps import emotions_to_learn, read_label_map
 from pipeline.training.scoring import BestModel, record, task_of_run
@@ -49,7 +48,7 @@ def matrix_of(asked: StudySettings, folders: Sequence[Path], out: Path, reporter
     rows, left_out = _rows(plans)
     check_runs(len(rows) * asked.seeds, f"{len(named)} corpora and {len(rows)} rows with --seeds {asked.seeds}")
     with folder_lock(out):
-        trainings = {label: (f"{model}/{name}", prepared) for label, (model, name, prepared) in rows.items()}
+        trainings = {label: (f"{model}/{name}", [planned]) for label, (model, name, planned) in rows.items()}
         trained = train_all(wanted_runs(out, trainings, asked.seeds), reporter)
         reports = {
             label: {name: [_scored(run, folder, reporter) for run in runs] for name, folder in named.items()}
@@ -94,12 +93,12 @@ def _task(values: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:
     return {}
 
 
-def _rows(plans: Mapping[str, Plan]) -> tuple[dict[str, tuple[str, str, Prepared]], dict[str, str]]:
+def _rows(plans: Mapping[str, Plan]) -> tuple[dict[str, tuple[str, str, Planned]], dict[str, str]]:
     """Label -> (model, trained on, its training), model by model; and the models left out, those of any corpus."""
     left_out = {model: reason for found in plans.values() for model, reason in found.left_out.items()}
     first = next(iter(plans.values()))
     rows = {
-        f"{planned.name} on {name}": (planned.name, name, each.prepared)
+        f"{planned.name} on {name}": (planned.name, name, each)
         for planned in first.planned
         if planned.name not in left_out
         for name, found in plans.items()

@@ -152,7 +152,7 @@ class MappedAnswers:
 
     def output(self, output: Output) -> Output:
         """The output of the run's model (B, its emotions) as one of (B, `emotions`)."""
-        further = {name: self.logits(logits) for name, logits in output.also_scored.items()}
+        further = {name: [self.logits(logits) for logits in views] for name, views in output.also_scored.items()}
         return replace(output, logits=self.logits(output.logits), also_scored=further)
 
     def logits(self, logits: Tensor) -> Tensor:

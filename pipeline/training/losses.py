@@ -119,8 +119,8 @@ class Objective:
             raise ConfigError(f"loss_weights names {', '.join(unknown)}; the further losses of this model: {known}")
         task = self.task(output.logits, batch)
         further = dict(output.losses)
-        for name, logits in output.also_scored.items():
-            further[name] = further[name] + self.task(logits, batch)
+        for name, views in output.also_scored.items():
+            further[name] = further[name] + torch.stack([self.task(logits, batch) for logits in views]).mean()
         total = task
         for name, value in further.items():
             total = total + self.weights.get(name, 1.0) * value

@@ -159,7 +159,7 @@ def record(
     stored = read_json(run.thresholds)
     report = {
         "split": split,
-        "split_protocol": str(about.get("split", "not stated by the data folder")),
+        "split_protocol": split_protocol(run, folders),
         "dataset": joined_name(folders),
         "folder": " + ".join(folder.as_posix() for folder in folders),
         "task": task.settings.task,
@@ -189,6 +189,14 @@ def _other_map(run: RunDir, dataset: UtteranceDataset) -> str | None:
     if dataset.mapped is None or dataset.mapped.label_map == run.facts().label_map:
         return None
     return dataset.mapped.label_map.name
+
+
+def split_protocol(run: RunDir, data: Sequence[Path]) -> str:
+    """Name of the protocol that the run's splits of `data` follow: the run's own, else the data folders'."""
+    own = run.read_settings()[0].split
+    if own is not None and run.is_own(data):
+        return own.portable
+    return str(describe_folders(data).get("split", "not stated by the data folder"))
 
 
 def _write_metrics(run: RunDir, data: Sequence[Path], label_map: str | None, report: dict[str, Any]) -> None:

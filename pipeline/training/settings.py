@@ -5,11 +5,20 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import DEFAULT_DATA, LABELS_HELP, Device, LocalPath, Settings, first_and_further, flag
+from pipeline.settings import (
+    DEFAULT_DATA,
+    LABELS_HELP,
+    Device,
+    LocalPath,
+    Settings,
+    SplitProtocol,
+    first_and_further,
+    flag,
+)
 
 
 class DamageSettings(Settings):
-    """Damage to the training input, drawn anew in each epoch; see data_tools/damage.py."""
+    """Damage to the training input, drawn anew in each epoch, and to valid; see data_tools/damage.py."""
 
     protocol: Literal["random", "modalities", "bernoulli"] = Field(
         "random", description="steps go at random; some modalities are absent; noise on all elements"
@@ -18,6 +27,9 @@ class DamageSettings(Settings):
         None, description="random: the share that goes, or [low, high] for one of each utterance's own; bernoulli: 0.5"
     )
     seed: int = Field(0, ge=0)
+    valid: bool = Field(
+        True, description="valid is damaged too, in the same way in every epoch: the best epoch is best on such input"
+    )
 
     @model_validator(mode="after")
     def _rate_fits_the_protocol(self) -> Self:
@@ -30,6 +42,13 @@ class DamageSettings(Settings):
         if self.protocol == "bernoulli" and isinstance(self.rate, tuple):
             raise ValueError("protocol bernoulli takes one rate, the probability of noise")
         return self
+
+
+class PlateauSettings(Settings):
+    """Smaller steps where the loss on valid stands still, as torch's ReduceLROnPlateau."""
+
+    factor: float = Field(0.1, gt=0, lt=1, description="of all learning rates, each time")
+    patience: int = Field(20, ge=0, description="epochs without a lower loss on valid that are waited")
 
 
 class TrainSettings(Settings):
@@ -50,6 +69,14 @@ class TrainSettings(Settings):
     init: LocalPath | None = Field(
         None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"
     )
+    split: SplitProtocol | None = Field(
+        None,
+        description="another split of the data folder for this run: session:K, speaker:ID, random, random:utterance, "
+        "lists:FOLDER; None: the folder's own",
+    )
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="about this share of train is learned from; a smaller one is part of a larger one"
+    )
     standardise: bool = Field(True, description="features less the mean of train, over its deviation")
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
@@ -68,14 +95,22 @@ class TrainSettings(Settings):
     text_learning_rate_scale: float = Field(0.1, ge=0, description="of learning_rate; 0 freezes the text encoder")
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    plateau: PlateauSettings | None = Field(
+        None, description="smaller steps where the loss on valid stands still: {factor: 0.1, patience: 20}; None: none"
+    )
     task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
         "auto",
         description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld, ravdess, "
         "crema-d), "
         "else multi-label where it has emotions, else sentiment",
     )
-    loss: Literal["auto", "bce", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
-        "auto", description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment"
+    loss: Literal["auto", "bce", "bce_plain", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
+        "auto",
+        description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment; bce_plain weighs "
+        "positives and negatives alike",
+    )
+    thresholds: Literal["tuned", "fixed"] = Field(
+        "tuned", description="of multi-label: by F1 of each emotion on valid; fixed: 0.5 for every emotion"
     )
     monitor: str = Field(
         "auto",
@@ -111,6 +146,8 @@ class TrainSettings(Settings):
             raise ValueError(f"data names a folder twice: {', '.join(map(str, self.folders))}")
         if self.emotions is not None and self.labels is None:
             raise ValueError("emotions are those of a label map: name one with --labels")
+        if self.split is not None and self.more_data:
+            raise ValueError(f"split is {self.split.portable}: another split is for one data folder; leave it out")
         return self
 
     @property

@@ -40,8 +40,8 @@ def test_the_scores_are_emts_of_the_damaged_view_and_the_other_ones_of_the_compl
     batch = damaged(make_features())
     found = model(batch)
     assert torch.equal(found.logits, emt(batch).logits)
-    assert torch.equal(found.also_scored["attraction"], emt(batch.complete).logits)
-    assert not torch.equal(found.logits, found.also_scored["attraction"])
+    assert torch.equal(found.also_scored["attraction"][0], emt(batch.complete).logits)
+    assert not torch.equal(found.logits, found.also_scored["attraction"][0])
 
 
 def test_its_losses_are_their_equations(both, make_features):
@@ -76,10 +76,10 @@ def test_nothing_missing_is_nothing_to_reconstruct_and_noise_is_no_missing_step(
     batch = make_features()
     untouched = model(damaged(batch, rate=0.0))
     assert untouched.losses["reconstruction"].item() == 0
-    assert torch.equal(untouched.logits, untouched.also_scored["attraction"])
+    assert torch.equal(untouched.logits, untouched.also_scored["attraction"][0])
     noisy = model(replace(add_noise(batch, 0.5, 0, BLANK), complete=batch))
     assert noisy.losses["reconstruction"].item() == 0
-    assert not torch.equal(noisy.logits, noisy.also_scored["attraction"])
+    assert not torch.equal(noisy.logits, noisy.also_scored["attraction"][0])
 
 
 def test_the_reconstruction_of_text_aims_at_the_encoders_output(build_fusion, tiny_batch):

@@ -253,10 +253,10 @@ def test_a_folder_of_other_settings_or_other_data_is_refused(tmp_path, corpus, c
 def test_a_run_that_fails_is_named_and_the_others_go_on(tmp_path, corpus, monkeypatch):
     really = runs_module.train
 
-    def train(settings, model, reporter, resume):
+    def train(settings, model, reporter, resume, test):
         if model.name == "fe2e" and settings.seed == 1:
             raise TrainingError("the loss is nan in step 3")
-        return really(settings, model, reporter, resume=resume)
+        return really(settings, model, reporter, resume=resume, test=test)
 
     monkeypatch.setattr(runs_module, "train", train)
     result = compare(asked(corpus, tmp_path / "out", seeds=2, epochs=1), Listener())
@@ -304,7 +304,7 @@ def test_without_a_test_split_there_is_nothing_to_compare(tmp_path, corpus_write
 @pytest.mark.parametrize(
     ("names", "values", "error", "message"),
     [
-        (("mesn",), {}, models.ModelError, "model is 'mesn'; known: fe2e, mesm"),
+        (("mesn",), {}, ConfigError, "no models config 'mesn'.*known: .*mesm"),
         (("fe2e",), {"top_p": 0.5}, ConfigError, "top_p: a setting neither of training nor of one of these models"),
         (("fe2e",), {"data": "x"}, ConfigError, "give it as --data"),
         (("fe2e",), {"epochs": 0}, ConfigError, "epochs is 0"),

@@ -137,10 +137,10 @@ def test_an_interrupted_sweep_goes_on_and_keeps_what_is_finished(tmp_path, ask, 
 def test_a_value_whose_runs_fail_is_named_and_the_others_are_drawn(tmp_path, ask, listener, monkeypatch):
     really = runs_module.train
 
-    def train(settings, model, reporter, resume):
+    def train(settings, model, reporter, resume, test):
         if model.given.get("top_p") == 0.5:
             raise TrainingError("the loss is nan in step 3")
-        return really(settings, model, reporter, resume=resume)
+        return really(settings, model, reporter, resume=resume, test=test)
 
     monkeypatch.setattr(runs_module, "train", train)
     result = sweep(ask(tmp_path / "out", names=("mesm",)), listener())

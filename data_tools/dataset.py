@@ -89,6 +89,7 @@ class UtteranceDataset(Dataset[Sample]):
         left_out: utterances that `only` left out.
         features: what features.json says of the extracted features; None without.
         scale: what the features are standardised with; None for as they are stored. `fit_scale` makes one.
+        letters: modalities of the extracted features that samples have; all, unless a model reads fewer of them.
         waveforms: whether the samples also have the sound of their clip, as the feature `WAVEFORM`; set it.
         mapped: what `relabelled` did; None for the labels of the data folder.
 
@@ -112,6 +113,7 @@ class UtteranceDataset(Dataset[Sample]):
             )
         self.features = None if features is None else read_facts(self.data_dir, features)
         self.scale: FeatureScale | None = None
+        self.letters = "tav"
         self.waveforms = False
         self.mapped: MappedLabels | None = None
         self._stores: dict[str, DialogueStore | DialogueFeatures] = {}
@@ -221,7 +223,7 @@ class UtteranceDataset(Dataset[Sample]):
         store = self._store(dialogue_id)
         if not isinstance(store, DialogueFeatures):
             raise DataError("this data set was opened without features; open it with UtteranceDataset(features=NAME)")
-        return store[utterance_id]
+        return {letter: values for letter, values in store[utterance_id].items() if letter in self.letters}
 
     def __getstate__(self) -> tuple[dict[str, object], frozenset[State]]:
         return {**self.__dict__, "_stores": {}}, found_sound()
@@ -244,7 +246,7 @@ class UtteranceDataset(Dataset[Sample]):
                 return sample
             wav = row["wav"]
             return replace(sample, features={WAVEFORM: waveform(None if pd.isna(wav) else self.data_dir / wav)})
-        features = store[utterance_id]
+        features = self._features(row["dialogue_id"], utterance_id)
         return feature_sample(
             self.scale(features) if self.scale else features, utterance_id, row["text"], labels, sentiment
         )

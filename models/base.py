@@ -36,6 +36,11 @@ class ModelSettings(BaseModel):
         return "t" in self.modalities
 
     @property
+    def feature_letters(self) -> str:
+        """Letters of the modalities that the model reads as extracted features; none in a model of raw media."""
+        return ""
+
+    @property
     def waveform_encoder(self) -> str | None:
         """Name of the speech encoder, in a model that reads the waveform itself; None in most models."""
         return None

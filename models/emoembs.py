@@ -45,7 +45,8 @@ class EmoEmbsConfig(FusionConfig):
         if self.emotions and not self.reads_tokens:
             raise ValueError(
                 f"emotions is {self.emotions}, but with frontend {self.frontend!r} and modalities "
-                f"{self.modalities!r} no text encoder embeds them: leave emotions out, or take frontend 'towers' with t"
+                f"{self.modalities!r} no text encoder embeds them: leave emotions out, or take t with frontend "
+                "'towers' or text_frontend 'encoder'"
             )
         return self
 

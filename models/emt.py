@@ -1,7 +1,9 @@
 """EMT, the efficient multimodal transformer of Sun et al. 2023 (section 3): each modality exchanges with a summary.
 
-Audio and vision go through an LSTM, text through a linear layer (in the paper BERT has read it before), all to `size`
-features. In each of `layers` fusion layers, mutual promotion units (eq. 4 and 5) let sequences enrich each other:
+Audio and vision go through an LSTM, text through a linear layer (in the paper BERT has read it before, and is trained
+along: `text_frontend: encoder`), all to `size` features.
+
+In each of `layers` fusion layers, mutual promotion units (eq. 4 and 5) let sequences enrich each other:
 
 - `oagl`, one to all, global to local (eq. 8): every sequence exchanges with the global context, one vector a modality.
   The cost is linear in the number of modalities.
@@ -42,6 +44,11 @@ class EMTConfig(FusionConfig):
     size: int = Field(128, ge=4, multiple_of=4, description="features of a step in the fusion, d in the paper")
     heads: int = Field(4, ge=1, description="attention heads; divide size")
     layers: int = Field(3, ge=1, le=1000, description="fusion layers, L in the paper")
+    text_summary: Literal["first", "last", "mean"] = Field(
+        "first",
+        description="vector that stands for the text: the first step, an encoder's [CLS]; the last; the mean, for "
+        "word vectors and one step a word, whose first step is the first word alone",
+    )
     fusion: Strategy = Field("oagl", description="who exchanges with whom: oagl, oall or ooll")
     share: Share = Field("all", description="equal weights across mpu, modality, layer; joined by +, all or none")
     attention_dropout: float = Field(0.3, ge=0, lt=1, description="of attention weights")
@@ -115,10 +122,15 @@ class EMT(FusionModel):
     def _encoded(self, letter: str, sequence: Padded) -> tuple[Tensor, Tensor]:
         """States of the steps, and the vector that stands for the utterance (eq. 1 and below)."""
         if letter == "t":
-            return sequence.values, sequence.values[:, 0]  # the first token of an encoder is its [CLS]
+            return sequence.values, self._text_summary(sequence)
         # What comes after an utterance's last step changes nothing before it.
         states, _ = self.encoders[letter](sequence.values)
         return states, sequence.last(states)
+
+    def _text_summary(self, sequence: Padded) -> Tensor:
+        if self.config.text_summary == "first":
+            return sequence.values[:, 0]
+        return sequence.last(sequence.values) if self.config.text_summary == "last" else sequence.mean()
 
 
 class EMTFusion(nn.Module):

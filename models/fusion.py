@@ -1,7 +1,8 @@
 """Base of the papers' fusion models: sequences of three modalities in, scores out, one network in between.
 
 Each of them is one file: settings, `fuse`, and the equations. Where the sequences come from is a setting: features
-that were extracted before (as in the papers), or this project's towers, trained along from the raw media.
+that were extracted before, this project's towers, trained along from the raw media, or a mix: a text encoder that is
+trained along beside extracted audio and vision, as EMT, EMT-DLFR and TFR-Net were published.
 """
 
 from abc import abstractmethod
@@ -25,6 +26,11 @@ class FusionConfig(ModelSettings):
     """Settings of every fusion model. The sizes of a step are those of what `pipeline extract` makes by default."""
 
     frontend: Literal["features", "towers"] = Field("features", description="extracted features, or faces, mel, tokens")
+    text_frontend: Literal["features", "encoder"] = Field(
+        "features",
+        description="for frontend features: text as extracted features too, or the words through text_encoder, which "
+        "is trained along",
+    )
     text_dim: int = Field(384, ge=1, description="features of a step of text, for frontend features")
     audio_dim: int = Field(33, ge=1, description="features of a step of audio, for frontend features")
     vision_dim: int = Field(142, ge=1, description="features of a step of vision, for frontend features")
@@ -34,8 +40,20 @@ class FusionConfig(ModelSettings):
 
     @property
     def reads_tokens(self) -> bool:
-        """With extracted features the text is extracted too."""
-        return self.frontend != "features" and "t" in self.modalities
+        """True unless the text is extracted too."""
+        return "t" in self.modalities and not self.text_is_extracted
+
+    @property
+    def text_is_extracted(self) -> bool:
+        """True where text, if there is any, comes as extracted features."""
+        return self.frontend == "features" and self.text_frontend == "features"
+
+    @property
+    def feature_letters(self) -> str:
+        """All modalities for frontend features, but for text that an encoder reads."""
+        if self.frontend != "features":
+            return ""
+        return "".join(letter for letter in self.modalities if letter != "t" or self.text_is_extracted)
 
 
 class FusionModel(Model):
@@ -86,7 +104,7 @@ class FusionModel(Model):
     def make_frontend(self, dims: dict[str, int]) -> FeatureFrontend | TowerFrontend | EncoderFrontend:
         """Build the frontend of the settings. dims: features of a step of extracted features, by letter."""
         if self.config.frontend == "features":
-            return FeatureFrontend(dims)
+            return FeatureFrontend(dims, self.text)
         return TowerFrontend(self.config.modalities, self.text, self.config.tower_width)
 
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:  # noqa: ARG002

@@ -212,13 +212,13 @@ def _by_word(letter: str, steps: Steps, words: list[Word] | None) -> Steps:
 
 
 class FreshFeatures:
-    """Makes the features of one run; use: what it was trained on.
+    """Makes the features of one run; use: what it was trained on. letters: modalities that its model reads as features.
 
     Raises:
         ConfigError: they cannot be made of a file alone: imported ones, word vectors, one step a word.
     """
 
-    def __init__(self, use: FeatureUse) -> None:
+    def __init__(self, use: FeatureUse, letters: str = "tav") -> None:
         settings = dict(use.settings)
         if settings.get("imported"):
             raise ConfigError(
@@ -231,7 +231,7 @@ class FreshFeatures:
             )
         self.recipe = Recipe.checked(settings, f"the features {use.name!r} of the run")
         self.scale = None if use.scale is None else FeatureScale.from_lists(use.scale)
-        self.letters = list(use.sizes)
+        self.letters = [letter for letter in use.sizes if letter in letters]
         self.text = None
         if "t" in self.letters:
             self.text = token_states(self.recipe.text_encoder, self.recipe.max_tokens, offline=True)

@@ -42,7 +42,7 @@ from pipeline.training.device import (
 )
 from pipeline.training.driver import Epochs, Scores, is_over, log_of, open_run, resume_progress, run_epochs, start_run
 from pipeline.training.engine import Engine, build_optimizer, devices_started, start_fabric
-from pipeline.training.features import wanted_features, with_sizes
+from pipeline.training.features import read_for, wanted_features, with_sizes
 from pipeline.training.loop import Batches, Pass
 from pipeline.training.scoring import BestModel, record, task_objective
 from pipeline.training.settings import TrainSettings
@@ -130,7 +130,8 @@ def prepare(settings: TrainSettings, model: ModelSpec) -> Prepared:
     as_used = {"precision": precision, "features": features, "devices": devices, "nodes": nodes}
     settings = settings.model_copy(update=as_used)
     train_split, valid_split = load_both(settings, features)
-    train_split.waveforms = valid_split.waveforms = model.config.waveform_encoder is not None
+    for dataset in (train_split, valid_split):
+        read_for(model.config, dataset)
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
     _check_enough(settings, train_split, valid_split)
     return Prepared(settings, with_sizes(model, train_split), train_split, valid_split)

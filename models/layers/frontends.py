@@ -20,22 +20,40 @@ IMAGES = {"a": ("mel", CHUNK_SIZE, (0.0,), (1.0,)), "v": ("face", FACE_SIZE, FAC
 
 
 class FeatureFrontend(nn.Module):
-    """The batch's extracted features, padded; it has no parameters.
+    """The batch's extracted features, padded, and tokens through the text encoder where there is one.
 
-    sizes: features of one step, by modality letter.
+    sizes: features of one step, by modality letter; with an encoder, text has its states' in place of these.
+    text: the encoder, kept by the model itself; None where the text is extracted too, or there is none.
     """
 
-    def __init__(self, sizes: Mapping[str, int]) -> None:
+    def __init__(self, sizes: Mapping[str, int], text: TextEncoder | None = None) -> None:
         super().__init__()
-        self.sizes = dict(sizes)
+        self.sizes = dict(sizes) | ({} if text is None else {"t": text.size})
+        # A bound method, so that the encoder is no part of this module too.
+        self._states: Callable[..., tuple[Tensor, float]] | None = None if text is None else text.states
 
     def forward(self, batch: Batch) -> dict[str, Padded]:
         """Raises ModelError where the batch has no features of a modality, or others than the model was built for."""
-        return {letter: pad(*self._checked(batch, letter)) for letter in self.sizes}
+        return {
+            letter: pad(*self._checked(batch, letter)) if self._extracted(letter) else self._tokens(batch)
+            for letter in self.sizes
+        }
 
     def missing(self, batch: Batch) -> dict[str, Tensor]:
         """(B, L) bool, the steps of a damaged batch that were taken away."""
-        return {letter: _pad_mask(batch.missing[letter], batch.features[letter].counts) for letter in self.sizes}
+        return {
+            letter: _pad_mask(batch.missing[letter], batch.features[letter].counts)
+            if self._extracted(letter)
+            else batch.missing["tokens"]
+            for letter in self.sizes
+        }
+
+    def _extracted(self, letter: str) -> bool:
+        return letter != "t" or self._states is None
+
+    def _tokens(self, batch: Batch) -> Padded:
+        assert self._states is not None
+        return token_states(self._states, batch)
 
     def _checked(self, batch: Batch, letter: str) -> tuple[Tensor, Tensor]:
         if letter not in batch.features:

@@ -41,14 +41,18 @@ def with_waveform(batch: Batch, seconds: float, seed: int = 0) -> Batch:
 
 
 def feature_batch(config: FusionConfig, seed: int = 0) -> tuple[Batch, str]:
-    """One utterance of seeded noise as features, and what it is in words."""
+    """One utterance of seeded noise as features, with tokens where an encoder reads them, and what it is in words."""
     generator = torch.Generator().manual_seed(seed)
     dims = {"t": config.text_dim, "a": config.audio_dim, "v": config.vision_dim}
     features = {
         letter: Packed(torch.randn(STEPS[letter], dims[letter], generator=generator), torch.tensor([STEPS[letter]]))
-        for letter in config.modalities
+        for letter in config.feature_letters
     }
     lengths = ", ".join(
         f"{STEPS[letter]} steps of {dims[letter]} {name}" for letter, name in _NAMES.items() if letter in features
     )
-    return replace(random_batch(1, 0, 0, 1, seed), features=features), f"one utterance of {lengths} features"
+    described = [f"{lengths} features"] * bool(lengths) + [f"{STEPS['t']} tokens"] * config.reads_tokens
+    tokens = STEPS["t"] if config.reads_tokens else 1
+    return replace(
+        random_batch(1, 0, 0, tokens, seed), features=features
+    ), f"one utterance of {' and '.join(described)}"

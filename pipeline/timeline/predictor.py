@@ -65,7 +65,6 @@ class Predictor:
         run_dir = RunDir.existing(run)
         self.thresholds_of = cache(run_dir.read_thresholds)
         self.thresholds, use = run_dir.read_thresholds(), run_dir.facts().features
-        self._fresh = None if use is None else FreshFeatures(use)
         preprocessing = run_dir.read_preprocessing()
         # A store that names no choice is from before there was one.
         faces = {"choice": LARGEST} | preprocessing.get("faces", {})
@@ -73,6 +72,7 @@ class Predictor:
         mel = MelSettings.checked(preprocessing.get("mel", {}), str(run_dir.data))
         self.task = task_of_run(run_dir)
         self._model = model_of_run(run_dir).to(self._place).eval()
+        self._fresh = None if use is None else FreshFeatures(use, self._model.config.feature_letters)
         self._tokenize = models.tokenizer_for(self._model)
         self.extractor = Extractor(FaceDetector(self._place, self._faces.min_face_px), self._faces, mel)
 

@@ -12,6 +12,7 @@ from pipeline.run import Folders, RunDir, as_folders
 from pipeline.run_data import preprocessing_of
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.tasks.resolve import resolve_task, with_label
+from pipeline.training.features import read_for
 from pipeline.training.label_maps import emotions_to_learn, read_label_map, relabel, relabel_for_run
 from pipeline.training.settings import TrainSettings
 
@@ -139,7 +140,7 @@ def load_unseen(run: RunDir, data: Folders, split: str, label_map: LabelMap | No
     if label_map is not None:
         parts = relabel_for_run(facts, settings.task, parts, label_map)
     dataset = join(parts)
-    dataset.waveforms = ModelSpec.from_dict(model_settings).config.waveform_encoder is not None
+    read_for(ModelSpec.from_dict(model_settings).config, dataset)
     dataset = with_label(dataset, resolve_task(settings.task, dataset.emotions))
     if use is not None:
         use.apply(dataset)

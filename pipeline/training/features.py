@@ -1,5 +1,6 @@
 """Extracted features of a run: their name and scale, and the sizes that its model gets from them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,21 @@ def reads_features(config: ModelSettings) -> bool:
     return getattr(config, "frontend", None) == "features"
 
 
+def read_for(config: ModelSettings, dataset: UtteranceDataset) -> None:
+    """Set what `dataset` gives to a model of these settings: which extracted features, and whether the sound itself."""
+    dataset.waveforms = config.waveform_encoder is not None
+    if reads_features(config) and config.reads_tokens:
+        dataset.letters = config.feature_letters
+
+
+def has_cls(recipe: Mapping[str, Any]) -> bool:
+    """Return True if the first step of extracted text is an encoder's [CLS], which has read the whole text.
+
+    recipe: `FeatureFacts.settings`. Of imported features nothing is known.
+    """
+    return not (recipe.get("imported") or recipe.get("word_vectors") or recipe.get("align") == "words")
+
+
 def default_features(data: Path) -> str:
     """`default`, or `imported` where there is nothing else to read."""
     return "default" if has_media(read_manifest(data)) else IMPORTED
@@ -102,14 +118,14 @@ def with_sizes(model: ModelSpec, dataset: UtteranceDataset) -> ModelSpec:
     if dataset.features is None:
         return model
     name, sizes = dataset.features.name, dataset.features.sizes
-    modalities = model.config.modalities
-    if lacking := [letter for letter in modalities if letter not in sizes]:
+    modalities, letters = model.config.modalities, model.config.feature_letters
+    if lacking := [letter for letter in letters if letter not in sizes]:
         raise ConfigError(
             f"modalities is {modalities!r}, but the features {name!r} have only {''.join(sizes)!r}; "
             f"add --modalities {''.join(letter for letter in modalities if letter not in lacking) or 'LETTERS'}"
         )
-    found: dict[str, int] = {}
-    for letter in modalities:
+    found: dict[str, Any] = {}
+    for letter in letters:
         setting, size = _SIZE_SETTINGS[letter], sizes[letter]
         if model.given.get(setting, size) != size:
             raise ConfigError(
@@ -117,4 +133,6 @@ def with_sizes(model: ModelSpec, dataset: UtteranceDataset) -> ModelSpec:
                 f"values a step; leave {setting} out, it follows from the data"
             )
         found[setting] = size
+    if "text_summary" in type(model.config).model_fields and "t" in letters and not has_cls(dataset.features.settings):
+        found["text_summary"] = model.given.get("text_summary", "mean")
     return model.with_settings(**found)

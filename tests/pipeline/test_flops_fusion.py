@@ -49,3 +49,12 @@ def test_lf_lstm_counts_both_directions():
     found = count_model("lf-lstm", SIZES | {"size": 16})
     lstms = sum(STEPS[letter] * 2 * 4 * 16 * (dim + 16) for letter, dim in (("t", 300), ("a", 5), ("v", 20)))
     assert found["utterance"]["encoders"] == lstms
+
+
+def test_a_text_encoder_beside_features_is_counted_by_itself():
+    encoder = {"text_frontend": "encoder", "text_encoder": "tiny"}
+    found = count_model("mult", SIZES | encoder)
+    alone = count_model("mult", SIZES | encoder | {"modalities": "t"})
+    assert "50 tokens" in found["input"]
+    assert found["utterance"]["text"] == alone["utterance"]["text"] > 0
+    assert found["utterance"]["total"] == sum(v for part, v in found["utterance"].items() if part != "total")

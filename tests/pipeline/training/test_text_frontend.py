@@ -1,0 +1,117 @@
+"""Training with a text encoder beside extracted or imported audio and vision."""
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from data_tools.dataset import UtteranceDataset
+from data_tools.manifest import read_manifest
+from data_tools.sequences.steps import untimed
+from data_tools.sequences.store import FeatureFacts, features_path, write_facts
+from data_tools.sequences.store import write_dialogue as write_features
+from pipeline.evaluate import EvaluateSettings, evaluate
+from pipeline.progress import Reporter
+from pipeline.robustness import RobustnessSettings, robustness
+from pipeline.run import RunDir
+from pipeline.settings import ConfigError, ModelSpec
+from pipeline.train import train
+from pipeline.training.features import with_sizes
+from pipeline.training.settings import TrainSettings
+
+spec = ModelSpec.from_dict
+QUIET = Reporter(quiet=True)
+SMALL = {"size": 8, "heads": 2, "layers": 1, "text_frontend": "encoder", "text_encoder": "tiny"}
+EMT = {"name": "emt", **SMALL}
+
+
+def write_toy_features(folder, letters="av", recipe=None, name="default"):
+    """Three steps of each letter an utterance, drawn from its id and the letter alone."""
+    sizes = {letter: {"t": 5, "a": 4, "v": 3}[letter] for letter in letters}
+    fingerprints = {}
+    for dialogue, rows in read_manifest(folder).groupby("dialogue_id"):
+        features = {
+            utterance: {letter: untimed(_drawn(utterance, letter, size)) for letter, size in sizes.items()}
+            for utterance in rows["utterance_id"]
+        }
+        write_features(features_path(folder, name, dialogue), features, sizes, "f")
+        fingerprints[dialogue] = "f"
+    write_facts(folder, FeatureFacts(name, sizes, recipe or {"hop": 1}, fingerprints, None, {}))
+
+
+def _drawn(utterance, letter, size):
+    draw = np.random.default_rng([*utterance.encode(), *letter.encode()])
+    return draw.normal(3, 5, (3, size)).astype(np.float32)
+
+
+def settings_for(data, out, **changes):
+    values = {"data": data, "out": out, "epochs": 1, "batch_size": 4, "learning_rate": 1e-2, "device": "cpu"}
+    return TrainSettings(**(values | {"precision": "32-true", "monitor": "loss"} | changes))
+
+
+@pytest.fixture(scope="module")
+def corpus(corpus_writer, tmp_path_factory):
+    folder = corpus_writer(tmp_path_factory.mktemp("mixed") / "toy", {"train": 8, "valid": 6, "test": 5})
+    write_toy_features(folder)
+    return folder
+
+
+def test_no_text_features_are_needed_and_the_rate_of_the_encoder_counts(corpus, tmp_path):
+    summary = train(settings_for(corpus, tmp_path / "run", text_learning_rate_scale=1.0), spec(EMT), QUIET)
+    run = RunDir(tmp_path / "run")
+    use = run.facts().features
+    assert (set(use.sizes), set(use.scale["mean"])) == ({"a", "v"}, {"a", "v"})
+    assert evaluate(EvaluateSettings(run=run.path, device="cpu"), QUIET) == summary["splits"]["test"]
+    train(settings_for(corpus, tmp_path / "frozen", text_learning_rate_scale=0.0), spec(EMT), QUIET)
+    moved, frozen = (
+        {key: value for key, value in load_file(folder / "model.safetensors").items() if key.startswith("text.")}
+        for folder in (run.path, tmp_path / "frozen")
+    )
+    assert any(not torch.equal(moved[key], frozen[key]) for key in moved)
+
+
+def test_extracted_text_beside_the_encoder_is_not_read(corpus_writer, tmp_path):
+    scores = []
+    for letters in ("av", "tav"):
+        folder = corpus_writer(tmp_path / letters, {"train": 8, "valid": 6, "test": 5})
+        write_toy_features(folder, letters)
+        damage = {"protocol": "random", "rate": 0.5}
+        model = spec({**EMT, "name": "emt-dlfr"})
+        scores.append(train(settings_for(folder, tmp_path / f"run-{letters}", damage=damage), model, QUIET))
+    one, other = scores
+    assert one["valid_score"] == other["valid_score"]
+    assert RunDir(tmp_path / "run-tav").facts().features.scale["mean"].keys() == {"a", "v"}
+
+
+def test_robustness_puts_unknown_tokens_before_the_encoder(corpus, tmp_path):
+    train(settings_for(corpus, tmp_path / "run"), spec(EMT), QUIET)
+    asked = {"run": tmp_path / "run", "rates": (0.1, 1.0), "seeds": (1,), "device": "cpu"}
+    conditions = robustness(RobustnessSettings(**asked), QUIET)["conditions"]
+    assert [condition["rate"] for condition in conditions] == [0.1, 1.0]
+
+
+def test_a_model_of_text_alone_needs_no_letter_of_the_features(corpus, tmp_path):
+    train(settings_for(corpus, tmp_path / "run"), spec({**EMT, "modalities": "t"}), QUIET)
+    assert RunDir(tmp_path / "run").facts().features.name == "default"
+
+
+def test_without_an_encoder_the_same_features_lack_the_text(corpus, tmp_path):
+    with pytest.raises(ConfigError, match="modalities is 'tav', but the features 'default' have only 'av'"):
+        train(settings_for(corpus, tmp_path / "run"), spec({**EMT, "text_frontend": "features"}), QUIET)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "expected"),
+    [
+        ({"text_encoder": "minilm", "align": "none"}, {}, None),
+        ({"text_encoder": "minilm", "align": "words"}, {}, "mean"),
+        ({"word_vectors": True}, {}, "mean"),
+        ({"imported": True}, {}, "mean"),
+        ({"imported": True}, {"text_summary": "last"}, "last"),
+    ],
+)
+def test_the_first_word_never_stands_for_the_text(corpus_writer, tmp_path, recipe, given, expected):
+    folder = corpus_writer(tmp_path / "toy", {"train": 1})
+    write_toy_features(folder, "tav", recipe)
+    model = with_sizes(spec({"name": "emt", **given}), UtteranceDataset(folder, "train", "default"))
+    assert model.given.get("text_summary") == expected

@@ -11,7 +11,17 @@ from pipeline.report.comparison import score_tables, sheet_of
 from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column, write_result
 from pipeline.run_data import dataset_name
 from pipeline.settings import ConfigError, Names, flag
-from pipeline.study.plan import ALL, Planned, StudySettings, ValueFlags, planned_variant, read_study, refuse_own
+from pipeline.study.plan import (
+    ALL,
+    MODELS_HELP,
+    Planned,
+    StudySettings,
+    ValueFlags,
+    configs_of,
+    planned_variant,
+    read_study,
+    refuse_own,
+)
 from pipeline.study.result import command_line, done_over_seeds, main_scores, metric_of, result_of
 from pipeline.study.runs import Trained, train_rows
 
@@ -22,7 +32,7 @@ SUBSETS = tuple("".join(chosen) for size in (1, 2, 3) for chosen in combinations
 class AblateSettings(StudySettings):
     """Settings of `pipeline ablate`."""
 
-    models: Names = flag(("mesm", "fe2e"), min_length=1, help="Names of models with commas.")
+    models: Names = flag(("mesm", "fe2e"), min_length=1, help=MODELS_HELP)
 
 
 def ablate(asked: AblateSettings, reporter: Reporter) -> dict[str, Any]:
@@ -42,7 +52,9 @@ def ablate(asked: AblateSettings, reporter: Reporter) -> dict[str, Any]:
     with folder_lock(out):
         trained = train_rows(out, rows, asked, reporter)
         result = result_of(asked, trained, command_line("ablate", asked, out))
-        result["ablation"] = _ablation(result, trained, list(dict.fromkeys(asked.models)))
+        result["ablation"] = _ablation(
+            result, trained, [config.label for config in configs_of(asked.models, asked.data)]
+        )
         write_result(out, "ablate", result, sheet(result), reporter)
     return result
 

@@ -18,7 +18,7 @@ from pipeline.report.pages import markdown, write_result
 from pipeline.run_data import dataset_name
 from pipeline.settings import DATA_HELP, DEFAULT_DATA, LocalPath, Names, first_and_further, flag
 from pipeline.study.across import matrix_of
-from pipeline.study.plan import StudySettings, ValueFlags, plan, read_study
+from pipeline.study.plan import MODELS_HELP, StudySettings, ValueFlags, plan, read_study
 from pipeline.study.result import command_line, result_of
 from pipeline.study.runs import train_all, wanted_runs
 
@@ -26,7 +26,7 @@ from pipeline.study.runs import train_all, wanted_runs
 class CompareSettings(StudySettings):
     """Settings of `pipeline compare`."""
 
-    models: Names = flag(min_length=1, help="Names of models with commas, or all.")
+    models: Names = flag(min_length=1, help=f"{MODELS_HELP[:-1]}; or all: every model.")
     data: LocalPath = flag(DEFAULT_DATA, repeats=True, help=f"{DATA_HELP[:-1]}; several with --across.")
     more_data: tuple[LocalPath, ...] = Field((), description="further data folders, as further --data give them")
     across: bool = flag(False, help="Train on each of several data folders and score on each.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.command import Command
 from pipeline.counting import published as paper
+from pipeline.model_configs import read_model
 from pipeline.settings import (
     ConfigError,
     LocalPath,
@@ -14,7 +15,6 @@ from pipeline.settings import (
     ModelSpec,
     Settings,
     flag,
-    read_model,
 )
 from pipeline.training.settings import TrainSettings
 

@@ -32,10 +32,11 @@ from models.layers.padded import Padded
 from models.output import Output
 from models.pretraining import CMTPretraining, Masks
 from pipeline.command import Command
+from pipeline.model_configs import read_model
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
-from pipeline.settings import ConfigError, ModelFlags, ModelSpec, ResumeFlag, Settings, flag, read_model
+from pipeline.settings import ConfigError, ModelFlags, ModelSpec, ResumeFlag, Settings, flag
 from pipeline.training.batches import EpochBatches, OrderedBatches, StepLimit, lengths_of, ordered_loader, train_loader
 from pipeline.training.data import load_split
 from pipeline.training.device import choose_device, resolve_precision, seed_everything

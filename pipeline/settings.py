@@ -3,8 +3,8 @@
 import difflib
 import importlib.util
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import unquote
@@ -228,24 +228,26 @@ class ModelSpec:
     """A model by name with its settings, which are checked where it is made.
 
     given: the settings as they were given, those left out keep the model's defaults; a run folder records them.
+    note: for people, where the settings are from if that was a choice.
     """
 
     name: str
     given: dict[str, Any]
+    note: str = field(default="", compare=False)
 
     @classmethod
-    def checked(cls, name: str, given: Mapping[str, Any]) -> Self:
+    def checked(cls, name: str, given: Mapping[str, Any], note: str = "") -> Self:
         """The model `name` with the settings `given`.
 
         Raises:
             ModelError: no such model, or a setting that it does not have or that is out of range.
         """
-        spec = cls(name, dict(given))
+        spec = cls(name, dict(given), note)
         _ = spec.config
         return spec
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+    def from_dict(cls, values: Mapping[str, Any], note: str = "") -> Self:
         """As `checked`, of `{"name": ..., setting: value ...}` as a YAML file has them.
 
         Raises:
@@ -253,7 +255,7 @@ class ModelSpec:
         """
         if "name" not in values:
             raise ConfigError(f"the model's settings {dict(values)} have no `name`")
-        return cls.checked(str(values["name"]), {key: value for key, value in values.items() if key != "name"})
+        return cls.checked(str(values["name"]), {key: value for key, value in values.items() if key != "name"}, note)
 
     @property
     def config(self) -> "ModelSettings":
@@ -264,7 +266,7 @@ class ModelSpec:
 
     def with_settings(self, **settings: Any) -> Self:
         """The model with these settings changed. Raises ModelError as `checked`."""
-        return self.checked(self.name, self.given | settings)
+        return self.checked(self.name, self.given | settings, self.note)
 
     def recorded(self) -> dict[str, Any]:
         """`{"name": ..., setting: value ...}`, as a run folder records it."""
@@ -274,8 +276,10 @@ class ModelSpec:
 class ModelFlags(Settings):
     """The model of `train`, `pretrain` and `flops`: a name or a file, and its settings that are flags."""
 
-    model: str | None = flag(None, help="A model with its default settings, e.g. mesm.")
-    config: str | None = flag(None, help="A file in configs/models, or a path to a YAML file.")
+    model: str | None = flag(
+        None, help="A model or config, e.g. mesm; of settings with a column for the data set that column is taken."
+    )
+    config: str | None = flag(None, help="A file in configs/models, or a path to a YAML file, as it stands.")
 
 
 class ModelSettingFlags(Settings):
@@ -292,43 +296,3 @@ class ResumeFlag(Settings):
     """The flag `--resume` of `train` and `pretrain`."""
 
     resume: bool = flag(False, help="Go on with the run in --out where it stopped.")
-
-
-def read_model(
-    model: str | None, config: str | None, values: Mapping[str, Any], train_fields: Iterable[str]
-) -> tuple[dict[str, Any], ModelSpec]:
-    """(training settings, model) of a file in configs/models with `values` laid over both.
-
-    values: what flags and `--set` give; a key of `train_fields` belongs to training, any other to the model.
-
-    Raises:
-        ConfigError: neither or both of model and config, a file of another form, or a key that belongs to neither.
-        ModelError: as `ModelSpec.checked`.
-    """
-    if (model is None) == (config is None):
-        raise ConfigError("give either --model NAME or --config NAME, for example --model mesm")
-    file = load_config("models", config or model or "")
-    if unknown := set(file) - {"train", "model"}:
-        raise ConfigError(
-            f"config {config or model!r} has unknown sections {sorted(map(str, unknown))}; known: model, train"
-        )
-    train_values, model_values = file.get("train") or {}, file.get("model") or {}
-    if not isinstance(train_values, dict) or not isinstance(model_values, dict) or "name" not in model_values:
-        raise ConfigError(f"config {config or model!r}: expected mappings `model`, with a name, and `train`")
-    train_keys = set(train_fields)
-    model_keys = _fields_of_model(str(model_values["name"]))
-    for key, value in values.items():
-        if key not in train_keys and key not in model_keys:
-            raise ConfigError(
-                f"{key} is a setting neither of training nor of {model_values['name']}"
-                f"{did_you_mean(key, train_keys | model_keys)}\n  training: {', '.join(sorted(train_keys))}\n"
-                f"  {model_values['name']}: {', '.join(sorted(model_keys))}"
-            )
-        (train_values if key in train_keys else model_values)[key] = value
-    return train_values, ModelSpec.from_dict(model_values)
-
-
-def _fields_of_model(name: str) -> set[str]:
-    import models
-
-    return set(type(models.config_of(name, {})).model_fields)

@@ -19,7 +19,16 @@ from pipeline.report.figures import data_uri, sweep_png
 from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column, write_result
 from pipeline.run_data import dataset_name
 from pipeline.settings import ConfigError, Names, flag
-from pipeline.study.plan import Planned, StudySettings, ValueFlags, planned_variant, read_study, refuse_own
+from pipeline.study.plan import (
+    MODELS_HELP,
+    Planned,
+    StudySettings,
+    ValueFlags,
+    configs_of,
+    planned_variant,
+    read_study,
+    refuse_own,
+)
 from pipeline.study.result import command_line, done_over_seeds, main_scores, metric_of, result_of
 from pipeline.study.runs import Trained, check_runs, train_rows
 
@@ -70,7 +79,7 @@ def _grid(value: Any) -> Any:
 class SweepSettings(StudySettings):
     """Settings of `pipeline sweep`."""
 
-    models: Names = flag(("mesm", "fe2e"), min_length=1, help="Names of models with commas.")
+    models: Names = flag(("mesm", "fe2e"), min_length=1, help=MODELS_HELP)
     top_p: Annotated[tuple[float, ...], BeforeValidator(_grid)] = flag(
         parse_grid("0.1:1.0:0.1"),
         min_length=1,
@@ -89,7 +98,7 @@ def sweep(asked: SweepSettings, reporter: Reporter) -> dict[str, Any]:
             no multiply-adds, or nothing to select from.
     """
     refuse_own(asked, "top_p", "give it as --top-p, it is what the sweep changes")
-    _check_models(asked.models)
+    _check_models(asked)
     out = asked.out or Path("runs") / f"sweep-{dataset_name(asked.data)}"
     rows = dict(_rows(asked, reporter))
     with folder_lock(out):
@@ -109,16 +118,15 @@ def sweep(asked: SweepSettings, reporter: Reporter) -> dict[str, Any]:
     return result
 
 
-def _check_models(names: tuple[str, ...]) -> None:
-    for name in names:
-        models.config_of(name, {})  # an unknown name
+def _check_models(asked: SweepSettings) -> None:
+    names = {config.label: config.model["name"] for config in configs_of(asked.models, asked.data)}
     counted = [name for name, (_, model) in models.REGISTRY.items() if issubclass(model, EndToEndModel)]
     sparse = [name for name in counted if _is_sparse(name)]
-    if others := [name for name in names if name not in counted]:
+    if others := [label for label, name in names.items() if name not in counted]:
         raise ConfigError(
             f"--models has {', '.join(others)}, which count no multiply-adds in training; known: {', '.join(counted)}"
         )
-    if not set(names) & set(sparse):
+    if not set(names.values()) & set(sparse):
         raise ConfigError(f"--models is {','.join(names)}: none has a top_p; add {' or '.join(sparse)}")
 
 
@@ -135,7 +143,7 @@ def _rows(asked: SweepSettings, reporter: Reporter) -> Iterator[tuple[str, tuple
             name = planned.name
             if not {"a", "v"} & set(planned.prepared.model.config.modalities):
                 raise ConfigError("modalities is 't': top_p selects sites of faces and sound; add a or v")
-            if _is_sparse(name):
+            if _is_sparse(planned.prepared.model.name):
                 sparse[_label(name, top_p)] = (f"{name}/top_p-{top_p}", planned)
             else:
                 dense[name] = (name, planned)
@@ -149,6 +157,7 @@ def _label(name: str, top_p: float) -> str:
 def _sweep(result: dict[str, Any], trained: Trained, rows: dict[str, tuple[str, Planned]]) -> dict[str, Any]:
     scores = main_scores(result)
     done = {label: done_over_seeds(runs) for label, runs in trained.finished.items()}
+    dense = [label for label, (_, planned) in rows.items() if planned.prepared.model.name == "fe2e" and label in done]
     points = [
         {
             "label": label,
@@ -156,7 +165,7 @@ def _sweep(result: dict[str, Any], trained: Trained, rows: dict[str, tuple[str, 
             "top_p": planned.prepared.model.given.get("top_p"),
             "score": scores[label],
             "done": done[label],
-            "of_fe2e": done[label]["towers"] / done["fe2e"]["towers"] if "fe2e" in done else None,
+            "of_fe2e": done[label]["towers"] / done[dense[0]]["towers"] if dense else None,
         }
         for label, (_, planned) in rows.items()
         if label in done

@@ -15,10 +15,11 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest
 from pipeline.command import Command
+from pipeline.model_configs import read_model
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
-from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelSpec, ResumeFlag, read_model
+from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelSpec, ResumeFlag
 from pipeline.tasks.resolve import build_task, check_same_range, resolve_settings, resolve_task, with_label
 from pipeline.tasks.task import Task
 from pipeline.training.batches import (
@@ -93,6 +94,8 @@ def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume:
         listed = " and ".join(map(str, settings.folders))
         reporter.say(f"{model.name} on {listed} into {run.path}" + _notice(facts))
         reporter.say(_task_line(task))
+        if model.note:
+            reporter.say(f"  {model.note}")
         try:
             if not is_over(progress, settings):
                 epochs = _epochs(run, engine, task, train_split, valid_split)

@@ -1,6 +1,7 @@
 """Plan of a study: each model with its settings, or the reason why it is left out."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ from data_tools.about import read_dataset_facts
 from data_tools.errors import DataError
 from data_tools.sequences.store import read_facts
 from pipeline.extract import ExtractSettings, extract
+from pipeline.model_configs import ModelConfig, load_model_config
 from pipeline.progress import Reporter
-from pipeline.run_data import notice_of
+from pipeline.run_data import dataset_name, notice_of
 from pipeline.settings import (
     DATA_HELP,
     DEFAULT_DATA,
@@ -37,6 +39,7 @@ from pipeline.training.features import default_features, reads_features
 from pipeline.training.settings import TrainSettings
 
 ALL = "all"
+MODELS_HELP = "Models or configs of configs/models, or paths to YAML files, with commas."
 # What the comparison itself gives to each run.
 _OWN = ("data", "out")
 
@@ -45,7 +48,7 @@ class StudySettings(Settings):
     """Settings that `compare`, `sweep` and `ablate` share."""
 
     data: LocalPath = flag(DEFAULT_DATA, help=DATA_HELP)
-    models: Names = flag(min_length=1, help="Names of models with commas.")
+    models: Names = flag(min_length=1, help=MODELS_HELP)
     seeds: int = flag(1, ge=1, help="Runs of each row of the table, each with a seed of its own.")
     out: LocalPath | None = flag(None, help="The folder of runs and tables, by default runs/<command>-<dataset>.")
     values: dict[str, Any] = Field({}, description="settings of training, and of every model that knows them")
@@ -71,7 +74,7 @@ def read_study(kind: type[StudySettings]) -> Callable[[Mapping[str, Any], Mappin
 
 @dataclass(frozen=True)
 class Planned:
-    """A model that is trained. prepared: with the first seed; the others differ in the seed alone."""
+    """A row that is trained. name: of its config. prepared: with the first seed; others differ in the seed alone."""
 
     name: str
     prepared: Prepared
@@ -79,38 +82,41 @@ class Planned:
 
 @dataclass(frozen=True)
 class Plan:
-    """left_out: model -> reason."""
+    """left_out: config -> reason."""
 
     planned: list[Planned]
     left_out: dict[str, str]
 
 
 def plan(asked: StudySettings, reporter: Reporter) -> Plan:
-    """Settings of every model, checked against the data; features that are missing are extracted.
+    """Settings of every config, checked against the data; features that are missing are extracted.
 
-    A model that is named must fit the data; of `all`, those that don't are left out.
+    A config that is named must fit the data; of `all`, which is every model with its own, those that don't are left
+    out. Of a config with columns by corpus, that of the data is taken, and said.
 
     Raises:
         ConfigError, ModelError, DataError: as `train`, for a model that is named; no model fits, or a setting that
             none of them knows; the data has no test split.
     """
     everything = ALL in asked.models
-    names = list(models.REGISTRY) if everything else list(dict.fromkeys(asked.models))
-    for name in names:
-        models.config_of(name, {})  # an unknown name, before anything is done
-    _check_values(asked.values, names)
+    names = models.REGISTRY if everything else asked.models
+    configs = configs_of(names, asked.data)  # an unknown name, before anything is done
+    _check_values(asked.values, {config.model["name"] for config in configs})
     standin = standin_budget(asked.data)
     result = Plan([], {})
-    for name in names:
-        values, model_settings = _settings(name, asked, standin)
+    for file in configs:
+        name = file.label
+        if file.note:
+            reporter.say(file.note)
+        values, model_settings = _settings(file, asked, standin)
         try:
-            config = models.config_of(name, model_settings)
+            config = models.config_of(file.model["name"], model_settings)
             if reads_features(config):
                 _extract_missing(asked.data, values.get("features"), reporter)
             else:
                 values.pop("features", None)
             settings = TrainSettings.checked(values, f"configs/models/{name}.yaml, configs/compare.yaml and --set")
-            prepared = prepare(settings, ModelSpec.checked(name, model_settings))
+            prepared = prepare(settings, ModelSpec.checked(file.model["name"], model_settings, file.note))
             load_split(asked.data, "test", prepared.settings.features)
             result.planned.append(Planned(name, prepared))
         except (ConfigError, models.ModelError, DataError) as error:
@@ -124,7 +130,20 @@ def plan(asked: StudySettings, reporter: Reporter) -> Plan:
     return result
 
 
-def _check_values(values: Mapping[str, Any], names: Sequence[str]) -> None:
+def configs_of(names: Iterable[str], data: Path) -> list[ModelConfig]:
+    """The configs of these names, each once, with the columns for the data set in `data`.
+
+    Raises:
+        ConfigError: an unknown one, or two YAML files of one name.
+    """
+    found = [load_model_config(name, dataset_name(data)) for name in dict.fromkeys(names)]
+    labels = Counter(config.label for config in found)
+    if twice := [label for label, count in labels.items() if count > 1]:
+        raise ConfigError(f"--models has two configs called {twice[0]}: each row has a folder of its name; rename one")
+    return found
+
+
+def _check_values(values: Mapping[str, Any], names: Collection[str]) -> None:
     if own := [key for key in _OWN if key in values]:
         raise ConfigError(f"--set {own[0]}: give it as --{own[0]}, it holds for the whole comparison")
     known = set(TrainSettings.model_fields).union(*(models.REGISTRY[name][0].model_fields for name in names))
@@ -151,15 +170,17 @@ def laid_over(name: str, standin: Mapping[str, Any]) -> dict[str, Any]:
     return shared | standin.get("models", {}).get(name, {})
 
 
-def _settings(name: str, asked: StudySettings, standin: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _settings(
+    config: ModelConfig, asked: StudySettings, standin: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """(training settings, model settings without the name), the last of config, stand-in budget and `--set` counts."""
-    config = load_config("models", name)
+    name = config.model["name"]
     fields = models.REGISTRY[name][0].model_fields
     given = {key: value for key, value in asked.values.items() if key in TrainSettings.model_fields}
     own = {key: value for key, value in asked.values.items() if key not in given and key in fields}
-    model = {**config["model"], **laid_over(name, standin), **own}
+    model = {**config.model, **laid_over(name, standin), **own}
     model.pop("name")
-    return {**(config.get("train") or {}), **standin.get("train", {}), **given, "data": asked.data}, model
+    return {**config.train, **standin.get("train", {}), **given, "data": asked.data}, model
 
 
 def _extract_missing(data: Path, features: str | None, reporter: Reporter) -> None:

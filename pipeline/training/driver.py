@@ -16,7 +16,7 @@ from pipeline.run_data import DataFacts
 from pipeline.run_start import default_path, new_run, resumed_run
 from pipeline.training.batches import EpochBatches, OrderedBatches
 from pipeline.training.device import Ranks
-from pipeline.training.engine import Engine, learning_rates
+from pipeline.training.engine import Engine, learning_rates, lower_rates
 from pipeline.training.log import TrainLog
 from pipeline.training.loop import Batches, Pass, Share, Update, run_epoch
 from pipeline.training.losses import Loss
@@ -129,11 +129,15 @@ def run_epochs(
             )
             scores = epochs.scores(validated)
             progress = progress.after(epochs.monitored(scores), validated.loss, epochs.lower_is_better)
+            # Those that this epoch had.
+            rates = learning_rates(engine.optimizer)
+            if settings.plateau is not None:
+                progress = lower_rates(engine.optimizer, progress, validated.loss, settings.plateau)
             if log is None:
                 continue
             # The row first: one without its state is dropped when the epoch is done again. The best weights last:
             # they can be written again from the state.
-            log.add(progress.epoch, trained, validated, scores, learning_rates(engine.optimizer))
+            log.add(progress.epoch, trained, validated, scores, rates)
             save_state(run.state, engine, progress)
             if progress.best_epoch == progress.epoch:
                 epochs.save_best()

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -16,7 +17,8 @@ from models.base import Model
 from models.output import Output
 from pipeline.settings import ConfigError
 from pipeline.training.device import check_compiler, choose_device
-from pipeline.training.settings import TrainSettings
+from pipeline.training.settings import PlateauSettings, TrainSettings
+from pipeline.training.state import Progress
 
 # Fabric asks for the version of torchmetrics by importing it, which brings transformers, matplotlib and librosa and
 # takes longer than torch. Nothing here uses the part of Fabric that needs it.
@@ -33,6 +35,8 @@ finally:
         sys.modules["torchmetrics"] = _torchmetrics
 
 T = TypeVar("T")
+# Share by which a loss must be lower to count as lower, torch's own default.
+_LOWER = 1e-4
 
 # Lightning logs which precision it uses, to whatever standard error was when it was imported.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -226,6 +230,21 @@ def build_optimizer(model: nn.Module, text_encoder: Iterable[nn.Parameter], sett
         )
     # One fused kernel: a quarter of the time on a CPU too. Not with float16, whose unscaling it would take from Fabric.
     return Adam(groups, weight_decay=settings.weight_decay, fused=settings.precision != "16-mixed")
+
+
+def lower_rates(optimizer: Optimizer, progress: Progress, loss: float, plateau: PlateauSettings) -> Progress:
+    """Lower all learning rates where the loss on valid stands still; return the progress with what was waited.
+
+    As torch's ReduceLROnPlateau: a loss is lower that is below 0.9999 of the lowest before, and after `patience` epochs
+    without one the next without lowers the rates.
+    """
+    if progress.lowest_loss is None or loss < progress.lowest_loss * (1 - _LOWER):
+        return replace(progress, lowest_loss=loss, waited_for_loss=0)
+    if progress.waited_for_loss < plateau.patience:
+        return replace(progress, waited_for_loss=progress.waited_for_loss + 1)
+    for group in optimizer.param_groups:
+        group["lr"] *= plateau.factor
+    return replace(progress, waited_for_loss=0)
 
 
 def learning_rates(optimizer: Optimizer) -> dict[str, float]:

@@ -32,6 +32,13 @@ class DamageSettings(Settings):
         return self
 
 
+class PlateauSettings(Settings):
+    """Smaller steps where the loss on valid stands still, as torch's ReduceLROnPlateau."""
+
+    factor: float = Field(0.1, gt=0, lt=1, description="of all learning rates, each time")
+    patience: int = Field(20, ge=0, description="epochs without a lower loss on valid that are waited")
+
+
 class TrainSettings(Settings):
     """Settings of training, stage 3. A file in configs/models has them under `train`."""
 
@@ -68,6 +75,9 @@ class TrainSettings(Settings):
     text_learning_rate_scale: float = Field(0.1, ge=0, description="of learning_rate; 0 freezes the text encoder")
     weight_decay: float = Field(0.0, ge=0)
     clip_norm: float = Field(1.0, gt=0)
+    plateau: PlateauSettings | None = Field(
+        None, description="smaller steps where the loss on valid stands still: {factor: 0.1, patience: 20}; None: none"
+    )
     task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
         "auto",
         description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld, ravdess, "

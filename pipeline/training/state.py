@@ -37,6 +37,7 @@ class Progress:
 
     epoch: the last finished one, counted from 1; 0 before the first. best_score, best_loss: the monitored value and the
     loss on valid at `best_epoch`, None before the first. waited: finished epochs since `best_epoch`.
+    lowest_loss, waited_for_loss: on valid, and finished epochs since, for `plateau` of the settings.
     """
 
     epoch: int = 0
@@ -44,6 +45,8 @@ class Progress:
     best_score: float | None = None
     best_loss: float | None = None
     waited: int = 0
+    lowest_loss: float | None = None
+    waited_for_loss: int = 0
 
     def after(self, score: float, loss: float, lower_is_better: bool) -> "Progress":
         """The progress one epoch later, which had `score` and `loss` on valid.
@@ -58,7 +61,7 @@ class Progress:
         else:
             better = (sign * score, -loss) > (sign * self.best_score, -self.best_loss)
         if better:
-            return Progress(epoch, epoch, score, loss, 0)
+            return replace(self, epoch=epoch, best_epoch=epoch, best_score=score, best_loss=loss, waited=0)
         return replace(self, epoch=epoch, waited=self.waited + 1)
 
 

@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 import models
+from pipeline.model_configs import load_model_config
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "models").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_shipped_config_is_accepted(path):
-    values = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+    values = dict(load_model_config(path.stem).model)
     name = values.pop("name")
     config = models.config_of(name, values)
     assert {key: getattr(config, key) for key in values} == values

@@ -3,7 +3,8 @@
 import pytest
 
 import models
-from pipeline.settings import config_names, load_config
+from pipeline.model_configs import load_model_config
+from pipeline.settings import config_names
 from pipeline.training.settings import TrainSettings
 
 # EMT-DLFR's paper, Table 3, a column a data set. The rate of BERT is learning_rate times text_learning_rate_scale.
@@ -112,10 +113,9 @@ WITHOUT_EARLY_STOP = ("lmr-cbt", "lmr-cbt-mosi", "lmr-cbt-iemocap", "cmt-paper")
 
 def settings_of(name):
     """(training settings, model settings) as a run with this config has them, each refused where it cannot work."""
-    config = load_config("models", name)
-    assert set(config) == {"model", "train"}
-    model = {key: value for key, value in config["model"].items() if key != "name"}
-    return TrainSettings.checked(config["train"], name), models.config_of(config["model"]["name"], model)
+    config = load_model_config(name)
+    model = {key: value for key, value in config.model.items() if key != "name"}
+    return TrainSettings.checked(config.train, name), models.config_of(config.model["name"], model)
 
 
 def held(name, stated):
@@ -137,7 +137,7 @@ def test_emt_and_emt_dlfr_have_the_numbers_of_table_3(model, corpus):
     weights = {loss: stated.pop(loss) for loss in EMT_LOSS_WEIGHTS}
     bert = stated.pop("bert_learning_rate")
     train, _ = settings_of(name)
-    assert load_config("models", name)["model"]["name"] == model
+    assert load_model_config(name).model["name"] == model
     assert held(name, stated) == stated
     assert train.learning_rate * train.text_learning_rate_scale == pytest.approx(bert)
     assert train.loss_weights == (weights if model == "emt-dlfr" else {})

@@ -304,7 +304,7 @@ def test_without_a_test_split_there_is_nothing_to_compare(tmp_path, corpus_write
 @pytest.mark.parametrize(
     ("names", "values", "error", "message"),
     [
-        (("mesn",), {}, models.ModelError, "model is 'mesn'; known: fe2e, mesm"),
+        (("mesn",), {}, ConfigError, "no models config 'mesn'.*known: .*mesm"),
         (("fe2e",), {"top_p": 0.5}, ConfigError, "top_p: a setting neither of training nor of one of these models"),
         (("fe2e",), {"data": "x"}, ConfigError, "give it as --data"),
         (("fe2e",), {"epochs": 0}, ConfigError, "epochs is 0"),

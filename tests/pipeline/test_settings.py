@@ -4,6 +4,7 @@ import pytest
 
 from data_tools.corpora.readers import CORPORA
 from pipeline.evaluate import EvaluateSettings
+from pipeline.model_configs import load_model_config
 from pipeline.preprocess import PreprocessSettings
 from pipeline.reorganize import ReorganizeSettings
 from pipeline.settings import ConfigError, config_names, load_config, local_path, parse_assignments
@@ -17,7 +18,8 @@ def test_every_data_set_config_is_valid(name):
 
 @pytest.mark.parametrize("name", config_names("models"))
 def test_every_model_config_has_valid_training_settings(name):
-    TrainSettings.checked(load_config("models", name)["train"], name)
+    for corpus in (None, "mosi", "mosei", "sims", "iemocap"):
+        TrainSettings.checked(load_model_config(name, corpus).train, name)
 
 
 def test_every_problem_is_named_at_once():

@@ -143,8 +143,8 @@ def start_from(model: Model, folder: str | Path) -> None:
     """Put the weights that `save` wrote into `model`, all but those whose sizes follow from another `outputs`.
 
     Raises:
-        ModelError: no readable model there, or one of another name or settings; dropouts, `max_tokens` and `outputs`
-            may differ.
+        ModelError: no readable model there, or one of another name or settings; dropouts, `max_tokens`, `outputs` and
+            CMT's `audio_layer` may differ.
     """
     saved = read_model(Path(folder))
     kind = REGISTRY[saved.name][1] if saved.name in REGISTRY else None
@@ -152,7 +152,7 @@ def start_from(model: Model, folder: str | Path) -> None:
         raise ModelError(f"init is {folder}, which holds the model {saved.name!r}, not a {type(model).__name__}")
     own = model.config.model_dump()
     theirs = config_of(saved.name, saved.settings).model_dump()
-    free = {"outputs", "max_tokens"} | {key for key in own if "dropout" in key}
+    free = {"outputs", "max_tokens", "audio_layer"} | {key for key in own if "dropout" in key}
     changed = [f"{key} there is {theirs[key]!r}, here {own[key]!r}" for key in own if own[key] != theirs[key]]
     if wrong := [line for line in changed if line.split()[0] not in free]:
         raise ModelError(f"init is {folder}, a model of other settings: {'; '.join(wrong)}; give the same")

@@ -16,12 +16,12 @@ The paper has no vision: modality v is refused. With text or audio alone there i
 self-attention and feed-forward network, and `orthogonality` is 0.
 """
 
-from typing import Literal, Self, cast
+from typing import Annotated, Literal, Self, cast
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
-from torch import nn
+from torch import Tensor, nn
 
 from data_tools.batch import Batch
 from models.fusion import FusionConfig, FusionModel
@@ -46,9 +46,15 @@ class CMTConfig(FusionConfig):
     speech_encoder: str = Field("tiny", description="tiny (untrained), a HuBERT's Hugging Face name or a local folder")
     size: Literal["base", "large"] = Field("base", description="base: 2 layers, 4 heads; large: 4 layers, 8 heads")
     width: int = Field(1024, ge=2, multiple_of=2, description="features of a step in the fusion")
-    layers: int | None = Field(None, ge=1, description="layers of a side; None: as `size` says")
+    layers: int | None = Field(
+        None, ge=0, description="layers of a side; None: as `size` says; 0: shallow fusion, the encoders' states alone"
+    )
     heads: int | None = Field(None, ge=1, description="attention heads; divide width; None: as `size` says")
     feed_forward: int | None = Field(None, ge=1, description="features inside a layer's network; None: 4 times width")
+    audio_layer: Annotated[int, Field(ge=1)] | Literal["last", "pooled"] = Field(
+        "last",
+        description="layer whose states are the audio (section 4.3.2): last, its number, or a learnt mean of all",
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="of attention, networks and what they add")
 
     @property
@@ -59,7 +65,7 @@ class CMTConfig(FusionConfig):
     @property
     def depth(self) -> int:
         """Layers of a side."""
-        return self.layers or SIZES[self.size][0]
+        return SIZES[self.size][0] if self.layers is None else self.layers
 
     @property
     def attention_heads(self) -> int:
@@ -70,6 +76,11 @@ class CMTConfig(FusionConfig):
     def _fits(self) -> Self:
         if "v" in self.modalities:
             raise ValueError(f"modalities is {self.modalities!r}: CMT is defined for text and sound; give ta, t or a")
+        layer = self.audio_layer
+        if isinstance(layer, int) and layer > self.depth:
+            raise ValueError(f"audio_layer is {layer}, but a side has {self.depth} layers: give 1 to {self.depth}")
+        if layer == "pooled" and not self.depth:
+            raise ValueError("audio_layer is pooled, but a side has no layers: give more layers, or leave it out")
         if self.width % self.attention_heads:
             raise ValueError(f"width {self.width} is not a multiple of heads, {self.attention_heads}")
         return self
@@ -105,6 +116,14 @@ class CMT(FusionModel):
         """The parameters of both pretrained encoders, which learn at a rate of their own."""
         return super().text_parameters() + ([] if self.speech is None else list(self.speech.parameters()))
 
+    def parameters_without_gradient(self) -> list[str]:
+        """Audio's layers above `audio_layer`, which are computed for nothing but stay for another choice."""
+        used = self.config.audio_layer
+        if not isinstance(used, int):
+            return []
+        above = tuple(f"fusion.sides.a.{number}." for number in range(used, self.config.depth))
+        return [name for name, _ in self.named_parameters() if name.startswith(above)]
+
     def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:  # noqa: ARG002
         """Sequences -> scores (B, outputs) and the loss of eq. 7."""
         embedded = {letter: self.embedded(letter, sequence) for letter, sequence in sequences.items()}
@@ -136,6 +155,10 @@ class CMTFusion(nn.Module):
             return kind(config.width, config.attention_heads, inside, config.dropout, "gelu", batch_first=True)
 
         self.sides = nn.ModuleDict({letter: nn.ModuleList(layer() for _ in range(config.depth)) for letter in letters})
+        self.audio_layer = config.audio_layer
+        # Equal weights at the start.
+        pooled = config.audio_layer == "pooled" and "a" in letters
+        self.layer_weights = nn.Parameter(torch.zeros(config.depth)) if pooled else None
 
     def forward(self, sequences: dict[str, Padded], sources: dict[str, Padded]) -> dict[str, Padded]:
         """States of `sequences`, each of which asks the other modality's of `sources` in every layer; by letter.
@@ -147,6 +170,7 @@ class CMTFusion(nn.Module):
     def _side(self, letter: str, sequence: Padded, sources: dict[str, Padded]) -> Padded:
         states, absent = sequence.values, ~sequence.present
         others = [source for name, source in sources.items() if name != letter]
+        seen = [states]
         for layer in cast(nn.ModuleList, self.sides[letter]):
             if others:
                 states = layer(
@@ -157,4 +181,12 @@ class CMTFusion(nn.Module):
                 )
             else:
                 states = layer(states, src_key_padding_mask=absent)
-        return Padded(states, sequence.present)
+            seen.append(states)
+        return Padded(self._chosen(seen) if letter == "a" else states, sequence.present)
+
+    def _chosen(self, states: list[Tensor]) -> Tensor:
+        """Of the states (B, L, D) of the input and of each layer, those that are the audio."""
+        if self.layer_weights is not None:
+            weights = torch.softmax(self.layer_weights, dim=0)
+            return torch.stack([weight * each for weight, each in zip(weights, states[1:], strict=True)]).sum(0)
+        return states[self.audio_layer] if isinstance(self.audio_layer, int) else states[-1]

@@ -20,15 +20,15 @@ takes its place, and pooling works step by step.
 """
 
 from itertools import combinations
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from data_tools.batch import Batch
 from models.fusion import FusionConfig, FusionModel
-from models.layers.mutual import AttentionPooling, MutualPromotion
+from models.layers.mutual import AttentionPooling, LinearPooling, MeanPooling, MutualPromotion
 from models.layers.padded import Padded
 from models.layers.sequence import sinusoids
 from models.layers.text import TextEncoder
@@ -51,8 +51,20 @@ class EMTConfig(FusionConfig):
     )
     fusion: Strategy = Field("oagl", description="who exchanges with whom: oagl, oall or ooll")
     share: Share = Field("all", description="equal weights across mpu, modality, layer; joined by +, all or none")
+    pooling: Literal["attention", "mean", "mlp"] = Field(
+        "attention", description="how what a sequence was promoted to by several becomes one (section 5.2.3)"
+    )
+    serial: bool = Field(
+        False, description="oagl, oall: the summary asks sequences that it has promoted before (section 5.2.2)"
+    )
     attention_dropout: float = Field(0.3, ge=0, lt=1, description="of attention weights")
     feed_forward_dropout: float = Field(0.1, ge=0, lt=1, description="of feed-forward networks")
+
+    @model_validator(mode="after")
+    def _serial_needs_a_summary(self) -> Self:
+        if self.serial and self.fusion == "ooll":
+            raise ValueError("serial is for fusion oagl and oall: in ooll both sequences are alike")
+        return self
 
 
 class EMT(FusionModel):
@@ -91,11 +103,11 @@ class EMT(FusionModel):
     def _never_read(self) -> list[str]:
         """Of the last layer's units the half that promotes the sequences.
 
-        None for `ooll`, whose scores are made of the sequences, nor where other layers or directions share its weights.
+        None for `ooll` and `serial`, which read the sequences, nor where other layers or directions share its weights.
         """
         config = self.config
         shared = config.share == "all" or "mpu" in config.share or ("layer" in config.share and config.layers > 1)
-        if config.fusion == "ooll" or shared:
+        if config.fusion == "ooll" or config.serial or shared:
             return []
         prefix = f"fusion.units.{len(self.fusion.units) - 1}."
         return [name for name, _ in self.named_parameters() if name.startswith(prefix) and ".directions.0." in name]
@@ -105,6 +117,8 @@ class EMT(FusionModel):
 
         That is with one modality, and with two for `ooll`, where each is promoted by the other alone.
         """
+        if self.config.pooling != "attention":
+            return []
         one_vector = len(self.sizes) == (2 if self.config.fusion == "ooll" else 1)
         pooling = [name for name, _ in self.named_parameters() if name.startswith("fusion.pooling.")]
         return [name for name in pooling if one_vector or name.endswith(".score.2.bias")]
@@ -148,19 +162,32 @@ class EMTFusion(nn.Module):
         self.units = nn.ModuleList(
             nn.ModuleList(
                 MutualPromotion(
-                    config.size, config.heads, config.attention_dropout, config.feed_forward_dropout, "mpu" in shared
+                    config.size,
+                    config.heads,
+                    config.attention_dropout,
+                    config.feed_forward_dropout,
+                    "mpu" in shared,
+                    config.serial,
                 )
                 for _ in range(distinct)
             )
             for _ in range(distinct_layers)
         )
-        self.pooling = nn.ModuleList(AttentionPooling(pooled) for _ in range(distinct_layers))
+        self.pooling = nn.ModuleList(self._new_pooling(config.pooling, pooled) for _ in range(distinct_layers))
 
     def _exchanges(self) -> list[tuple[str, str]]:
         """Pairs of sequences that the units of a layer join; `*` is the global context or the common message."""
         if self.strategy == "ooll":
             return list(combinations(self.letters, 2)) or [(self.letters[0], self.letters[0])]
         return [(letter, "*") for letter in self.letters]
+
+    def _new_pooling(self, kind: str, size: int) -> nn.Module:
+        if kind == "attention":
+            return AttentionPooling(size)
+        # In `ooll` a sequence is promoted by every other one; a single one by itself, in both directions.
+        alone = len(self.letters) == 1
+        count = len(self.letters) if self.strategy != "ooll" else 2 if alone else len(self.letters) - 1
+        return MeanPooling() if kind == "mean" else LinearPooling(size, count)
 
     def forward(self, steps: dict[str, Padded], whole: dict[str, Tensor]) -> tuple[dict[str, Padded], Tensor]:
         """steps: sequences by letter. whole: (B, D) by letter. Returns sequences by letter and (B, M * D)."""

@@ -20,7 +20,10 @@ batch norm is a layer norm (see `SimSiam`). With `frontend: towers` the input th
 the towers made of each face and chunk.
 """
 
+from typing import Literal
+
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from data_tools.batch import Batch
@@ -36,7 +39,11 @@ _BOTTLENECK = 4
 
 
 class EMTDLFRConfig(EMTConfig):
-    """Settings of EMT-DLFR: EMT's."""
+    """Settings of EMT-DLFR: EMT's, and how the views are drawn together."""
+
+    attract_by: Literal["simsiam", "cosine"] = Field(
+        "simsiam", description="SimSiam, or nothing but the views' cosine similarity (section 5.3.3, Figure 11)"
+    )
 
 
 class EMTDLFR(EMT):
@@ -47,7 +54,7 @@ class EMTDLFR(EMT):
 
     def __init__(self, config: EMTDLFRConfig, text: TextEncoder | None) -> None:
         super().__init__(config, text)
-        self.restoration = Restoration(self.sizes, config.size)
+        self.restoration = Restoration(self.sizes, config.size, config.attract_by)
 
     def fuse(self, sequences: dict[str, Padded], batch: Batch) -> Output:
         """Sequences -> scores (B, outputs), and the losses of restoration where the complete view is known."""
@@ -75,12 +82,13 @@ class EMTDLFR(EMT):
 class Restoration(nn.Module):
     """The parts of EMT-DLFR that only training needs. sizes: features of a step of the input, by modality letter."""
 
-    def __init__(self, sizes: dict[str, int], size: int) -> None:
+    def __init__(self, sizes: dict[str, int], size: int, attract_by: str = "simsiam") -> None:
         super().__init__()
         self.size = size
         self.reconstruct = Decoders(dict.fromkeys(sizes, size), sizes)
-        self.own = nn.ModuleList(SimSiam(size) for _ in sizes)
-        self.fused = SimSiam(size * len(sizes))
+        kind = SimSiam if attract_by == "simsiam" else Cosine
+        self.own = nn.ModuleList(kind(size) for _ in sizes)
+        self.fused = kind(size * len(sizes))
 
     def attract(self, damaged: tuple[Tensor, Tensor], complete: tuple[Tensor, Tensor]) -> Tensor:
         """Eq. 15 without the last term; each view is h of all modalities and g, both (B, M * size)."""
@@ -112,6 +120,17 @@ class SimSiam(nn.Module):
     def _pull(self, moved: Tensor, fixed: Tensor) -> Tensor:
         """D(q(p(x)), sg(p(y))): without the stop both views could meet in one constant vector."""
         return -F.cosine_similarity(self.predict(moved).float(), fixed.detach().float(), dim=1).mean()
+
+
+class Cosine(nn.Module):
+    """Negative cosine similarity of two views, with a gradient into both."""
+
+    def __init__(self, size: int) -> None:  # noqa: ARG002
+        super().__init__()
+
+    def forward(self, one: Tensor, other: Tensor) -> Tensor:
+        """(B, size) twice -> scalar in [-1, 1], the mean over the utterances."""
+        return -F.cosine_similarity(one.float(), other.float(), dim=1).mean()
 
 
 def _two_layers(size: int, hidden: int) -> nn.Sequential:

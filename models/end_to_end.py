@@ -28,6 +28,9 @@ class EndToEndConfig(ModelSettings):
 
     width: int = Field(64, ge=4, multiple_of=4, description="first channels; stages have 2, 4 and 8 times as many")
     layers: int = Field(4, ge=1, description="transformer layers over faces and over chunks")
+    feed_forward: int | None = Field(
+        None, ge=1, description="width of each layer's network; None: 4 times its features; released: 2048"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="in those transformers")
 
 
@@ -58,7 +61,10 @@ class EndToEndModel(Model):
                 stages = [make_stage(width * 2**i, width * 2 ** (i + 1)) for i in range(3)]
                 self.towers[name] = Tower(size, width, stages, mean, deviation)
         self.sequences = nn.ModuleDict(
-            {name: SequenceEncoder(width, config.layers, HEADS, config.dropout) for name in self.towers}
+            {
+                name: SequenceEncoder(width, config.layers, HEADS, config.dropout, config.feed_forward)
+                for name in self.towers
+            }
         )
         heads = {name: nn.Linear(width, config.outputs) for name in self.towers}
         if text is not None:

@@ -28,6 +28,9 @@ class LFTransConfig(FusionConfig):
     size: int = Field(64, ge=2, multiple_of=2, description="features of a step in every transformer")
     heads: int = Field(4, ge=1, description="attention heads of each layer; divide size")
     layers: int = Field(4, ge=1, description="of each transformer")
+    feed_forward: int | None = Field(
+        None, ge=1, description="width of each layer's network; None: 4 times its features; released: 2048"
+    )
     dropout: float = Field(0.1, ge=0, lt=1, description="in the transformers and in the heads")
 
     @model_validator(mode="after")
@@ -47,7 +50,10 @@ class LFTrans(FusionModel):
         size = config.size
         self.project = nn.ModuleDict({letter: nn.Linear(dim, size) for letter, dim in self.sizes.items()})
         self.encoders = nn.ModuleDict(
-            {letter: SequenceEncoder(size, config.layers, config.heads, config.dropout) for letter in self.sizes}
+            {
+                letter: SequenceEncoder(size, config.layers, config.heads, config.dropout, config.feed_forward)
+                for letter in self.sizes
+            }
         )
         self.heads = nn.ModuleDict(
             {letter: score_head(size, size, config.outputs, config.dropout) for letter in self.sizes}

@@ -8,8 +8,10 @@ ablation, `direction` says which modality is the target, and `text_steps` puts a
 
 What the paper leaves open, and what was chosen, where there is a choice by its released code:
 
-- F_{V,A} of eq. 11 are two vectors: the block is applied for the first source and then, with weights of its own, for
-  the second one, in the order of `direction`. The residual of eq. 5 is added once, after both.
+- F_{V,A} of eq. 11 are two vectors. `cross: sequential`, as released: the block is applied for the first source and
+  then, with weights of its own, for the second one, in the order of `direction`. The second block sees nothing of the
+  first source but its softmax, all of whose values are small: what the first one says hardly reaches the fusion.
+  `cross: joint` is one block for both, softmax(tanh(L x + L f_1 + L f_2)). The residual of eq. 5 is added once.
 - A transformer's last real step stands for its sequence (the text says only that F is one vector).
 - Convolutions keep the length: they see zeros beyond both ends. Batch norm is over real steps only.
 - A convolution of text has the kernel 3 and batch norm, as those of audio and vision.
@@ -61,6 +63,9 @@ class LMRCBTConfig(FusionConfig):
     vision_kernel: int = Field(3, ge=1, description="steps that the convolution of vision joins; odd")
     text_steps: Literal["bilstm", "conv"] = Field("bilstm", description="how text is preprocessed")
     direction: Direction = Field("va_to_l", description="sources and target of the fusion; l is text")
+    cross: Literal["sequential", "joint"] = Field(
+        "sequential", description="two sources change the target one after the other, as released, or in one block"
+    )
     head_size: int = Field(240, ge=1, description="width of the head's hidden layer")
     dropout: float = Field(0.1, ge=0, lt=1, description="in the BiLSTM, the transformers and the head")
 
@@ -156,7 +161,12 @@ class CBTransformer(nn.Module):
             }
         )
         self.sources = sources
-        self.blocks = nn.ModuleDict({letter: CrossModalBlock(config.size) for letter in sources if self.target})
+        blocks: dict[str, nn.Module] = {}
+        if self.target and config.cross == "joint" and sources:
+            blocks = {"joint": JointBlock(config.size, sources)}
+        elif self.target:
+            blocks = {letter: CrossModalBlock(config.size) for letter in sources}
+        self.blocks = nn.ModuleDict(blocks)
 
     def forward(self, sequences: dict[str, Padded]) -> Tensor:
         """(B, size times the modalities): F of the target first, then of the sources (above eq. 7)."""
@@ -169,6 +179,8 @@ class CBTransformer(nn.Module):
     def _fused(self, target: Padded, local: dict[str, Tensor]) -> Padded:
         if not local:
             return target
+        if "joint" in self.blocks:
+            return Padded(target.values + self.blocks["joint"](target.values, local), target.present)
         changed = target.values
         for letter, summary in local.items():
             changed = self.blocks[letter](changed, summary)
@@ -187,6 +199,20 @@ class CrossModalBlock(nn.Module):
     def forward(self, steps: Tensor, source: Tensor) -> Tensor:
         """steps: (B, L, size). source: (B, size). Returns (B, L, size), positive, sums to 1 over the features."""
         return torch.softmax(torch.tanh(self.of_steps(steps) + self.of_source(source).unsqueeze(1)), dim=2)
+
+
+class JointBlock(nn.Module):
+    """Eq. 11 for several modalities at once: softmax(tanh(L x + the sum of L f)) over a step's features."""
+
+    def __init__(self, size: int, sources: str) -> None:
+        super().__init__()
+        self.of_steps = nn.Linear(size, size)
+        self.of_sources = nn.ModuleDict({letter: nn.Linear(size, size, bias=False) for letter in sources})
+
+    def forward(self, steps: Tensor, sources: dict[str, Tensor]) -> Tensor:
+        """steps: (B, L, size). sources: (B, size) by letter. Returns as CrossModalBlock."""
+        said = torch.stack([self.of_sources[letter](source) for letter, source in sources.items()]).sum(0)
+        return torch.softmax(torch.tanh(self.of_steps(steps) + said.unsqueeze(1)), dim=2)
 
 
 class SummaryTransformer(nn.Module):

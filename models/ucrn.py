@@ -49,6 +49,12 @@ class UCRNConfig(FusionConfig):
     size: int = Field(24, ge=1, description="features of a modality after its projection")
     heads: int = Field(3, ge=1, description="attention heads of each layer; divide size")
     layers: int = Field(5, ge=1, description="of each refinement module")
+    quality_layers: int = Field(
+        1, ge=0, description="self-quality layers: one by eq. 9, a stack by the text of section 3.3; 0: without them"
+    )
+    unimodal: bool = Field(True, description="with unimodal refinement; without, a modality is its last step")
+    crossmodal: bool = Field(True, description="with crossmodal refinement")
+    divergence: bool = Field(True, description="with the loss of eq. 8")
     dropout: float = Field(0.1, ge=0, lt=1, description="of attention, feed-forward networks and the head")
 
     @model_validator(mode="after")
@@ -81,7 +87,8 @@ class UCRN(FusionModel):
             letter: Padded(self.project[letter](values), present) for letter, (values, present) in sequences.items()
         }
         fused, refined = self.fusion(projected)
-        losses = {"divergence": multimodal_divergence(list(refined.values()))} if len(refined) > 1 else {}
+        compared = self.config.divergence and len(refined) > 1
+        losses = {"divergence": multimodal_divergence(list(refined.values()))} if compared else {}
         return Output(self.head(fused).float(), losses)
 
     def parameters_without_gradient(self) -> list[str]:
@@ -115,16 +122,28 @@ class RefinementNetwork(nn.Module):
     def __init__(self, letters: str, config: UCRNConfig) -> None:
         super().__init__()
         size, sizes = config.size, (config.layers, config.heads, config.dropout)
-        self.unimodal = nn.ModuleDict({letter: Refinement(size, *sizes) for letter in letters})
-        self.quality = nn.ModuleDict({letter: SelfQuality(size) for letter in letters})
-        self.crossmodal = Refinement(size * len(letters), *sizes)
+        self.unimodal = nn.ModuleDict({letter: Refinement(size, *sizes) for letter in letters if config.unimodal})
+        self.quality = nn.ModuleDict({letter: _quality(size, config.quality_layers) for letter in letters})
+        self.crossmodal = Refinement(size * len(letters), *sizes) if config.crossmodal else None
 
     def forward(self, sequences: dict[str, Padded]) -> tuple[Tensor, dict[str, Tensor]]:
         """Sequences of `size` features -> x_C (B, size times the modalities), and x_U (B, size) by letter."""
-        refined = {letter: self.unimodal[letter](sequence) for letter, sequence in sequences.items()}
+        refined = {
+            letter: self.unimodal[letter](sequence) if self.unimodal else sequence.last(sequence.values)
+            for letter, sequence in sequences.items()
+        }
         weighted = torch.cat([self.quality[letter](vector) for letter, vector in refined.items()], dim=1)
+        if self.crossmodal is None:
+            return weighted, refined
         one_step = Padded(weighted.unsqueeze(1), torch.ones_like(weighted[:, :1], dtype=torch.bool))
         return self.crossmodal(one_step), refined
+
+
+def _quality(size: int, layers: int) -> nn.Module:
+    """As many self-quality layers one after the other; one is no list, as checkpoints have it."""
+    if layers == 1:
+        return SelfQuality(size)
+    return nn.Sequential(*(SelfQuality(size) for _ in range(layers)))
 
 
 class SelfQuality(nn.Module):

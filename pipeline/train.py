@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 import models
 from data_tools.about import read_dataset_facts
+from data_tools.damage import uniform
 from data_tools.dataset import UtteranceDataset
 from data_tools.files import folder_lock
 from data_tools.manifest import read_manifest
@@ -31,7 +33,14 @@ from pipeline.training.batches import (
     lengths_of,
     train_loader,
 )
-from pipeline.training.damage import Changed, ModalityDropout, damaged_for_training, modality_dropout, subset_changes
+from pipeline.training.damage import (
+    Changed,
+    ModalityDropout,
+    damaged_for_training,
+    damaged_for_validation,
+    modality_dropout,
+    subset_changes,
+)
 from pipeline.training.data import load_both, load_unseen
 from pipeline.training.device import (
     Ranks,
@@ -136,6 +145,7 @@ def prepare(settings: TrainSettings, model: ModelSpec) -> Prepared:
     for dataset in (train_split, valid_split):
         read_for(model.config, dataset)
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
+    train_split = _part_of(train_split, settings)
     _check_enough(settings, train_split, valid_split)
     return Prepared(settings, with_sizes(model, train_split), train_split, valid_split)
 
@@ -150,6 +160,16 @@ def _for_task(
     if task == "sentiment":
         check_same_range(train_split)
     return resolve_settings(settings, task, [train_split, valid_split]), train_split, valid_split
+
+
+def _part_of(train_split: UtteranceDataset, settings: TrainSettings) -> UtteranceDataset:
+    """The utterances of train whose draw from their id and the seed is below `train_fraction`, at least one."""
+    if settings.train_fraction == 1:
+        return train_split
+    draws = np.array([uniform(name, settings.seed, 0, "train")(1)[0] for name in train_split.table["utterance_id"]])
+    part = train_split.only((draws < settings.train_fraction) | (draws == draws.min()))
+    part.left_out = train_split.left_out  # these have the label of the task
+    return part
 
 
 def _check_enough(settings: TrainSettings, train_split: UtteranceDataset, valid_split: UtteranceDataset) -> None:
@@ -211,6 +231,8 @@ def _epochs(
     batches, valid_batches = _read(engine, settings, [(train_split, order), (valid_split, valid_order)], dropouts)
     if settings.damage is not None:
         batches = damaged_for_training(batches, settings.damage, engine.model, order)
+        if settings.damage.valid:
+            valid_batches = damaged_for_validation(valid_batches, settings.damage, engine.model)
 
     def line(label: str, trained: Pass, _: Pass, scores: Scores, progress: Progress) -> str:
         peak = peak_of(engine.device)

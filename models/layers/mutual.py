@@ -1,4 +1,4 @@
-"""The mutual promotion unit and the attention pooling of EMT (Sun et al. 2023, eq. 4, 5 and 9)."""
+"""The mutual promotion unit and the poolings of EMT (Sun et al. 2023, eq. 4, 5 and 9, section 5.2.3)."""
 
 import torch
 import torch.nn.functional as F
@@ -8,19 +8,30 @@ from models.layers.padded import Padded
 
 
 class MutualPromotion(nn.Module):
-    """Two sequences enrich each other (eq. 4). shared: both directions have the same weights."""
+    """Two sequences enrich each other (eq. 4). shared: both directions have the same weights.
+
+    serial: the second direction asks the first sequence as the first direction has made it (section 5.2.2).
+    """
 
     def __init__(
-        self, size: int, heads: int, attention_dropout: float, feed_forward_dropout: float, shared: bool
+        self,
+        size: int,
+        heads: int,
+        attention_dropout: float,
+        feed_forward_dropout: float,
+        shared: bool,
+        serial: bool = False,
     ) -> None:
         super().__init__()
+        self.serial = serial
         self.directions = nn.ModuleList(
             Promotion(size, heads, attention_dropout, feed_forward_dropout) for _ in range(1 if shared else 2)
         )
 
     def forward(self, one: Padded, other: Padded) -> tuple[Tensor, Tensor]:
-        """(B, L, D) and (B, K, D) -> the same shapes; both directions see the other as it was before."""
-        return self.directions[0](one, other), self.directions[-1](other, one)
+        """(B, L, D) and (B, K, D) -> the same shapes; both directions see the other as it was, unless `serial`."""
+        first = self.directions[0](one, other)
+        return first, self.directions[-1](other, Padded(first, one.present) if self.serial else one)
 
 
 class Promotion(nn.Module):
@@ -94,3 +105,24 @@ class AttentionPooling(nn.Module):
         """(..., K, D) -> (..., D)."""
         weights = torch.softmax(self.score(choices), dim=-2)
         return (weights * choices).sum(-2)
+
+
+class MeanPooling(nn.Module):
+    """Several vectors become their mean."""
+
+    def forward(self, choices: Tensor) -> Tensor:
+        """(..., K, D) -> (..., D)."""
+        return choices.mean(-2)
+
+
+class LinearPooling(nn.Module):
+    """Several vectors become one by a fully connected layer over all of them, the paper's MLP-based pooling."""
+
+    def __init__(self, size: int, count: int) -> None:
+        super().__init__()
+        self.join = nn.Linear(count * size, size)
+
+    def forward(self, choices: Tensor) -> Tensor:
+        """(..., count, D) -> (..., D)."""
+        joined: Tensor = self.join(choices.flatten(-2))
+        return joined

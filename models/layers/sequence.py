@@ -17,12 +17,15 @@ class SequenceEncoder(nn.Module):
     """CLS transformer with sinusoidal positions (Vaswani et al. 2017, section 3.5) over packed sequences.
 
     The CLS vector takes position 0, the frames follow. An utterance without frames is its CLS vector alone.
+
+    feed_forward: width of each layer's network; None for 4 times `size`.
     """
 
-    def __init__(self, size: int, layers: int, heads: int, dropout: float) -> None:
+    def __init__(self, size: int, layers: int, heads: int, dropout: float, feed_forward: int | None = None) -> None:
         super().__init__()
         self.cls = nn.Parameter(torch.randn(size) * 0.02)
-        made = [nn.TransformerEncoderLayer(size, heads, 4 * size, dropout, batch_first=True) for _ in range(layers)]
+        wide = feed_forward or 4 * size
+        made = [nn.TransformerEncoderLayer(size, heads, wide, dropout, batch_first=True) for _ in range(layers)]
         self.encoder = nn.TransformerEncoder(made[0], layers, enable_nested_tensor=False)
         # It fills itself with copies of one layer, which would all start from the same weights.
         self.encoder.layers = nn.ModuleList(made)

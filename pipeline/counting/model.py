@@ -244,7 +244,7 @@ def _size(module: nn.Module) -> int:
 
 def _per_layer(model: FusionModel) -> dict[str, int]:
     """Of one layer on one side of CMT, by which its paper states the size: all of them are equal."""
-    if not isinstance(model, CMT):
+    if not isinstance(model, CMT) or not model.config.depth:
         return {}
     side, *_ = model.fusion.sides.values()
     return {"parameters_per_layer": _size(cast(nn.ModuleList, side)[0])}

@@ -60,7 +60,7 @@ NON0 = Classing(
     2,
     counts=lambda truth: truth != 0,
 )
-POSITIVE = Classing(lambda v: (v > 0).astype(np.int64), "non-positive and positive, all utterances (MulT's code)", 2)
+POSITIVE = Classing(lambda v: (v > 0).astype(np.int64), "non-positive and positive, all utterances", 2)
 SEVEN = Classing(lambda v: half_to_even(v, 3), "-3 to 3, clipped and rounded half to even (MulT, MMSA, EMT)", 7)
 SEVEN_AWAY = Classing(lambda v: away_from_zero(v, 3), "-3 to 3, rounded away from zero (CMU's SDK)", 7)
 FIVE = Classing(lambda v: half_to_even(v, 2), "-2 to 2, clipped and rounded half to even (MulT, MMSA, EMT)", 5)
@@ -109,6 +109,17 @@ def class_f1(classing: Classing, truth: Floats, predicted: Floats) -> float | No
     return weighted_f1(right, found, classing.classes) if len(right) else None
 
 
+def clipped(function: Callable[[Floats, Floats], float | None], truth: Floats, predicted: Floats) -> float | None:
+    """`function` of predictions that are clipped to [-1, 1], as those of CH-SIMS are published."""
+    return function(truth, np.clip(predicted, -1, 1))
+
+
+def f1_by_predicted(classing: Classing, truth: Floats, predicted: Floats) -> float | None:
+    """As `class_f1`, weighted by how often each class is predicted; None where no utterance counts."""
+    right, found = classing.classify_both(truth, predicted)
+    return weighted_f1(found, right, classing.classes) if len(right) else None
+
+
 _MEAN = "always the mean sentiment of train"
 
 
@@ -132,6 +143,11 @@ def _f1(name: str, classing: Classing, limit: int) -> SentimentMetric:
     return _of_classes(name, "F1 of each class, weighted by how often it is true", class_f1, classing, limit)
 
 
+_SWAPPED = (
+    "F1 of each class, weighted by how often it is predicted, as MulT's code prints it: its arguments are swapped"
+)
+
+
 def _of_classes(
     name: str, says: str, function: Callable[[Classing, Floats, Floats], float | None], classing: Classing, limit: int
 ) -> SentimentMetric:
@@ -152,11 +168,27 @@ SENTIMENT = (
     _f1("f1_has0", HAS0, 3),
     _accuracy("acc2_non0", NON0, 3),
     _f1("f1_non0", NON0, 3),
+    _of_classes("f1_non0_by_predicted", _SWAPPED, f1_by_predicted, NON0, 3),
     _accuracy("acc2_positive", POSITIVE, 3),
     _f1("f1_positive", POSITIVE, 3),
     _accuracy("acc5", FIVE, 3),
     _accuracy("acc7", SEVEN, 3),
     _accuracy("acc7_away_from_zero", SEVEN_AWAY, 3),
+    SentimentMetric(
+        "mae_clipped",
+        "mean absolute error of scores clipped to [-1, 1] (as published for CH-SIMS)",
+        partial(clipped, mae),
+        _MEAN,
+        lower_is_better=True,
+        limits=(1,),
+    ),
+    SentimentMetric(
+        "corr_clipped",
+        "Pearson's correlation of truth and score clipped to [-1, 1] (as published for CH-SIMS)",
+        partial(clipped, corr),
+        _MEAN + ", for which it is undefined",
+        limits=(1,),
+    ),
     _accuracy("acc2_sims", SIMS_TWO, 1),
     _f1("f1_sims", SIMS_TWO, 1),
     _accuracy("acc3_sims", SIMS_THREE, 1),
@@ -208,5 +240,11 @@ def sentiment_report(truth: Floats, predicted: Floats, limit: int, constants: di
         value = metric.function(truth, predicted)
         report[metric.name] = entry(value, baseline, metric.definition, metric.baseline, counted)
         if value is None:
-            report[metric.name]["reason"] = why_no_corr(truth, predicted) if metric.name == "corr" else ALL_ZERO
+            report[metric.name]["reason"] = _why_undefined(metric, truth, predicted)
     return report
+
+
+def _why_undefined(metric: SentimentMetric, truth: Floats, predicted: Floats) -> str | None:
+    if metric.classing is not None:
+        return ALL_ZERO
+    return why_no_corr(truth, np.clip(predicted, -1, 1) if metric.name == "corr_clipped" else predicted)

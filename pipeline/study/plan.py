@@ -1,7 +1,7 @@
 """Plan of a study: each model with its settings, or the reason why it is left out."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,7 @@ def plan(asked: StudySettings, reporter: Reporter) -> Plan:
     if not result.planned:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in result.left_out.items())
         raise ConfigError(f"no model can be trained on {asked.data} like this:\n{reasons}")
+    _check_one_task(result.planned)
     return result
 
 
@@ -141,6 +142,13 @@ def configs_of(names: Iterable[str], data: Path) -> list[ModelConfig]:
     if twice := [label for label, count in labels.items() if count > 1]:
         raise ConfigError(f"--models has two configs called {twice[0]}: each row has a folder of its name; rename one")
     return found
+
+
+def _check_one_task(planned: Sequence[Planned]) -> None:
+    tasks = {row.name: row.prepared.settings.task for row in planned}
+    if len(set(tasks.values())) > 1:
+        listed = ", ".join(f"{name} {task}" for name, task in tasks.items())
+        raise ConfigError(f"one table is of one task, but the configs have {listed}; add --set task=...")
 
 
 def _check_values(values: Mapping[str, Any], names: Collection[str]) -> None:

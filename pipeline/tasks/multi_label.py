@@ -49,21 +49,32 @@ def choose_thresholds(present: NDArray[np.bool_], scores: NDArray[np.floating]) 
 
 
 LOSS = "binary cross-entropy, positives weighted by negatives / positives of train; mean over utterances and emotions"
+LOSS_PLAIN = "binary cross-entropy, positives and negatives alike; mean over utterances and emotions"
 LOSS_BASELINE = "every score 0.5"
+PLAIN = "bce_plain"
+FIXED = "0.5 for every emotion, as set before training; an emotion is predicted where its score is at least that"
 
 
 class MultiLabel(EmotionTask):
     """See the head of this file. An utterance without any emotion counts: every answer to it is no."""
 
     metrics = MULTI_LABEL
-    losses = ("bce",)
+    losses = ("bce", PLAIN)
     unlabelled = "no emotions"
-    reading = THRESHOLDS
 
     @staticmethod
     def labelled(dataset: UtteranceDataset) -> Bools:
         """All of them."""
         return np.ones(len(dataset), bool)
+
+    @property
+    def reading(self) -> str:
+        """By a threshold of each emotion."""
+        return FIXED if self._is_fixed else THRESHOLDS
+
+    @property
+    def _is_fixed(self) -> bool:
+        return self.settings.thresholds == "fixed"
 
     @staticmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:  # noqa: ARG004
@@ -71,11 +82,15 @@ class MultiLabel(EmotionTask):
         return ("f1", *(metric.name for metric in MULTI_LABEL if metric.name != "f1"), "loss")
 
     def loss(self, device: torch.device) -> MultiLabelBCE:
-        """Binary cross-entropy, weighted by train."""
-        return MultiLabelBCE(torch.tensor([self.facts.pos_weight[name] for name in self.emotions], device=device))
+        """Binary cross-entropy, weighted by train unless `loss` is `bce_plain`."""
+        plain = self.settings.loss == PLAIN
+        weights = [1.0 if plain else self.facts.pos_weight[name] for name in self.emotions]
+        return MultiLabelBCE(torch.tensor(weights, device=device))
 
     def choose(self, validated: Pass) -> dict[str, float]:
-        """By F1 of each emotion."""
+        """By F1 of each emotion, or 0.5 for all where they are fixed."""
+        if self._is_fixed:
+            return dict.fromkeys(self.emotions, 0.5)
         chosen = choose_thresholds(_present(validated), self._probabilities(validated))
         return dict(zip(self.emotions, chosen.tolist(), strict=True))
 
@@ -97,7 +112,8 @@ class MultiLabel(EmotionTask):
         scores, predicted = self._probabilities(found), self._predicted(found, thresholds)
         report = multi_label_report(self.emotions, present, scores, predicted, share)
         even = self.loss(found.labels.device).against(torch.zeros_like(found.logits), found.labels).item()
-        report["loss"] = entry(found.parts[self.settings.loss], even, LOSS, LOSS_BASELINE, len(present))
+        words = LOSS_PLAIN if self.settings.loss == PLAIN else LOSS
+        report["loss"] = entry(found.parts[self.settings.loss], even, words, LOSS_BASELINE, len(present))
         protocols = {"multi_label": report}
         if is_single_label(present):
             truth, answer = present.argmax(1), found.logits.numpy().argmax(1)

@@ -24,12 +24,16 @@ class Sentiment(Task):
     metrics = SENTIMENT
     losses = ("l1", "mse")
     unlabelled = "no sentiment"
-    reading = "no thresholds: the score is the sentiment"
 
     @staticmethod
     def labelled(dataset: UtteranceDataset) -> Bools:
         """Those with a sentiment."""
         return dataset.table["sentiment"].notna().to_numpy()
+
+    @property
+    def reading(self) -> str:
+        """There is nothing to choose."""
+        return "no thresholds: the score is the sentiment"
 
     @staticmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:

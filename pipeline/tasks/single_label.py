@@ -27,13 +27,17 @@ class SingleLabel(EmotionTask):
     metrics = SINGLE_LABEL
     losses = ("cross_entropy", BALANCED)
     unlabelled = "not exactly one emotion"
-    reading = "no thresholds: the emotion with the highest score is predicted"
 
     @staticmethod
     def labelled(dataset: UtteranceDataset) -> Bools:
         """Those with exactly one emotion."""
         exactly_one: Bools = present_of(dataset).sum(1) == 1
         return exactly_one
+
+    @property
+    def reading(self) -> str:
+        """There is nothing to choose."""
+        return "no thresholds: the emotion with the highest score is predicted"
 
     @staticmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:  # noqa: ARG004

@@ -26,13 +26,11 @@ class Task(ABC):
     Attributes:
         metrics: the records of its metrics. losses: names of the losses to choose from, the default first.
         unlabelled: why an utterance is left out, in words.
-        reading: how scores become answers, in words, for thresholds.json.
     """
 
     metrics: ClassVar[Sequence[Metric]]
     losses: ClassVar[tuple[str, ...]]
     unlabelled: ClassVar[str]
-    reading: ClassVar[str]
 
     def __init__(self, settings: TrainSettings, facts: DataFacts) -> None:
         self.settings = settings
@@ -48,6 +46,11 @@ class Task(ABC):
     @abstractmethod
     def monitors(sentiment_range: int) -> tuple[str, ...]:
         """Names that the best epoch can be chosen by, the default first; `loss` is one of them."""
+
+    @property
+    @abstractmethod
+    def reading(self) -> str:
+        """How scores become answers, in words, for thresholds.json."""
 
     @property
     @abstractmethod

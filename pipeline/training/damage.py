@@ -57,6 +57,12 @@ def damaged_for_training(batches: Batches, settings: DamageSettings, model: Mode
     return Changed(batches, damage)
 
 
+def damaged_for_validation(batches: Batches, settings: DamageSettings, model: Model) -> Changed:
+    """`batches`, each damaged as in epoch 0, which no training has: the same in every epoch."""
+    blank, present = blank_of(model), subsets(model.config.modalities)
+    return Changed(batches, lambda batch: _damaged(batch, settings, present, blank, epoch=0))
+
+
 def empty_text(model: Model) -> tuple[Tensor, Tensor]:
     """Tokens and mask of the empty text, (1, L) both, padded to the longest text that `model` reads."""
     tokens, mask = models.tokenizer_for(model)(["", "a " * model.config.max_tokens])

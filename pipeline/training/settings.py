@@ -9,7 +9,7 @@ from pipeline.settings import DEFAULT_DATA, LABELS_HELP, Device, LocalPath, Sett
 
 
 class DamageSettings(Settings):
-    """Damage to the training input, drawn anew in each epoch; see data_tools/damage.py."""
+    """Damage to the training input, drawn anew in each epoch, and to valid; see data_tools/damage.py."""
 
     protocol: Literal["random", "modalities", "bernoulli"] = Field(
         "random", description="steps go at random; some modalities are absent; noise on all elements"
@@ -18,6 +18,9 @@ class DamageSettings(Settings):
         None, description="random: the share that goes, or [low, high] for one of each utterance's own; bernoulli: 0.5"
     )
     seed: int = Field(0, ge=0)
+    valid: bool = Field(
+        True, description="valid is damaged too, in the same way in every epoch: the best epoch is best on such input"
+    )
 
     @model_validator(mode="after")
     def _rate_fits_the_protocol(self) -> Self:
@@ -57,6 +60,9 @@ class TrainSettings(Settings):
     init: LocalPath | None = Field(
         None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"
     )
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="about this share of train is learned from; a smaller one is part of a larger one"
+    )
     standardise: bool = Field(True, description="features less the mean of train, over its deviation")
     epochs: int = Field(40, ge=1)
     patience: int = Field(5, ge=1, description="epochs without a better validation score before stopping")
@@ -84,8 +90,13 @@ class TrainSettings(Settings):
         "crema-d), "
         "else multi-label where it has emotions, else sentiment",
     )
-    loss: Literal["auto", "bce", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
-        "auto", description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment"
+    loss: Literal["auto", "bce", "bce_plain", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(
+        "auto",
+        description="auto: bce for multi-label, cross_entropy for single-label, l1 for sentiment; bce_plain weighs "
+        "positives and negatives alike",
+    )
+    thresholds: Literal["tuned", "fixed"] = Field(
+        "tuned", description="of multi-label: by F1 of each emotion on valid; fixed: 0.5 for every emotion"
     )
     monitor: str = Field(
         "auto",

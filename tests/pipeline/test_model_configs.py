@@ -126,3 +126,17 @@ def test_two_files_of_one_name_are_refused(tmp_path, toy_corpus):
         file.write_text("base: fe2e\n")
     with pytest.raises(ConfigError, match="two configs called own"):
         plan(CompareSettings(data=toy_corpus, models=tuple(map(str, files))), Listener())
+
+
+def test_configs_of_several_tasks_make_no_table(toy_corpus):
+    values = {"text_encoder": "tiny", "frontend": "towers", "device": "cpu", "task": "single-label"}
+    names = ("mult", "mult-paper-iemocap")
+    with pytest.raises(ConfigError, match="loss is 'bce_plain', which the task 'single-label' does not have"):
+        plan(CompareSettings(data=toy_corpus, models=names, values=values), Listener())
+
+
+def test_as_published_on_iemocap_no_threshold_is_tuned():
+    for name in ("mult-paper-iemocap", "lmr-cbt-paper-iemocap"):
+        train = TrainSettings.checked(load_model_config(name).train, name)
+        assert (train.task, train.loss, train.thresholds) == ("multi-label", "bce_plain", "fixed")
+    assert load_model_config("cmt-paper", "mosei").train["loss"] == "mse"

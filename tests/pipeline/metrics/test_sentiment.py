@@ -172,6 +172,7 @@ def test_counts_stand_beside_the_scores():
     assert {name: entry["utterances"] for name, entry in report.items() if entry["utterances"] != 6} == {
         "acc2_non0": 4,
         "f1_non0": 4,
+        "f1_non0_by_predicted": 4,
     }
     values = sentiment_values(TRUTH, SCORE, 3)
     assert {name: entry["value"] for name, entry in report.items()} == values
@@ -181,9 +182,9 @@ def test_counts_stand_beside_the_scores():
 def test_which_metrics_there_are_follows_from_the_range():
     wide, narrow = (set(sentiment_values(TRUTH, SCORE, limit)) for limit in (3, 1))
     assert wide & narrow == {"mae", "corr"}
-    assert narrow - wide == {"acc2_sims", "acc3_sims", "acc5_sims", "f1_sims"}
+    assert narrow - wide == {"acc2_sims", "acc3_sims", "acc5_sims", "f1_sims", "mae_clipped", "corr_clipped"}
     two = {f"{kind}_{name}" for kind in ("acc2", "f1") for name in ("has0", "non0", "positive")}
-    assert wide - narrow == two | {"acc5", "acc7", "acc7_away_from_zero"}
+    assert wide - narrow == two | {"f1_non0_by_predicted", "acc5", "acc7", "acc7_away_from_zero"}
 
 
 def test_baselines_by_hand():
@@ -201,3 +202,27 @@ def test_baselines_by_hand():
     assert base["f1_positive"] == pytest.approx(4 / 6 * 8 / 10)
     assert base["acc7"] == 0  # always -1: nobody is
     assert base["acc7_away_from_zero"] == 1 / 6  # -1.2 and -1.4 are -2, as -2.0 is
+
+
+def test_published_sims_scores_are_of_clipped_predictions():
+    draw = np.random.default_rng(0)
+    truth, predicted = draw.uniform(-1, 1, 40).astype(np.float32), draw.normal(0, 2, 40).astype(np.float32)
+    values = sentiment_values(truth, predicted, 1)
+    inside = np.array([max(-1.0, min(1.0, value)) for value in predicted])
+    assert values["mae_clipped"] == pytest.approx(np.mean([abs(t - p) for t, p in zip(truth, inside, strict=True)]))
+    assert values["corr_clipped"] == pytest.approx(np.corrcoef(truth, inside)[0, 1])
+    assert values["mae"] > values["mae_clipped"]
+    # All scores beyond the scale are one score, and have no correlation.
+    report = sentiment_report(truth, np.full(40, 3, np.float32) + truth.clip(0), 1, {"mean": 0.0})
+    assert (report["corr_clipped"]["value"], report["corr_clipped"]["reason"]) == (None, SAME_SCORE)
+    assert report["corr"]["value"] is not None
+
+
+def test_mults_f1_is_scikit_learns_with_its_arguments_swapped():
+    draw = np.random.default_rng(1)
+    truth, predicted = draw.integers(-3, 4, 60).astype(np.float32), draw.normal(0.5, 2, 60).astype(np.float32)
+    kept = truth != 0
+    expected = sklearn.f1_score(predicted[kept] > 0, truth[kept] > 0, average="weighted")
+    values = sentiment_values(truth, predicted, 3)
+    assert values["f1_non0_by_predicted"] == pytest.approx(expected)
+    assert values["f1_non0_by_predicted"] != pytest.approx(values["f1_non0"])

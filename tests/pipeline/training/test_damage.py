@@ -17,7 +17,7 @@ from pipeline.progress import Reporter
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.train import train
 from pipeline.training.batches import EpochBatches, train_loader
-from pipeline.training.damage import Changed, blank_of, damaged_for_training
+from pipeline.training.damage import Changed, blank_of, damaged_for_training, damaged_for_validation
 from pipeline.training.losses import Objective
 from pipeline.training.settings import DamageSettings, TrainSettings
 
@@ -176,7 +176,33 @@ def test_a_run_on_damaged_input_logs_its_losses_and_resumes_to_the_same_weights(
     log = pd.read_csv(tmp_path / "whole" / "log.csv")
     assert (log["train_reconstruction"] > 0).all()
     assert np.isfinite(log["train_attraction"]).all()
-    assert (log["valid_reconstruction"] == 0).all()  # valid is not damaged
+    assert (log["valid_reconstruction"] == 0).all()  # valid has no complete view beside it
     with pytest.raises(ConfigError, match="damage: was"):
         other = settings("broken", 4).model_copy(update={"damage": DamageSettings(**RANDOM, seed=1)})
         train(other, spec(DLFR), QUIET, resume=True)
+
+
+def test_valid_is_damaged_as_training_is_and_alike_in_every_epoch(toy_corpus, model):
+    order, loader = batches_of(toy_corpus, model)
+    settings = DamageSettings(**RANDOM)
+    damaged = damaged_for_validation(loader, settings, model)
+    by_epoch = []
+    for order.epoch in (1, 2):  # other batches, the same damage
+        by_epoch.append(by_id(damaged))
+    assert by_epoch[0] == by_epoch[1]
+    order.epoch = 1
+    assert by_id(damaged_for_training(loader, settings, model, order)) != by_epoch[0]
+    gone = [missing for row in by_epoch[0].values() for missing in row]
+    assert 0 < sum(gone) < len(gone)
+
+
+def test_the_best_epoch_is_chosen_on_damaged_valid_unless_it_is_said_otherwise(toy_corpus, tmp_path):
+    logs = {}
+    for name, valid in (("damaged", True), ("clean", False)):
+        damage = {"protocol": "random", "rate": 1.0, "valid": valid}
+        values = {"data": toy_corpus, "epochs": 2, "batch_size": 4, "device": "cpu", "precision": "32-true"}
+        train(TrainSettings(**values, learning_rate=1e-2, out=tmp_path / name, damage=damage), spec(DLFR), QUIET)
+        logs[name] = pd.read_csv(tmp_path / name / "log.csv")
+    assert logs["damaged"]["train_loss"].tolist() == logs["clean"]["train_loss"].tolist()
+    # With nothing left of the input but its lengths, the answers to valid are worse ones.
+    assert (logs["damaged"]["valid_loss"] != logs["clean"]["valid_loss"]).all()

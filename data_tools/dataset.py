@@ -82,6 +82,7 @@ class UtteranceDataset(Dataset[Sample]):
     Utterances that preprocessing rejected are left out and counted in `rejected`.
 
     features: the name of extracted features that the samples have in place of faces and chunks; no face is read then.
+    splits: utterance id -> split, in place of the manifest's own; ids that are not in it are left out.
 
     Attributes:
         emotions: names of the labels, in label order.
@@ -97,9 +98,17 @@ class UtteranceDataset(Dataset[Sample]):
         DataError: no manifest, an unknown split, an unfinished store or features, or one that lacks an utterance.
     """
 
-    def __init__(self, data_dir: str | Path, split: str | None = None, features: str | None = None) -> None:
+    def __init__(
+        self,
+        data_dir: str | Path,
+        split: str | None = None,
+        features: str | None = None,
+        splits: Mapping[str, str] | None = None,
+    ) -> None:
         self.data_dir = Path(data_dir)
         table = read_manifest(self.data_dir)
+        if splits is not None:
+            table = table.assign(split=table["utterance_id"].map(splits)).dropna(subset=["split"])
         self.emotions = emotions_of(table)
         if split is not None:
             known = sorted(table["split"].unique())

@@ -10,6 +10,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from data_tools.files import folder_lock
+from data_tools.folds import FoldsBy
 from pipeline.command import Command
 from pipeline.progress import Reporter
 from pipeline.report.across import across_sheet
@@ -20,12 +21,15 @@ from pipeline.settings import DATA_HELP, DEFAULT_DATA, LocalPath, Names, first_a
 from pipeline.study.across import matrix_of
 from pipeline.study.plan import MODELS_HELP, StudySettings, ValueFlags, plan, read_study
 from pipeline.study.result import command_line, result_of
-from pipeline.study.runs import train_all, wanted_runs
+from pipeline.study.runs import check_runs, rows_of, train_all, wanted_runs
 
 
 class CompareSettings(StudySettings):
     """Settings of `pipeline compare`."""
 
+    folds: FoldsBy | None = flag(
+        None, help="session or speaker: each is left out once, and tested; mean and spread over these trainings."
+    )
     models: Names = flag(min_length=1, help=f"{MODELS_HELP[:-1]}; or all: every model.")
     data: LocalPath = flag(DEFAULT_DATA, repeats=True, help=f"{DATA_HELP[:-1]}; several with --across.")
     more_data: tuple[LocalPath, ...] = Field((), description="further data folders, as further --data give them")
@@ -37,6 +41,8 @@ class CompareSettings(StudySettings):
     def _folders_fit(self) -> Self:
         if self.more_data and not self.across:
             raise ValueError("several --data make a matrix of corpora: add --across")
+        if self.folds and self.across:
+            raise ValueError("--across takes each folder's own splits: leave --folds out")
         return self
 
 
@@ -53,7 +59,8 @@ def compare(asked: CompareSettings, reporter: Reporter) -> dict[str, Any]:
         return _across(asked, reporter)
     out = asked.out or Path("runs") / f"compare-{dataset_name(asked.data)}"
     found = plan(asked, reporter)
-    rows = {model.name: (model.name, model.prepared) for model in found.planned}
+    rows = rows_of(found.planned)
+    check_runs(len(found.planned) * asked.seeds, f"{len(found.planned)} trainings with --seeds {asked.seeds}")
     with folder_lock(out):
         trained = train_all(wanted_runs(out, rows, asked.seeds), reporter)
         result = result_of(asked, trained, command_line("compare", asked, out)) | {"left_out": found.left_out}

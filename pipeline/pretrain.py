@@ -86,7 +86,7 @@ def pretrain(
     precision = resolve_precision(settings.precision, settings.device)
     settings = settings.model_copy(update={"precision": precision, "monitor": "loss"})
     fabric = start_fabric(settings.device, settings.precision)
-    splits = _Splits(load_split(settings.data, "train"), load_split(settings.data, "valid"))
+    splits = _Splits(*(load_split(settings.data, part, protocol=settings.split) for part in ("train", "valid")))
     splits.train.waveforms = splits.valid.waveforms = True
     facts = DataFacts.from_splits(settings.data, splits.train, splits.valid)
     recorded = {**model.recorded(), "pretraining": own.model_dump(mode="json")}

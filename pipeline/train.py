@@ -15,7 +15,6 @@ from data_tools.about import read_dataset_facts
 from data_tools.damage import uniform
 from data_tools.dataset import UtteranceDataset
 from data_tools.files import folder_lock
-from data_tools.manifest import read_manifest
 from pipeline.command import Command
 from pipeline.model_configs import read_model
 from pipeline.progress import Reporter
@@ -41,7 +40,7 @@ from pipeline.training.damage import (
     modality_dropout,
     subset_changes,
 )
-from pipeline.training.data import load_both, load_unseen
+from pipeline.training.data import load_both, load_unseen, with_test
 from pipeline.training.device import (
     Ranks,
     check_compiler,
@@ -163,10 +162,10 @@ def _for_task(
 
 
 def _part_of(train_split: UtteranceDataset, settings: TrainSettings) -> UtteranceDataset:
-    """The utterances of train whose draw from their id and the seed is below `train_fraction`, at least one."""
+    """The utterances of train whose draw from their id is below `train_fraction`, at least one, for all seeds alike."""
     if settings.train_fraction == 1:
         return train_split
-    draws = np.array([uniform(name, settings.seed, 0, "train")(1)[0] for name in train_split.table["utterance_id"]])
+    draws = np.array([uniform(name, 0, 0, "train")(1)[0] for name in train_split.table["utterance_id"]])
     part = train_split.only((draws < settings.train_fraction) | (draws == draws.min()))
     part.left_out = train_split.left_out  # these have the label of the task
     return part
@@ -297,7 +296,7 @@ def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Re
     }
     run.write_thresholds(task.choose(validated), "valid", task.reading, by_present)
     reports = {"valid": record(run, valid_split, "valid", validated, reporter, whole=True)}
-    tested = [folder for folder in settings.folders if (read_manifest(folder)["split"] == "test").any()]
+    tested = with_test(settings)
     if tested:
         test_split = load_unseen(run, settings.folders, "test")
         found = best.score(test_split, reporter, "test")

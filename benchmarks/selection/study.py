@@ -25,7 +25,7 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import dataset_name
 from pipeline.settings import ConfigError, LocalPath, Settings
-from pipeline.study.plan import StudySettings, plan
+from pipeline.study.plan import Planned, StudySettings, plan
 from pipeline.study.result import result_of
 from pipeline.study.runs import Trained, Wanted, train_all, wanted_runs
 from pipeline.train import Prepared
@@ -105,7 +105,9 @@ def _study_of(settings: SelectionSettings, data: Path, mode: str) -> StudySettin
 def _plan_runs(settings: SelectionSettings, prepared: dict[str, dict[str, Prepared]]) -> list[Wanted]:
     """Runs in their order: all modes on all data with one seed, then with the next."""
     rows = {
-        _label(name, mode): (_label(name, mode), one) for name, modes in prepared.items() for mode, one in modes.items()
+        _label(name, mode): (_label(name, mode), [Planned(MODEL, one)])
+        for name, modes in prepared.items()
+        for mode, one in modes.items()
     }
     return wanted_runs(settings.out, rows, settings.seeds)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from data_tools.names import own_name
 from pipeline.metrics.emotions import MULTI_LABEL
+from pipeline.metrics.metric import mean_and_spread
 from pipeline.metrics.single_label import SINGLE_LABEL
 from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column
 
@@ -25,7 +26,8 @@ def sheet(result: Mapping[str, Any]) -> Sheet:
     own = result["task"].replace("-", "_")  # a multi-label report can have single-label scores beside its own
     names = [name for name in _BY_EMOTION if "per_emotion" in result["metrics"][own].get(name, {})]
     by_emotion = [_emotion_table(result, own, name) for name in names]
-    return sheet_of(result, title, [*score_tables(result), _cost_table(result), *by_emotion])
+    by_fold = [_fold_table(result, own)] if result.get("folds") else []
+    return sheet_of(result, title, [*score_tables(result), *by_fold, _cost_table(result), *by_emotion])
 
 
 def sheet_of(result: Mapping[str, Any], title: str, tables: Sequence[Table], findings: Sequence[str] = ()) -> Sheet:
@@ -37,6 +39,10 @@ def sheet_of(result: Mapping[str, Any], title: str, tables: Sequence[Table], fin
 def _about(result: Mapping[str, Any]) -> str:
     counts = ", ".join(f"{count} {split}" for split, count in result["utterances"].items())
     seeds = f"mean and {result['spread']}, {result['seeds']} of them" if result["seeds"] > 1 else "one seed"
+    if folds := result.get("folds"):
+        seeds = (
+            f"mean and {result['spread']}: {len(folds)} folds, {result['seeds']} seed{'s' * (result['seeds'] > 1)} each"
+        )
     return (
         f"Data set {result['dataset']}, split protocol {result['split_protocol']} ({counts} utterances). Scores are on "
         f"{result['split']}: {seeds}. The best epoch was chosen by {result['monitor']} on valid. "
@@ -81,6 +87,27 @@ def _definitions(metrics: Mapping[str, Any]) -> str:
         alike.setdefault(about["baseline_definition"], []).append(name)
     baselines = "; ".join(f"{', '.join(names)}: {definition}" for definition, names in alike.items())
     return f"{shown}. Baselines: {baselines}."
+
+
+def _fold_table(result: Mapping[str, Any], protocol: str) -> Table:
+    """The metric that epochs were chosen by, of each fold: the mean over its seeds."""
+    name = result["monitor"]
+    about = result["metrics"][protocol][name]
+    rows = []
+    for row in result["models"]:
+        values = row["scores"][protocol][name]["values"]
+        cells = []
+        for fold in result["folds"]:
+            own = fold["fold"].replace("-", ":", 1)
+            of_fold = [value for value, run in zip(values, row["runs"], strict=True) if run["fold"] == own]
+            cells.append(Cell(number(mean_and_spread(of_fold)[0]) if of_fold else "-"))
+        rows.append([Cell(row["model"]), *cells])
+    counts = "; ".join(
+        f"{f['fold']}: {f['train']} train, {f['valid']} valid, {f['test']} test" for f in result["folds"]
+    )
+    return Table(
+        f"{name} by fold", f"{about['definition']}. {counts}.", ["model", *(f["fold"] for f in result["folds"])], rows
+    )
 
 
 def _emotion_table(result: Mapping[str, Any], protocol: str, name: str) -> Table:
@@ -139,9 +166,9 @@ def _remarks(result: Mapping[str, Any]) -> list[str]:
         if row["trained_with_damage"]
     ]
     short = [
-        f"{row['model']}: {len(row['runs'])} of {result['seeds']} seeds finished"
+        f"{row['model']}: {len(row['runs'])} of {runs} {'runs' if result.get('folds') else 'seeds'} finished"
         for row in result["models"]
-        if len(row["runs"]) < result["seeds"]
+        if len(row["runs"]) < (runs := result["seeds"] * max(1, len(result.get("folds", ()))))
     ]
     failed = [f"{run['model']}, seed {run['seed']}, failed: {run['reason']}" for run in result["failed"]]
     left_out = [f"{name} is left out: {reason}" for name, reason in result["left_out"].items()]

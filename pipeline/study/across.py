@@ -21,7 +21,7 @@ from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import describe_folders, notice_of
 from pipeline.settings import ConfigError
-from pipeline.study.plan import Plan, StudySettings, plan
+from pipeline.study.plan import Plan, Planned, StudySettings, plan
 from pipeline.study.runs import SPLIT, Trained, check_runs, train_all, wanted_runs
 from pipeline.train import Prepared
 from pipeline.training.data import check_together, load_fitting
@@ -49,7 +49,9 @@ def matrix_of(asked: StudySettings, folders: Sequence[Path], out: Path, reporter
     rows, left_out = _rows(plans)
     check_runs(len(rows) * asked.seeds, f"{len(named)} corpora and {len(rows)} rows with --seeds {asked.seeds}")
     with folder_lock(out):
-        trainings = {label: (f"{model}/{name}", prepared) for label, (model, name, prepared) in rows.items()}
+        trainings = {
+            label: (f"{model}/{name}", [Planned(model, prepared)]) for label, (model, name, prepared) in rows.items()
+        }
         trained = train_all(wanted_runs(out, trainings, asked.seeds), reporter)
         reports = {
             label: {name: [_scored(run, folder, reporter) for run in runs] for name, folder in named.items()}

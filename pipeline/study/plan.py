@@ -11,6 +11,8 @@ from pydantic import Field
 import models
 from data_tools.about import read_dataset_facts
 from data_tools.errors import DataError
+from data_tools.folds import FoldsBy, folds_of
+from data_tools.manifest import read_manifest
 from data_tools.sequences.store import read_facts
 from pipeline.extract import ExtractSettings, extract
 from pipeline.model_configs import ModelConfig, load_model_config
@@ -51,6 +53,7 @@ class StudySettings(Settings):
     models: Names = flag(min_length=1, help=MODELS_HELP)
     seeds: int = flag(1, ge=1, help="Runs of each row of the table, each with a seed of its own.")
     out: LocalPath | None = flag(None, help="The folder of runs and tables, by default runs/<command>-<dataset>.")
+    folds: FoldsBy | None = Field(None, description="leave each session or speaker out once; None: the folder's split")
     values: dict[str, Any] = Field({}, description="settings of training, and of every model that knows them")
 
 
@@ -74,10 +77,14 @@ def read_study(kind: type[StudySettings]) -> Callable[[Mapping[str, Any], Mappin
 
 @dataclass(frozen=True)
 class Planned:
-    """A row that is trained. name: of its config. prepared: with the first seed; others differ in the seed alone."""
+    """A training of a row. name: of its config. prepared: with the first seed; others differ in the seed alone.
+
+    fold: the group that is left out, `session-5`; empty without folds.
+    """
 
     name: str
     prepared: Prepared
+    fold: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,9 +123,8 @@ def plan(asked: StudySettings, reporter: Reporter) -> Plan:
             else:
                 values.pop("features", None)
             settings = TrainSettings.checked(values, f"configs/models/{name}.yaml, configs/compare.yaml and --set")
-            prepared = prepare(settings, ModelSpec.checked(file.model["name"], model_settings, file.note))
-            load_split(asked.data, "test", prepared.settings.features)
-            result.planned.append(Planned(name, prepared))
+            spec = ModelSpec.checked(file.model["name"], model_settings, file.note)
+            result.planned.extend(each_fold(name, settings, spec, asked.folds))
         except (ConfigError, models.ModelError, DataError) as error:
             if not everything:
                 raise
@@ -142,6 +148,28 @@ def configs_of(names: Iterable[str], data: Path) -> list[ModelConfig]:
     if twice := [label for label, count in labels.items() if count > 1]:
         raise ConfigError(f"--models has two configs called {twice[0]}: each row has a folder of its name; rename one")
     return found
+
+
+def each_fold(name: str, settings: TrainSettings, model: ModelSpec, by: FoldsBy | None) -> list[Planned]:
+    """One training of these settings, or one for each session or speaker that is left out.
+
+    Raises:
+        ConfigError, ModelError, DataError: as `train`; nothing to test; fewer than two sessions or speakers.
+    """
+    if by is None:
+        splits = [settings.split]
+    elif settings.split is not None:
+        raise ConfigError(
+            f"split is {settings.split} and folds by {by}: each fold has a split of its own; leave one out"
+        )
+    else:
+        splits = list(folds_of(read_manifest(settings.data), by))
+    planned = []
+    for split in splits:
+        prepared = prepare(settings.model_copy(update={"split": split}), model)
+        load_split(settings.data, "test", prepared.settings.features, split)
+        planned.append(Planned(name, prepared, "" if by is None or split is None else f"{split.kind}-{split.value}"))
+    return planned
 
 
 def _check_one_task(planned: Sequence[Planned]) -> None:

@@ -17,10 +17,12 @@ from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
 from pipeline.study.plan import StudySettings, laid_over, standin_budget
 from pipeline.study.runs import SPLIT, Trained
+from pipeline.tasks.task import Task
 from pipeline.training.data import load_unseen
 from pipeline.training.log import TrainLog, done_in_training
 from pipeline.training.scoring import task_of_run
 
+SPREAD_OF_FOLDS = "population standard deviation over the folds and seeds"
 _READ = {"t": "words", "a": "mel chunks", "v": "faces"}
 
 
@@ -31,9 +33,12 @@ def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str,
     """
     runs = trained.finished
     first = next(iter(runs.values()))[0]
+    folds = folds_in(runs)
     report, task = _report(first, asked.data), task_of_run(first)
     dataset = load_unseen(first, asked.data, SPLIT)
     chosen = _median_utterance(dataset)
+    # Of the first row: one for each fold, or one.
+    reports = [_report(run, asked.data)["metrics"] for run in next(iter(runs.values()))[: max(len(folds), 1)]]
     starts = [run.read_starts()[-1] for of_model in runs.values() for run in of_model]
     row = dataset.table.set_index("utterance_id").loc[chosen]
     return {
@@ -42,29 +47,64 @@ def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str,
         "folder": report["folder"],
         "notice": report["notice"],
         "split": SPLIT,
-        "split_protocol": report["split_protocol"],
-        "utterances": _counts(first) | {SPLIT: report["utterances"]},
+        "split_protocol": report["split_protocol"] if not folds else f"each {asked.folds} left out once",
+        "utterances": _counts(first) | {SPLIT: report["utterances"]} if not folds else _over_folds(folds),
         "task": report["task"],
         "monitor": task.settings.monitor,
         "seeds": asked.seeds,
         "budget": _budget(runs, standin_budget(asked.data)),
-        "spread": SPREAD,
+        "spread": SPREAD if not folds else SPREAD_OF_FOLDS,
         "counted_on": {"utterance": chosen, "seconds": float(row["end_s"] - row["start_s"])},
         "machines": sorted({f"{start['device']}, {start['threads']} threads" for start in starts}),
         "versions": starts[0]["versions"],
         "metrics": {
-            protocol: {
-                name: {key: value for key, value in entry.items() if key not in ("value", "per_emotion", "confusion")}
-                | {"lower_is_better": task.lower_is_better(name)}
-                | ({"per_emotion": _without_values(entry["per_emotion"])} if "per_emotion" in entry else {})
-                for name, entry in entries.items()
-            }
+            protocol: {name: _about_metric(task, name, [each[protocol][name] for each in reports]) for name in entries}
             for protocol, entries in report["metrics"].items()
         },
         "models": [_row(name, of_model, asked.data, chosen) for name, of_model in runs.items()],
         "left_out": {},
         "failed": trained.failed,
-    }
+    } | ({"folds": folds} if folds else {})
+
+
+def folds_in(runs: Mapping[str, Sequence[RunDir]]) -> list[dict[str, Any]]:
+    """Of each fold its name and its utterances in train, valid and test; empty where the runs have none.
+
+    A run of a fold lies in a folder of its name.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for run in next(iter(runs.values())):
+        split = run.read_settings()[0].split
+        name = run.path.parent.name
+        if split is not None and name == f"{split.kind}-{split.value}" and name not in found:
+            tested = run.read_scores(run.own_data())[SPLIT]["utterances"]
+            found[name] = {"fold": name} | _counts(run) | {SPLIT: tested}
+    return list(found.values())
+
+
+def _over_folds(folds: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Utterances that are tested, each in one fold."""
+    return {SPLIT: sum(fold[SPLIT] for fold in folds)}
+
+
+def _about_metric(task: Task, name: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Definition, baseline and counts of a metric. entries: of the reports of one row's folds, or of one report.
+
+    Over folds a baseline is a mean, and utterances are added up.
+    """
+    about = {key: value for key, value in entries[0].items() if key not in ("value", "per_emotion", "confusion")}
+    about |= {"baseline": mean_and_spread([entry["baseline"] for entry in entries])[0]}
+    about |= {"utterances": sum(entry["utterances"] for entry in entries)}
+    about |= {"lower_is_better": task.lower_is_better(name)}
+    if "per_emotion" in entries[0]:
+        about["per_emotion"] = {
+            emotion: {
+                "baseline": mean_and_spread([entry["per_emotion"][emotion]["baseline"] for entry in entries])[0],
+                "positives": sum(entry["per_emotion"][emotion]["positives"] for entry in entries),
+            }
+            for emotion in entries[0]["per_emotion"]
+        }
+    return about
 
 
 def _report(run: RunDir, data: Path) -> dict[str, Any]:
@@ -97,10 +137,6 @@ def _in_place_of_its_own(values: Mapping[str, Any], standin: Mapping[str, Any]) 
     return {key: values[key] for key in laid_over(values["name"], standin) if key not in unused}
 
 
-def _without_values(per_emotion: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {emotion: {key: part[key] for key in ("baseline", "positives")} for emotion, part in per_emotion.items()}
-
-
 def _median_utterance(dataset: UtteranceDataset) -> str:
     """The id of the utterance of middle length; of equally long ones the first by id."""
     table = dataset.table.assign(seconds=dataset.table["end_s"] - dataset.table["start_s"])
@@ -126,7 +162,7 @@ def _row(name: str, runs: Sequence[RunDir], data: Path, chosen: str) -> dict[str
         "epoch_seconds": median(float(row["train_seconds"]) for log in logs for row in log),
         "seconds": sum(float(row["train_seconds"]) + float(row["valid_seconds"]) for log in logs for row in log),
         "runs": [
-            {"seed": run.read_settings()[0].seed, "folder": run.path.as_posix(), "epochs": len(log)}
+            {"seed": run.read_settings()[0].seed, **_fold(run), "folder": run.path.as_posix(), "epochs": len(log)}
             for run, log in zip(runs, logs, strict=True)
         ],
         "settings": {
@@ -134,6 +170,11 @@ def _row(name: str, runs: Sequence[RunDir], data: Path, chosen: str) -> dict[str
             "model": model.config.model_dump(mode="json"),
         },
     }
+
+
+def _fold(run: RunDir) -> dict[str, str]:
+    split = run.read_settings()[0].split
+    return {} if split is None else {"fold": str(split)}
 
 
 def _scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -187,7 +228,9 @@ def _steps(model: Model, batch: Batch) -> dict[str, int]:
 def command_line(name: str, asked: StudySettings, out: Path, *further: str) -> str:
     """Command that makes the same table. name: of the sub-command. further: flags that it alone has."""
     values = [f"--set {shlex.quote(f'{key}={_yaml(value)}')}" for key, value in asked.values.items()]
-    given = ["--data", str(asked.data), "--models", ",".join(asked.models), *further, "--seeds", str(asked.seeds)]
+    folds = ("--folds", asked.folds) if asked.folds else ()
+    given = ["--data", str(asked.data), "--models", ",".join(asked.models), *folds, *further]
+    given += ["--seeds", str(asked.seeds)]
     return " ".join([shlex.join(["pipeline", name, *given, "--out", str(out)]), *values])
 
 

@@ -22,12 +22,18 @@ MOST_RUNS = 500
 
 @dataclass(frozen=True)
 class Wanted:
-    """A training that a table needs. label: its row; runs of one label differ in the seed alone."""
+    """A training that a table needs. label: its row; runs of one label differ in seed and fold alone."""
 
     label: str
     run: RunDir
     prepared: Prepared
     seed: int
+    fold: str = ""
+
+    @property
+    def title(self) -> str:
+        """For a person."""
+        return f"{self.label}, {f'{self.fold}, ' * bool(self.fold)}seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -41,17 +47,27 @@ class Trained:
     failed: list[dict[str, Any]]
 
 
-def wanted_runs(out: Path, rows: Mapping[str, tuple[str, Prepared]], seeds: int) -> list[Wanted]:
-    """Every row once, then every row with the next seed: what is interrupted has whole rounds.
+# label -> (its folder in the output folder, its trainings with the first seed: one, or one for each fold).
+Rows = Mapping[str, tuple[str, Sequence[Planned]]]
 
-    rows: label -> (its folder in `out`, its training with the first seed).
-    """
+
+def wanted_runs(out: Path, rows: Rows, seeds: int) -> list[Wanted]:
+    """Every row once, then every row with the next seed: what is interrupted has whole rounds."""
     return [
-        Wanted(label, RunDir(out / folder / f"seed-{seed}"), prepared, seed)
+        Wanted(label, RunDir(out / folder / one.fold / f"seed-{seed}"), one.prepared, seed, one.fold)
         for number in range(seeds)
-        for label, (folder, prepared) in rows.items()
-        for seed in [prepared.settings.seed + number]
+        for label, (folder, trainings) in rows.items()
+        for one in trainings
+        for seed in [one.prepared.settings.seed + number]
     ]
+
+
+def rows_of(planned: Sequence[Planned]) -> dict[str, tuple[str, list[Planned]]]:
+    """A row for each config, in a folder of its name."""
+    rows: dict[str, tuple[str, list[Planned]]] = {}
+    for one in planned:
+        rows.setdefault(one.name, (one.name, []))[1].append(one)
+    return rows
 
 
 def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
@@ -74,7 +90,7 @@ def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
     kept = [_is_kept(one) for one in wanted]
     result, left, took_s = Trained({}, []), kept.count(False), []
     for number, (one, is_kept) in enumerate(zip(wanted, kept, strict=True), start=1):
-        title = f"run {number} of {len(wanted)}: {one.label}, seed {one.seed}"
+        title = f"run {number} of {len(wanted)}: {one.title}"
         if is_kept:
             reporter.say(f"{title}: finished, kept")
             result.finished.setdefault(one.label, []).append(one.run)
@@ -85,7 +101,8 @@ def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
             train(*_settings(one), reporter, resume=one.run.settings.is_file())
             result.finished.setdefault(one.label, []).append(one.run)
         except TrainingError as error:
-            result.failed.append({"model": one.label, "seed": one.seed, "reason": str(error)})
+            fold = {"fold": one.fold} if one.fold else {}
+            result.failed.append({"model": one.label, "seed": one.seed} | fold | {"reason": str(error)})
             reporter.say(f"{title} failed: {error}")
         took_s.append(reporter.clock() - began)
         left -= 1
@@ -132,7 +149,7 @@ def train_rows(out: Path, rows: Mapping[str, tuple[str, Planned]], asked: StudyS
         ConfigError, DataError: as `pipeline.study.runs.train_all`; too many runs.
     """
     check_runs(len(rows) * asked.seeds, f"{len(rows)} rows with --seeds {asked.seeds}")
-    trainings = {label: (folder, planned.prepared) for label, (folder, planned) in rows.items()}
+    trainings = {label: (folder, [planned]) for label, (folder, planned) in rows.items()}
     return train_all(wanted_runs(out, trainings, asked.seeds), reporter)
 
 

@@ -1,13 +1,16 @@
 """Splits of a data folder as a run reads them: with the label of its task, its features and its preprocessing."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
+from data_tools.folds import resplit
 from data_tools.joined import join
 from data_tools.label_map import LabelMap
 from data_tools.manifest import read_manifest
+from data_tools.splits import SplitSpec
 from pipeline.run import Folders, RunDir, as_folders
 from pipeline.run_data import preprocessing_of
 from pipeline.settings import ConfigError, ModelSpec
@@ -51,14 +54,19 @@ def check_fits(run: RunDir, data: Path, dataset: UtteranceDataset) -> None:
         )
 
 
-def load_split(data: Path, split: str, features: str | None = None) -> UtteranceDataset:
+def load_split(
+    data: Path, split: str, features: str | None = None, protocol: SplitSpec | None = None
+) -> UtteranceDataset:
     """The utterances of one split, at least one; with extracted features in place of faces and chunks where named.
+
+    protocol: how the data are split for this run; None for the folder's own splits.
 
     Raises:
         DataError: no manifest, nothing in the split, or not preprocessed; the message has the command that helps.
     """
-    counts = read_manifest(data)["split"].value_counts().to_dict()
-    dataset = UtteranceDataset(data, split, features) if counts.get(split) else None
+    splits = splits_of(data, protocol)
+    counts = Counter(splits.values())
+    dataset = UtteranceDataset(data, split, features, splits) if counts.get(split) else None
     if not dataset:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
         rejected = f"; preprocessing rejected all {counts[split]} of them" if counts.get(split) else ""
@@ -77,8 +85,8 @@ def load_both(settings: TrainSettings, features: str | None = None) -> tuple[Utt
         DataError: as `load_split`; folders that were preprocessed in another way, share an utterance, or have other
             emotions and no label map.
     """
-    parts = {"train": [load_split(folder, "train", features) for folder in settings.folders]}
-    parts["valid"] = load_parts(settings.folders, "valid", features)
+    parts = {"train": [load_split(folder, "train", features, settings.split) for folder in settings.folders]}
+    parts["valid"] = load_parts(settings.folders, "valid", features, settings.split)
     if settings.more_data:
         check_together(settings.folders)
     if settings.labels is not None:
@@ -111,14 +119,41 @@ def check_together(folders: Sequence[Path]) -> None:
                 )
 
 
-def load_parts(folders: Sequence[Path], split: str, features: str | None = None) -> list[UtteranceDataset]:
+def load_parts(
+    folders: Sequence[Path], split: str, features: str | None = None, protocol: SplitSpec | None = None
+) -> list[UtteranceDataset]:
     """`load_split` of each folder that has the split; one of several may lack it.
 
     Raises:
         DataError: as `load_split`; all lack it.
     """
-    having = [folder for folder in folders if (read_manifest(folder)["split"] == split).any()]
-    return [load_split(folder, split, features) for folder in (having or folders[:1])]
+    having = [folder for folder in folders if split in splits_of(folder, protocol).values()]
+    return [load_split(folder, split, features, protocol) for folder in (having or folders[:1])]
+
+
+def splits_of(folder: Path, protocol: SplitSpec | None = None) -> dict[str, str]:
+    """Split of each utterance of a data folder: its own, or by another protocol.
+
+    Raises:
+        DataError: no manifest, or as `data_tools.folds.resplit`.
+    """
+    table = read_manifest(folder)
+    if protocol is None:
+        return dict(zip(table["utterance_id"], table["split"], strict=True))
+    return dict(resplit(table, protocol))
+
+
+def with_test(settings: TrainSettings) -> list[Path]:
+    """The data folders of a training that have a test split."""
+    return [folder for folder in settings.folders if "test" in splits_of(folder, settings.split).values()]
+
+
+def is_own_data(run: RunDir, folders: Sequence[Path]) -> bool:
+    """Return True if these are data folders that the run was trained on."""
+    if run.is_shared:
+        return False
+    own = {folder.resolve() for folder in run.own_folders()}
+    return all(folder.resolve() in own for folder in folders)
 
 
 def load_unseen(run: RunDir, data: Folders, split: str, label_map: LabelMap | None = None) -> UtteranceDataset:
@@ -135,8 +170,11 @@ def load_unseen(run: RunDir, data: Folders, split: str, label_map: LabelMap | No
     """
     facts = run.facts()
     use, label_map = facts.features, label_map or facts.label_map
-    parts = load_parts(as_folders(data), split, None if use is None else use.name)
     settings, model_settings = run.read_settings()
+    folders = as_folders(data)
+    # The split of a run is one of its own data.
+    protocol = settings.split if is_own_data(run, folders) else None
+    parts = load_parts(folders, split, None if use is None else use.name, protocol)
     if label_map is not None:
         parts = relabel_for_run(facts, settings.task, parts, label_map)
     dataset = join(parts)

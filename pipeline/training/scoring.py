@@ -23,6 +23,7 @@ from pipeline.tasks.resolve import build_task
 from pipeline.tasks.task import Task
 from pipeline.training.batches import StepLimit, ordered_loader
 from pipeline.training.damage import Change, Changed
+from pipeline.training.data import is_own_data
 from pipeline.training.device import choose_device
 from pipeline.training.label_maps import MappedAnswers, describe_labels
 from pipeline.training.loop import Pass, run_epoch
@@ -159,7 +160,7 @@ def record(
     stored = read_json(run.thresholds)
     report = {
         "split": split,
-        "split_protocol": str(about.get("split", "not stated by the data folder")),
+        "split_protocol": split_protocol(run, folders),
         "dataset": joined_name(folders),
         "folder": " + ".join(folder.as_posix() for folder in folders),
         "task": task.settings.task,
@@ -182,6 +183,14 @@ def record(
     _write_predictions(run.predictions(place, other_map), split, pd.DataFrame(columns))
     reporter.say(format_split(report))
     return report
+
+
+def split_protocol(run: RunDir, folders: Sequence[Path]) -> str:
+    """Name of the protocol that the run's splits of these folders follow: the run's own, else the folders'."""
+    own = run.read_settings()[0].split
+    if own is not None and is_own_data(run, folders):
+        return own.portable
+    return str(describe_folders(folders).get("split", "not stated by the data folder"))
 
 
 def _other_map(run: RunDir, dataset: UtteranceDataset) -> str | None:

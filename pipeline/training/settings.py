@@ -5,7 +5,16 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import DEFAULT_DATA, LABELS_HELP, Device, LocalPath, Settings, first_and_further, flag
+from pipeline.settings import (
+    DEFAULT_DATA,
+    LABELS_HELP,
+    Device,
+    LocalPath,
+    Settings,
+    SplitProtocol,
+    first_and_further,
+    flag,
+)
 
 
 class DamageSettings(Settings):
@@ -59,6 +68,11 @@ class TrainSettings(Settings):
     )
     init: LocalPath | None = Field(
         None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"
+    )
+    split: SplitProtocol | None = Field(
+        None,
+        description="another split of the data folder for this run: session:K, speaker:ID, random, random:utterance, "
+        "lists:FOLDER; None: the folder's own",
     )
     train_fraction: float = Field(
         1.0, gt=0, le=1, description="about this share of train is learned from; a smaller one is part of a larger one"
@@ -130,6 +144,8 @@ class TrainSettings(Settings):
     def _folders_and_emotions_fit(self) -> Self:
         if len({folder.resolve() for folder in self.folders}) < len(self.folders):
             raise ValueError(f"data names a folder twice: {', '.join(map(str, self.folders))}")
+        if self.split is not None and self.more_data:
+            raise ValueError(f"split is {self.split}, which is for one data folder, but data names several")
         if self.emotions is not None and self.labels is None:
             raise ValueError("emotions are those of a label map: name one with --labels")
         return self

@@ -1,4 +1,4 @@
-"""`pipeline robustness`: a finished run on missing and noisy input -> robustness.json and a table.
+"""`pipeline robustness`: a finished run, or a whole study, on missing and noisy input -> robustness.json and a table.
 
 What is damaged, and how, is in data_tools/damage.py: the same for every model. The thresholds stay those that were
 chosen on undamaged valid; a run that was trained with modalities left out has its own for each subset of them.
@@ -32,13 +32,14 @@ from pipeline.settings import (
     ConfigError,
     Device,
     LocalPath,
+    Names,
     Settings,
     flag,
     split_commas,
 )
 from pipeline.training.damage import NOISE, Change, blank_of, empty_text, in_order
 from pipeline.training.data import load_fitting
-from pipeline.training.scoring import BestModel, task_on
+from pipeline.training.scoring import BestModel, split_protocol, task_on
 
 Scores = dict[str, float | None]
 
@@ -58,7 +59,10 @@ DROP = "(undamaged - damaged) / |undamaged|, as UCRN; below 0 where a larger val
 class RobustnessSettings(Settings):
     """Settings of `pipeline robustness`: what is damaged, and how much."""
 
-    run: LocalPath = flag(help=RUN_HELP)
+    run: LocalPath | None = flag(None, help=f"{RUN_HELP[:-1]}; or give --models for a study.")
+    models: Names | None = flag(
+        None, help="Models or configs with commas, each trained and tested at each rate with each seed."
+    )
     protocol: Literal["random", "modalities", "absent", "bernoulli"] = flag(
         "random",
         help="random: steps missing; modalities: all steps of whole ones missing; absent: whole ones left out; "
@@ -74,6 +78,10 @@ class RobustnessSettings(Settings):
     )
     split: str = flag("test", help=SPLIT_HELP)
     data: LocalPath | None = flag(None, help=OTHER_DATA_HELP)
+    out: LocalPath | None = flag(None, help="Of a study: its folder, by default runs/robustness-<dataset>.")
+    values: dict[str, Any] = Field(
+        {}, description="of a study: settings of training, and of every model that knows them"
+    )
     batch_size: int | None = Field(None, ge=1, description="None: as in training")
     device: Device = flag("auto", help="auto, cpu or cuda.")
 
@@ -82,13 +90,22 @@ def robustness(settings: RobustnessSettings, reporter: Reporter) -> dict[str, An
     """Score a finished run on a split, damaged by one protocol; returns that protocol's part of robustness.json.
 
     Other protocols and splits that were scored before stay in the file. For `random` a picture is drawn too. Nobody
-    else trains or evaluates the run meanwhile.
+    else trains or evaluates the run meanwhile. With `models` in place of `run` it is a study, see
+    pipeline/study/missing.py.
 
     Raises:
         ConfigError: as `pipeline.evaluate.evaluate`, or rates that the protocol doesn't have.
         DataError: as there.
         ModelError: the text encoder knows no unknown token.
     """
+    if (settings.run is None) == (settings.models is None):
+        raise ConfigError("give either --run for a finished run or --models for a study")
+    if settings.run is None:
+        from pipeline.study.missing import study_missing
+
+        return study_missing(settings, reporter)
+    if settings.values or settings.out is not None:
+        raise ConfigError("--set and --out are for a study with --models; a finished run has its settings and folder")
     run = RunDir.existing(settings.run)
     run.read_thresholds()  # refuses an unfinished run before anything is loaded
     with folder_lock(run.path):
@@ -215,7 +232,7 @@ def _about(run: RunDir, settings: RobustnessSettings, dataset: UtteranceDataset)
         "relative_drop": DROP,
         "spread": SPREAD,
         "split": settings.split,
-        "split_protocol": str(about.get("split", "not stated by the data folder")),
+        "split_protocol": split_protocol(run, [dataset.data_dir]),
         "dataset": dataset_name(dataset.data_dir),
         "folder": dataset.data_dir.as_posix(),
         "utterances": len(dataset),
@@ -294,8 +311,15 @@ def _percent(value: float | None) -> str:
     return "undefined" if value is None else f"{value:+.1%}"
 
 
+def _read_command(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
+    return {"settings": RobustnessSettings.checked({**flags, "values": dict(assignments)}, "flags")}
+
+
 COMMAND = Command(
     robustness,
     (RobustnessSettings,),
     example="pipeline robustness --run runs/first --protocol random --rates 0.1,0.2,0.3,0.4,0.5",
+    read=_read_command,
+    takes_set=True,
+    failed=lambda result: bool(result.get("failed")),
 )

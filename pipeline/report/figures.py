@@ -123,6 +123,28 @@ def missing_png(rates: list[float], metrics: Mapping[str, list[tuple[float, floa
     return figure_png(figure)
 
 
+def missing_models_png(rates: list[float], models: Mapping[str, Mapping[str, Any]], metrics: list[str]) -> bytes:
+    """Each metric over the missing rate, a line with its spread for each model, as PNG.
+
+    models: name -> {"curves": metric -> rate as text -> {"mean", "spread"}}. metrics: those that are drawn.
+    """
+    across = min(3, len(metrics))
+    down = -(-len(metrics) // across)
+    figure = Figure(figsize=(4 * across, 3 * down), layout="constrained")
+    for number, metric in enumerate(metrics, start=1):
+        axes = figure.add_subplot(down, across, number)
+        for name, found in models.items():
+            scores = [found["curves"][metric][f"{rate:g}"] for rate in rates]
+            means, spreads = np.array([_pair(score) for score in scores]).T
+            axes.errorbar(rates, means, spreads, marker="o", markersize=3, capsize=2, label=name)
+        axes.set(xlabel="missing rate")
+        axes.set_title(metric, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        if number == 1:
+            axes.legend(frameon=False, fontsize=7)
+    return figure_png(figure)
+
+
 _GIGA = 1e9
 
 

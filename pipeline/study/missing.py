@@ -1,0 +1,201 @@
+"""Each model trained and tested at each missing rate, with each seed (EMT's Tables 4 to 7, Figures 4 to 6)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from data_tools.files import folder_lock, read_json
+from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, mean_and_spread, named_auilcs
+from pipeline.progress import Reporter
+from pipeline.published import published_facts
+from pipeline.report.comparison import sheet_of
+from pipeline.report.figures import data_uri, missing_models_png
+from pipeline.report.pages import Cell, Sheet, Table, score_column, write_result
+from pipeline.robustness import RATES, RobustnessSettings, robustness
+from pipeline.run import RunDir
+from pipeline.run_data import dataset_name
+from pipeline.settings import ConfigError
+from pipeline.study.plan import Planned, StudySettings, planned_variant
+from pipeline.study.result import command_line, result_of
+from pipeline.study.runs import Trained, Wanted, check_runs, train_all
+from pipeline.train import Prepared
+
+
+def study_missing(asked: RobustnessSettings, reporter: Reporter) -> dict[str, Any]:
+    """Train each model at each rate with each seed, score it on test damaged alike, and write the study's tables.
+
+    A seed is that of the training, of its damage, and of test's: every model meets the same. Runs are in
+    OUT/<model>/rate-<rate>/seed-<seed>; those that are finished are kept. Writes robustness.json, robustness.md and
+    robustness.html into OUT and returns robustness.json: that of a comparison, a row for each model and rate, with
+    "missing": {"rates", "seeds", "areas": AUILC -> definition, "models": name -> {"curves": metric -> rate -> score,
+    "areas": AUILC -> metric -> score}}.
+
+    Raises:
+        ConfigError, ModelError, DataError: as `pipeline.compare.compare`.
+    """
+    study = _study_of(asked)
+    name = dataset_name(study.data)
+    rates = sorted(set(asked.rates or published_facts(name).missing_rates or RATES))
+    out = study.out or Path("runs") / f"robustness-{name}"
+    wanted = _wanted(study, out, rates, asked.seeds, reporter)
+    with folder_lock(out):
+        trained = train_all(wanted, reporter)
+        further = ("--rates", ",".join(f"{rate:g}" for rate in rates))
+        result = result_of(study, trained, _command(study, asked, out, further))
+        result["seeds"] = len(asked.seeds)
+        result["missing"] = _missing(wanted, trained, rates, asked, reporter)
+        pictured = missing_models_png(rates, result["missing"]["models"], list(_shown(result)))
+        page = {"template": "report/sweep.html.j2", "figure": data_uri(pictured)}
+        write_result(out, "robustness", result, sheet(result), reporter, **page)
+    return result
+
+
+def _study_of(asked: RobustnessSettings) -> StudySettings:
+    if asked.protocol != "random":
+        raise ConfigError(f"protocol is {asked.protocol!r}: a study trains on missing steps; leave --protocol out")
+    if "damage" in asked.values:
+        raise ConfigError("--set damage: leave it out, each rate is trained; give them as --rates")
+    values = asked.values | ({"device": asked.device} if asked.device != "auto" else {})
+    data = {} if asked.data is None else {"data": asked.data}
+    return StudySettings(**data, models=asked.models or (), out=asked.out, values=values)
+
+
+def _command(study: StudySettings, asked: RobustnessSettings, out: Path, further: Sequence[str]) -> str:
+    line = command_line("robustness", study, out, *further)
+    return line.replace("--seeds 1 ", f"--seeds {','.join(map(str, asked.seeds))} ", 1)
+
+
+def _wanted(
+    study: StudySettings, out: Path, rates: Sequence[float], seeds: Sequence[int], reporter: Reporter
+) -> list[Wanted]:
+    """All models at all rates with one seed, then with the next."""
+    planned = {
+        rate: planned_variant(study, reporter, damage=None if rate == 0 else {"protocol": "random", "rate": rate})
+        for rate in rates
+    }
+    check_runs(sum(map(len, planned.values())) * len(seeds), f"{len(rates)} rates with {len(seeds)} seeds")
+    return [
+        Wanted(label_of(one.name, rate), RunDir(out / one.name / f"rate-{rate:g}" / f"seed-{seed}"), prepared, seed)
+        for seed in seeds
+        for rate in rates
+        for one in planned[rate]
+        for prepared in [_with_seed(one, seed)]
+    ]
+
+
+def _with_seed(planned: Planned, seed: int) -> Prepared:
+    settings = planned.prepared.settings
+    damage = None if settings.damage is None else settings.damage.model_copy(update={"seed": seed})
+    return replace(planned.prepared, settings=settings.model_copy(update={"damage": damage}))
+
+
+def label_of(name: str, rate: float) -> str:
+    """Row of a model at a rate."""
+    return f"{name}, rate {rate:g}"
+
+
+def _missing(
+    wanted: Sequence[Wanted],
+    trained: Trained,
+    rates: Sequence[float],
+    asked: RobustnessSettings,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Scores of every finished run at its own rate and seed, by model and metric, and the areas of whole curves."""
+    finished = {run.path for runs in trained.finished.values() for run in runs}
+    scores: dict[str, dict[int, dict[float, Mapping[str, Any]]]] = {}
+    for one in wanted:
+        if one.run.path in finished:
+            damage = one.prepared.settings.damage
+            rate = 0.0 if damage is None else float(damage.rate)  # type: ignore[arg-type]
+            name = one.label.rpartition(", rate ")[0]
+            scores.setdefault(name, {}).setdefault(one.seed, {})[rate] = _scored(
+                one.run, rate, one.seed, asked, reporter
+            )
+    areas = [name for name, first in FIRST_RATE.items() if first in rates and max(rates) > first]
+    return {
+        "rates": list(rates),
+        "seeds": list(asked.seeds),
+        "areas": {name: DEFINITIONS[name] for name in areas},
+        "models": {name: _of_model(by_seed, rates, areas) for name, by_seed in scores.items()},
+    }
+
+
+def _scored(run: RunDir, rate: float, seed: int, asked: RobustnessSettings, reporter: Reporter) -> Mapping[str, Any]:
+    """Metrics of a run on test, damaged at its rate with its seed; those that were written before are read."""
+    data = run.own_data()
+    if run.robustness(data).is_file():
+        report = read_json(run.robustness(data))["splits"].get("test", {}).get("random", {})
+        for condition in report.get("conditions", []):
+            if condition["rate"] == rate and str(seed) in condition["seeds"]:
+                return dict(condition["seeds"][str(seed)])
+    settings = RobustnessSettings(run=run.path, rates=(rate,), seeds=(seed,), device=asked.device)
+    (condition,) = robustness(settings, Reporter(quiet=reporter.quiet))["conditions"]
+    return dict(condition["seeds"][str(seed)])
+
+
+def _of_model(
+    by_seed: Mapping[int, Mapping[float, Mapping[str, Any]]], rates: Sequence[float], areas: Sequence[str]
+) -> dict[str, Any]:
+    metrics = next(iter(next(iter(by_seed.values())).values()))
+    whole = [of_seed for of_seed in by_seed.values() if set(of_seed) == set(rates)]
+    curves: dict[str, Any] = {}
+    found: dict[str, Any] = {area: {} for area in areas}
+    for metric in metrics:
+        curves[metric] = {
+            f"{rate:g}": _score([of_seed[rate][metric] for of_seed in by_seed.values() if rate in of_seed])
+            for rate in rates
+        }
+        lines = [{rate: of_seed[rate][metric] for rate in rates} for of_seed in whole]
+        for area in areas:
+            # A variant that begins at 0 is asked for where there is a rate 0; the other never reads it.
+            values = [named_auilcs({0.0: line[min(rates)]} | line)[area] for line in lines]
+            found[area][metric] = _score(values) if values else None
+    return {"curves": curves, "areas": found}
+
+
+def _score(values: list[float | None]) -> dict[str, Any]:
+    mean, spread = mean_and_spread(values) if values else (None, None)
+    return {"mean": mean, "spread": spread, "values": values}
+
+
+def _shown(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Metrics of the task by their names in robustness.json, with what is said of them."""
+    several = len(result["metrics"]) > 1
+    return {
+        f"{protocol}.{name}" if several else name: about
+        for protocol, metrics in result["metrics"].items()
+        for name, about in metrics.items()
+    }
+
+
+def sheet(result: Mapping[str, Any]) -> Sheet:
+    """The page of a study. result: its robustness.json."""
+    found, shown = result["missing"], _shown(result)
+    tables = [_area_table(area, said, found, shown) for area, said in found["areas"].items()]
+    tables += [_curve_table(metric, about, found) for metric, about in shown.items()]
+    title = f"{len(found['models'])} models on {result['dataset']} with missing input: {result['task']}"
+    remarks = ["Each row is trained and tested at one rate; the best epoch is chosen on valid, damaged alike."]
+    return sheet_of(result, title, tables, remarks)
+
+
+def _area_table(area: str, said: str, found: Mapping[str, Any], shown: Mapping[str, Any]) -> Table:
+    models = found["models"]
+    columns = [
+        score_column([model["areas"][area][metric] for model in models.values()], about["lower_is_better"])
+        for metric, about in shown.items()
+    ]
+    rows = [[Cell(name), *(column[i] for column in columns)] for i, name in enumerate(models)]
+    seeds = ", ".join(map(str, found["seeds"]))
+    return Table(area.replace("_", " ").upper(), f"{said}; mean over the seeds {seeds}.", ["model", *shown], rows)
+
+
+def _curve_table(metric: str, about: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
+    models, rates = found["models"], [f"{rate:g}" for rate in found["rates"]]
+    columns = [
+        score_column([model["curves"][metric][rate] for model in models.values()], about["lower_is_better"])
+        for rate in rates
+    ]
+    rows = [[Cell(name), *(column[i] for column in columns)] for i, name in enumerate(models)]
+    return Table(f"{metric} by missing rate", f"{about['definition']}.", ["model", *rates], rows)

@@ -44,7 +44,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "compare": "Train and score models side by side on one split: mean and spread, sizes and times, and a page.",
         "sweep": "Score and multiply-adds over top-p, as in Figure 5 of the MESM paper.",
         "ablate": "Every subset of text, audio and vision, as in Table 5 of the MESM paper.",
-        "robustness": "Scores of a run on missing or noisy input, with AUILC and relative drops.",
+        "tune": "Random or grid search over settings by the score on valid; the best as a config.",
+        "robustness": "Scores of a run, or of a study, on missing or noisy input, with AUILC and relative drops.",
     },
     "Try it without data": {
         "demo": "Stages 1 to 4 on a stand-in IEMOCAP, FE2E and MESM side by side, in one page.",

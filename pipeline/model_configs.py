@@ -67,7 +67,7 @@ def _sections(name: str, corpus: str | None, taken: list[str], depth: int = 0) -
         )
     sections = {key: file.get(key) or {} for key in ("model", "train", "corpora")}
     if wrong := [key for key, values in sections.items() if not isinstance(values, dict)]:
-        raise ConfigError(f"config {name!r}: {wrong[0]} is {sections[wrong[0]]!r:.60}, expected a mapping")
+        raise ConfigError(f"config {name!r}: {wrong[0]} is {sections[wrong[0]]!r:.60}, expected mappings")
     column = _column(sections["corpora"], corpus)
     if isinstance(column, str):
         taken.append(column)

@@ -58,11 +58,13 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.state import Progress
 
 
-def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume: bool = False) -> dict[str, Any]:
+def train(
+    settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume: bool = False, test: bool = True
+) -> dict[str, Any]:
     """Train a model and keep its best epoch by `settings.monitor` on valid; then evaluate it on valid and test.
 
     resume: go on in `settings.out` after the last finished epoch; on a CPU the weights come out the same as without
-    the interruption. Returns what the command prints, ready for JSON.
+    the interruption. test: False leaves test unread. Returns what the command prints, ready for JSON.
 
     With `devices` or `nodes` above 1 this process starts the others of its machine (unless torchrun or SLURM did),
     which run the same command. Each takes its share of every batch; the first one alone writes the run folder and
@@ -111,7 +113,7 @@ def train(settings: TrainSettings, model: ModelSpec, reporter: Reporter, resume:
         except KeyboardInterrupt:
             reporter.say(f"interrupted; the same command with --resume --out {run.path} goes on after the last epoch")
             raise
-        scores = from_first_process(fabric, lambda: _finish(run, task, valid_split, reporter))
+        scores = from_first_process(fabric, lambda: _finish(run, task, valid_split, reporter, test))
         peak = peak_of(fabric.device)
         return from_first_process(
             fabric, lambda: _summary(run, settings, model, network, progress, scores, facts, peak)
@@ -282,7 +284,7 @@ def _epoch_line(
     )
 
 
-def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Reporter) -> dict[str, Any]:
+def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Reporter, test: bool) -> dict[str, Any]:
     """Choose the thresholds of the best weights on valid, then write the scores on valid and, if there is one, test.
 
     A model that was trained with modalities left out gets thresholds for each subset of them too.
@@ -296,7 +298,7 @@ def _finish(run: RunDir, task: Task, valid_split: UtteranceDataset, reporter: Re
     }
     run.write_thresholds(task.choose(validated), "valid", task.reading, by_present)
     reports = {"valid": record(run, valid_split, "valid", validated, reporter, whole=True)}
-    tested = with_test(settings)
+    tested = with_test(settings) if test else []
     if tested:
         test_split = load_unseen(run, settings.folders, "test")
         found = best.score(test_split, reporter, "test")

@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import Field
+
 from data_tools.files import folder_lock, read_json
 from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, mean_and_spread, named_auilcs
 from pipeline.progress import Reporter
@@ -12,17 +14,29 @@ from pipeline.published import published_facts
 from pipeline.report.comparison import sheet_of
 from pipeline.report.figures import data_uri, missing_models_png
 from pipeline.report.pages import Cell, Sheet, Table, score_column, write_result
-from pipeline.robustness import RATES, RobustnessSettings, robustness
+from pipeline.robustness_run import RATES, DamagedRunSettings, score_damaged
 from pipeline.run import RunDir
 from pipeline.run_data import dataset_name
-from pipeline.settings import ConfigError
+from pipeline.settings import DEFAULT_DATA, ConfigError, Device, LocalPath, Names, Settings
 from pipeline.study.plan import Planned, StudySettings, planned_variant
 from pipeline.study.result import command_line, result_of
 from pipeline.study.runs import Trained, Wanted, check_runs, train_all
 from pipeline.train import Prepared
 
 
-def study_missing(asked: RobustnessSettings, reporter: Reporter) -> dict[str, Any]:
+class MissingStudy(Settings):
+    """What a study of missing input trains: models, rates, and seeds of training and damage alike."""
+
+    models: Names = Field(min_length=1)
+    data: LocalPath = DEFAULT_DATA
+    rates: tuple[float, ...] | None = None
+    seeds: tuple[int, ...] = (111, 1111, 11111)
+    out: LocalPath | None = None
+    device: Device = "auto"
+    values: dict[str, Any] = Field({})
+
+
+def study_missing(asked: MissingStudy, reporter: Reporter) -> dict[str, Any]:
     """Train each model at each rate with each seed, score it on test damaged alike, and write the study's tables.
 
     A seed is that of the training, of its damage, and of test's: every model meets the same. Runs are in
@@ -51,17 +65,14 @@ def study_missing(asked: RobustnessSettings, reporter: Reporter) -> dict[str, An
     return result
 
 
-def _study_of(asked: RobustnessSettings) -> StudySettings:
-    if asked.protocol != "random":
-        raise ConfigError(f"protocol is {asked.protocol!r}: a study trains on missing steps; leave --protocol out")
+def _study_of(asked: MissingStudy) -> StudySettings:
     if "damage" in asked.values:
         raise ConfigError("--set damage: leave it out, each rate is trained; give them as --rates")
     values = asked.values | ({"device": asked.device} if asked.device != "auto" else {})
-    data = {} if asked.data is None else {"data": asked.data}
-    return StudySettings(**data, models=asked.models or (), out=asked.out, values=values)
+    return StudySettings(data=asked.data, models=asked.models, out=asked.out, values=values)
 
 
-def _command(study: StudySettings, asked: RobustnessSettings, out: Path, further: Sequence[str]) -> str:
+def _command(study: StudySettings, asked: MissingStudy, out: Path, further: Sequence[str]) -> str:
     line = command_line("robustness", study, out, *further)
     return line.replace("--seeds 1 ", f"--seeds {','.join(map(str, asked.seeds))} ", 1)
 
@@ -99,7 +110,7 @@ def _missing(
     wanted: Sequence[Wanted],
     trained: Trained,
     rates: Sequence[float],
-    asked: RobustnessSettings,
+    asked: MissingStudy,
     reporter: Reporter,
 ) -> dict[str, Any]:
     """Scores of every finished run at its own rate and seed, by model and metric, and the areas of whole curves."""
@@ -122,7 +133,7 @@ def _missing(
     }
 
 
-def _scored(run: RunDir, rate: float, seed: int, asked: RobustnessSettings, reporter: Reporter) -> Mapping[str, Any]:
+def _scored(run: RunDir, rate: float, seed: int, asked: MissingStudy, reporter: Reporter) -> Mapping[str, Any]:
     """Metrics of a run on test, damaged at its rate with its seed; those that were written before are read."""
     data = run.own_data()
     if run.robustness(data).is_file():
@@ -130,8 +141,8 @@ def _scored(run: RunDir, rate: float, seed: int, asked: RobustnessSettings, repo
         for condition in report.get("conditions", []):
             if condition["rate"] == rate and str(seed) in condition["seeds"]:
                 return dict(condition["seeds"][str(seed)])
-    settings = RobustnessSettings(run=run.path, rates=(rate,), seeds=(seed,), device=asked.device)
-    (condition,) = robustness(settings, Reporter(quiet=reporter.quiet))["conditions"]
+    settings = DamagedRunSettings(run=run.path, rates=(rate,), seeds=(seed,), device=asked.device)
+    (condition,) = score_damaged(settings, Reporter(quiet=reporter.quiet))["conditions"]
     return dict(condition["seeds"][str(seed)])
 
 

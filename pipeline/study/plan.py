@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -54,6 +54,7 @@ class StudySettings(Settings):
     seeds: int = flag(1, ge=1, help="Runs of each row of the table, each with a seed of its own.")
     out: LocalPath | None = flag(None, help="The folder of runs and tables, by default runs/<command>-<dataset>.")
     folds: FoldsBy | None = Field(None, description="leave each session or speaker out once; None: the folder's split")
+    scored: Literal["test", "valid"] = Field("test", description="split of the scores; valid leaves test unread")
     values: dict[str, Any] = Field({}, description="settings of training, and of every model that knows them")
 
 
@@ -64,7 +65,7 @@ class ValueFlags(ModelSettingFlags):
     labels: str | None = flag(None, help=LABELS_HELP)
 
 
-def read_study(kind: type[StudySettings]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]:
+def read_study(kind: type[Settings]) -> Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]:
     """A `read` for the command of a study with settings `kind`: `--set` and `ValueFlags` become its values."""
 
     def read(flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def plan(asked: StudySettings, reporter: Reporter) -> Plan:
                 values.pop("features", None)
             settings = TrainSettings.checked(values, f"configs/models/{name}.yaml, configs/compare.yaml and --set")
             spec = ModelSpec.checked(file.model["name"], model_settings, file.note)
-            result.planned.extend(each_fold(name, settings, spec, asked.folds))
+            result.planned.extend(each_fold(name, settings, spec, asked.folds, asked.scored))
         except (ConfigError, models.ModelError, DataError) as error:
             if not everything:
                 raise
@@ -150,7 +151,9 @@ def configs_of(names: Iterable[str], data: Path) -> list[ModelConfig]:
     return found
 
 
-def each_fold(name: str, settings: TrainSettings, model: ModelSpec, by: FoldsBy | None) -> list[Planned]:
+def each_fold(
+    name: str, settings: TrainSettings, model: ModelSpec, by: FoldsBy | None, scored: str = "test"
+) -> list[Planned]:
     """One training of these settings, or one for each session or speaker that is left out.
 
     Raises:
@@ -167,7 +170,7 @@ def each_fold(name: str, settings: TrainSettings, model: ModelSpec, by: FoldsBy 
     planned = []
     for split in splits:
         prepared = prepare(settings.model_copy(update={"split": split}), model)
-        load_split(settings.data, "test", prepared.settings.features, split)
+        load_split(settings.data, scored, prepared.settings.features, split)
         planned.append(Planned(name, prepared, "" if by is None or split is None else f"{split.kind}-{split.value}"))
     return planned
 

@@ -15,20 +15,24 @@ from pipeline.train import Prepared, train
 from pipeline.training.loop import TrainingError
 from pipeline.training.settings import TrainSettings
 
-SPLIT = "test"
+SPLIT, VALID = "test", "valid"
 # More than this is a mistyped step sooner than a plan.
 MOST_RUNS = 500
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A training that a table needs. label: its row; runs of one label differ in seed and fold alone."""
+    """A training that a table needs. label: its row; runs of one label differ in seed and fold alone.
+
+    scored: the split that it ends with scores of; `valid` where test is not to be read.
+    """
 
     label: str
     run: RunDir
     prepared: Prepared
     seed: int
     fold: str = ""
+    scored: str = SPLIT
 
     @property
     def title(self) -> str:
@@ -98,7 +102,7 @@ def train_all(wanted: Sequence[Wanted], reporter: Reporter) -> Trained:
         reporter.say(title)
         began = reporter.clock()
         try:
-            train(*_settings(one), reporter, resume=one.run.settings.is_file())
+            train(*_settings(one), reporter, resume=one.run.settings.is_file(), test=one.scored == SPLIT)
             result.finished.setdefault(one.label, []).append(one.run)
         except TrainingError as error:
             fold = {"fold": one.fold} if one.fold else {}
@@ -127,15 +131,15 @@ def _is_kept(one: Wanted) -> bool:
         return False
     settings, model = _settings(one)
     resumed_run(one.run.path, settings, model.recorded())
-    return _is_finished(one.run, one.prepared)
+    return _is_finished(one.run, one.prepared, one.scored)
 
 
-def _is_finished(run: RunDir, prepared: Prepared) -> bool:
+def _is_finished(run: RunDir, prepared: Prepared, scored: str) -> bool:
     """Return True if a run has its scores on the data as they are now, and no more epochs are asked for."""
     settings, before = prepared.settings, run.read_settings()[0]
     if (settings.epochs, settings.patience) != (before.epochs, before.patience):
         return False
-    if SPLIT not in run.read_scores(settings.data):
+    if scored not in run.read_scores(settings.data):
         return False
     facts = DataFacts.from_splits(settings.data, prepared.train_split, prepared.valid_split)
     # Other data than then: training refuses them, and says so.

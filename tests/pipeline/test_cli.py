@@ -32,7 +32,7 @@ COMMANDS = sorted(cli.HELP)
 def test_the_commands_are_those_of_the_readme(run):
     stages = ["standin", "reorganize", "preprocess", "extract", "pretrain", "train", "evaluate", "predict", "demo"]
     looks = ["check", "inspect", "stats", "flops", "robustness", "explain"]
-    tables = ["compare", "sweep", "ablate"]
+    tables = ["compare", "sweep", "ablate", "tune"]
     others = ["import-features", "transcribe", "app", "share"]
     assert COMMANDS == sorted([*stages, *looks, *tables, *others])
 
@@ -49,11 +49,12 @@ FLAGS = {
     "train": "model config top-p data labels out modalities frontend device devices nodes precision compile no-compile "
     "seed resume no-resume set",
     "pretrain": "stage model config data out device seed resume no-resume set",
-    "evaluate": "run split data labels device",
-    "robustness": "run protocol rates seeds split data device",
-    "compare": "models data across no-across labels seeds out modalities frontend device set",
+    "evaluate": "run split data labels folds device",
+    "robustness": "run models protocol rates seeds split data out device set",
+    "compare": "models data across no-across labels seeds folds out modalities frontend device set",
     "sweep": "data top-p models seeds out modalities labels device set",
     "ablate": "data models seeds out frontend labels device set",
+    "tune": "data model space grid no-grid trials seed out labels device set",
     "predict": "run transcript tier segments max-segment-s asr language out device",
     "transcribe": "data asr language overwrite no-overwrite workers executor time-limit-s",
     "stats": "data",

@@ -62,7 +62,7 @@ def test_settings_of_a_column_are_laid_over_those_of_the_config():
     ("content", "problem"),
     [
         ("model: {size: 3}", "expected mappings `model`, with a name"),
-        ("model: [1]", "model is .*expected a mapping"),
+        ("model: [1]", "model is .*expected mappings"),
         ("modle: {name: mult}", "unknown sections .*modle.*known: base, model, train, corpora"),
         ("base: SELF", "lead in a circle"),
         ("base: mult\ncorpora: {toy: 3}", "corpora.toy is neither a config's name nor model and train"),

@@ -45,7 +45,7 @@ FLAGS = {
     "reorganize": "dataset root out split seed workers executor time-limit-s set",
     "preprocess": "data workers executor time-limit-s device face-choice set",
     "extract": "data features recipe workers executor time-limit-s set",
-    "import-features": "out",
+    "import-features": "out add-to",
     "train": "model config top-p data labels out modalities frontend device devices nodes precision compile no-compile "
     "seed resume no-resume set",
     "pretrain": "stage model config data out device seed resume no-resume set",

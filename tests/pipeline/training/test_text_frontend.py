@@ -7,12 +7,14 @@ from safetensors.torch import load_file
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
+from data_tools.files import write_json
 from data_tools.manifest import read_manifest
 from data_tools.sequences.steps import untimed
 from data_tools.sequences.store import FeatureFacts, features_path, write_facts
 from data_tools.sequences.store import write_dialogue as write_features
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.progress import Reporter
+from pipeline.published import language_warning
 from pipeline.robustness import RobustnessSettings, robustness
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError, ModelSpec
@@ -162,3 +164,25 @@ def test_each_modality_can_come_from_a_set_of_its_own(corpus_writer, tmp_path):
 def test_a_mixture_of_another_form_is_refused(corpus, tmp_path, name, message):
     with pytest.raises(DataError, match=message):
         train(settings_for(corpus, tmp_path / "run", features=name), spec(EMT), QUIET)
+
+
+class Listener(Reporter):
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.lines = []
+
+    def say(self, text):
+        self.lines += text.split("\n")
+
+
+def test_an_encoder_of_another_language_is_warned_of(corpus_writer, tmp_path):
+    assert language_warning("sims", "bert-base-chinese") == language_warning("sims", "tiny") == ""
+    assert language_warning("mosi", "minilm") == ""
+    assert "take minilm" in language_warning("mosi", "bert-base-chinese")
+    folder = corpus_writer(tmp_path / "toy", {"train": 3, "valid": 2, "test": 2})
+    write_json(folder / "dataset.json", {"dataset": "sims", "standin": True})
+    write_toy_features(folder)
+    listener = Listener()
+    train(settings_for(folder, tmp_path / "run"), spec({**EMT, "text_encoder": "minilm"}), listener)
+    said = "the texts of sims are zh, and text_encoder minilm reads en: take bert-base-chinese"
+    assert any(said in line for line in listener.lines)

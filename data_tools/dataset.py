@@ -20,12 +20,14 @@ from data_tools.errors import DataError
 from data_tools.label_map import LabelMap, MappedLabels, map_labels
 from data_tools.manifest import STORE_FILE, STORE_FOLDER, emotions_of, has_media, read_manifest
 from data_tools.records import LABEL_PREFIX
+from data_tools.sequences.mixed import MixedFeatures, open_features, read_features, sets_of
 from data_tools.sequences.scale import FeatureScale
-from data_tools.sequences.store import FEATURES_FILE, IMPORTED, DialogueFeatures, features_path, read_facts
+from data_tools.sequences.store import FEATURES_FILE, IMPORTED, DialogueFeatures, features_path
 from data_tools.store import EMPTY, DialogueStore, SampleTensors, store_path
 from data_tools.waveform import waveform
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
+AnyFeatures = DialogueFeatures | MixedFeatures
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class UtteranceDataset(Dataset[Sample]):
 
     Utterances that preprocessing rejected are left out and counted in `rejected`.
 
-    features: the name of extracted features that the samples have in place of faces and chunks; no face is read then.
+    features: the name of extracted features that the samples have in place of faces and chunks, or of a set for each
+        modality, `t=words,a=default,v=imported`; no face is read then.
     splits: utterance id -> split, in place of the manifest's own; ids that are not in it are left out.
 
     Attributes:
@@ -120,12 +123,12 @@ class UtteranceDataset(Dataset[Sample]):
                 f"{self.data_dir} has no clips, only imported features: add --set features={IMPORTED}, for a "
                 "model that reads features"
             )
-        self.features = None if features is None else read_facts(self.data_dir, features)
+        self.features = None if features is None else read_features(self.data_dir, features)
         self.scale: FeatureScale | None = None
         self.letters = "tav"
         self.waveforms = False
         self.mapped: MappedLabels | None = None
-        self._stores: dict[str, DialogueStore | DialogueFeatures] = {}
+        self._stores: dict[str, DialogueStore | AnyFeatures] = {}
         kept = table[self._stored(table)].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
         self.left_out = 0
@@ -179,8 +182,8 @@ class UtteranceDataset(Dataset[Sample]):
         return {name: np.array([counts[name] for counts in found], np.int64) for name in names}
 
     @staticmethod
-    def _counts(store: DialogueStore | DialogueFeatures, utterance_id: str) -> dict[str, int]:
-        if isinstance(store, DialogueFeatures):
+    def _counts(store: DialogueStore | AnyFeatures, utterance_id: str) -> dict[str, int]:
+        if not isinstance(store, DialogueStore):
             return {letter: store.count(utterance_id, letter) for letter in store.letters}
         faces, rows = store.counts(utterance_id)
         return {"faces": faces, "chunks": -(-rows // mel.CHUNK_FRAMES)}
@@ -193,7 +196,7 @@ class UtteranceDataset(Dataset[Sample]):
             store = self._store(dialogue_id)
             if store.fingerprint != fingerprints.get(dialogue_id):
                 raise self._unfinished(f"{self._path(dialogue_id)} is not of the run that {about} speaks of")
-            if isinstance(store, DialogueFeatures) and self.features and store.sizes != self.features.sizes:
+            if not isinstance(store, DialogueStore) and self.features and store.sizes != self.features.sizes:
                 raise self._unfinished(f"{self._path(dialogue_id)} has other sizes than {about} says")
         found = []
         for dialogue_id, utterance_id in table[["dialogue_id", "utterance_id"]].itertuples(index=False):
@@ -218,19 +221,23 @@ class UtteranceDataset(Dataset[Sample]):
 
     def _path(self, dialogue_id: str) -> Path:
         if self.features:
-            return features_path(self.data_dir, self.features.name, dialogue_id)
+            name = next(iter(sets_of(self.features.name).values()), self.features.name)
+            return features_path(self.data_dir, name, dialogue_id)
         return store_path(self.data_dir, dialogue_id)
 
-    def _store(self, dialogue_id: str) -> DialogueStore | DialogueFeatures:
+    def _store(self, dialogue_id: str) -> DialogueStore | AnyFeatures:
         # Opened on first use in whichever process reads: an open memory map doesn't travel to a loader's workers.
         if dialogue_id not in self._stores:
-            kind = DialogueFeatures if self.features else DialogueStore
-            self._stores[dialogue_id] = kind(self._path(dialogue_id))
+            self._stores[dialogue_id] = (
+                open_features(self.data_dir, self.features.name, dialogue_id)
+                if self.features
+                else DialogueStore(store_path(self.data_dir, dialogue_id))
+            )
         return self._stores[dialogue_id]
 
     def _features(self, dialogue_id: str, utterance_id: str) -> dict[str, Tensor]:
         store = self._store(dialogue_id)
-        if not isinstance(store, DialogueFeatures):
+        if isinstance(store, DialogueStore):
             raise DataError("this data set was opened without features; open it with UtteranceDataset(features=NAME)")
         return {letter: values for letter, values in store[utterance_id].items() if letter in self.letters}
 

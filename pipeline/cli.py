@@ -44,6 +44,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "compare": "Train and score models side by side on one split: mean and spread, sizes and times, and a page.",
         "sweep": "Score and multiply-adds over top-p, as in Figure 5 of the MESM paper.",
         "ablate": "Every subset of text, audio and vision, as in Table 5 of the MESM paper.",
+        "reproduce": "A paper's table or figure on your data, the published figure beside each of ours; --list.",
         "tune": "Random or grid search over settings by the score on valid; the best as a config.",
         "robustness": "Scores of a run, or of a study, on missing or noisy input, with AUILC and relative drops.",
     },

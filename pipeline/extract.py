@@ -35,6 +35,8 @@ from pipeline.extract_sequences import Recipe, Source, TextSteps, WordVectors, s
 from pipeline.jobs.local import Lost
 from pipeline.jobs.run import check_lost, dialogue_seconds, follow, run_jobs, time_limit
 from pipeline.progress import Reporter
+from pipeline.published import language_warning
+from pipeline.run_data import dataset_name
 from pipeline.settings import (
     DATA_HELP,
     DEFAULT_DATA,
@@ -132,6 +134,9 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
     settings = settings.model_copy(update={"data": settings.data.absolute(), **_absolute(settings)})
     folder = features_folder(settings.data, settings.features)
     seconds = dialogue_seconds(table)
+    encoder = settings.text_encoder if "t" in settings.modalities and settings.glove is None else ""
+    if warning := language_warning(dataset_name(settings.data), encoder):
+        reporter.say(warning)
     with folder_lock(settings.data):
         jobs, digest = _tasks(settings, table)
         results = run_jobs(

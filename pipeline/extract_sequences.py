@@ -220,6 +220,11 @@ class FreshFeatures:
 
     def __init__(self, use: FeatureUse, letters: str = "tav") -> None:
         settings = dict(use.settings)
+        if "sets" in settings:
+            raise ConfigError(
+                f"the run was trained on features of several sets ({use.name}): they can't be made from a file alone; "
+                "train on one set that `pipeline extract` makes"
+            )
         if settings.get("imported"):
             raise ConfigError(
                 f"the run was trained on imported features ({use.name!r}): they can't be made from a file"

@@ -25,7 +25,7 @@ from data_tools.splits import SPLITS
 from data_tools.tensor_file import delete_ours
 from pipeline.command import Command, fields_of
 from pipeline.progress import Reporter
-from pipeline.settings import LocalPath, Settings, flag
+from pipeline.settings import ConfigError, LocalPath, Settings, flag
 
 _PACKAGES = ("emotion-pipeline", "numpy")
 
@@ -35,10 +35,15 @@ class ImportFeaturesSettings(Settings):
 
     file: Path = flag(positional=True, help="A pickle with train, valid and test, as MMSA has them.")
     out: LocalPath | None = flag(None, help="The data folder to write, by default data/<name of the file>.")
+    add_to: LocalPath | None = flag(
+        None, help="A data folder that is there: its utterances get the features beside what was extracted."
+    )
 
 
-def import_features(file: Path, out: Path | None, reporter: Reporter) -> dict[str, Any]:
+def import_features(file: Path, out: Path | None, reporter: Reporter, add_to: Path | None = None) -> dict[str, Any]:
     """Make the data folder `out` of a pickle of features: manifest, splits, sentiment, and the features `imported`.
+
+    add_to: a data folder that gets the features `imported` for the utterances of its manifest, and keeps all else.
 
     An older import in `out` is replaced. Returns the counts that the command prints; they are in dataset.json too.
 
@@ -46,6 +51,10 @@ def import_features(file: Path, out: Path | None, reporter: Reporter) -> dict[st
         DataError: the file cannot be read, holds more than plain data or nothing usable; `out` holds a data set with
             clips, another run is at work in it, or it cannot be written to.
     """
+    if add_to is not None:
+        if out is not None:
+            raise ConfigError("--out makes a data folder and --add-to adds to one: give one of them")
+        return _add_to(file, add_to, reporter)
     out = out or Path("data") / file.stem
     with folder_lock(out):
         _check_place(out)
@@ -73,10 +82,54 @@ def import_features(file: Path, out: Path | None, reporter: Reporter) -> dict[st
     return summary
 
 
+def _add_to(file: Path, data: Path, reporter: Reporter) -> dict[str, Any]:
+    """Give the utterances of the manifest of `data` the features of the file; those that it lacks are left out.
+
+    Raises:
+        DataError: as `import_features`; no utterance is in both.
+    """
+    table = read_manifest(data)
+    with folder_lock(data):
+        reporter.say(f"reading {file}")
+        found = read_mmsa(file)
+        steps = {utterance.utterance_id: utterance.steps for utterance in found.utterances}
+        both = sum(name in steps for name in table["utterance_id"])
+        if not both:
+            raise DataError(
+                f"none of the {len(steps)} utterances of {file} is in {data}, e.g. {next(iter(steps), 'none')} there "
+                f"and {next(iter(table['utterance_id']), 'none')} here"
+            )
+        folder = features_folder(data, IMPORTED)
+        refuse_links(data, folder)
+        (folder / FEATURES_FILE).unlink(missing_ok=True)
+        delete_ours(folder)
+        sweep(folder)
+        fingerprints = {}
+        for dialogue, rows in table.groupby("dialogue_id"):
+            own = {name: steps[name] for name in rows["utterance_id"] if name in steps}
+            absent = tuple(name for name in rows["utterance_id"] if name not in steps)
+            digest = blake2b(digest_size=16)
+            for name, by_letter in own.items():
+                digest.update(f"\0{name}\0".encode() + b"".join(part.values.tobytes() for part in by_letter.values()))
+            fingerprints[str(dialogue)] = digest.hexdigest()
+            path = features_path(data, IMPORTED, str(dialogue))
+            write_features(path, own, found.sizes, fingerprints[str(dialogue)], rejected=absent)
+        recipe = {"imported": True}
+        versions = {name: version(name) for name in _PACKAGES}
+        write_facts(data, FeatureFacts(IMPORTED, found.sizes, recipe, fingerprints, None, versions))
+    summary = {"source": printable(file.name), "folder": str(data), "added": both, "sizes": found.sizes}
+    summary |= {"without": len(table) - both, "not_here": len(steps) - both}
+    reporter.say(
+        f"{both} utterances of {data} have the features `{IMPORTED}`; {summary['without']} are not in the file, and "
+        f"{summary['not_here']} of the file are not here"
+    )
+    return summary
+
+
 def _check_place(out: Path) -> None:
     """Refuse a folder whose clips would lose their manifest."""
     if (out / UTTERANCES_FILE).is_file() and has_media(read_manifest(out)):
-        raise DataError(f"{out} holds a data set with clips; give another folder with --out")
+        raise DataError(f"{out} holds a data set with clips; give another folder with --out, or --add-to {out}")
 
 
 def _write_features(out: Path, found: ImportedFile, reporter: Reporter) -> dict[str, str]:

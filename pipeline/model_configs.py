@@ -16,8 +16,8 @@ from pipeline.run_data import dataset_name
 from pipeline.settings import DEFAULT_DATA, ConfigError, ModelSpec, did_you_mean, load_config
 
 _SECTIONS = ("base", "model", "train", "corpora")
-# A base of a base of a base is enough; more is a circle.
-_DEEPEST = 4
+# Files that lead to each other; more is a circle.
+_DEEPEST = 8
 
 Sections = tuple[dict[str, Any], dict[str, Any]]
 
@@ -59,7 +59,7 @@ def load_model_config(name: str, corpus: str | None = None) -> ModelConfig:
 
 def _sections(name: str, corpus: str | None, taken: list[str], depth: int = 0) -> Sections:
     if depth == _DEEPEST:
-        raise ConfigError(f"config {name!r} is the base of a base of a base: `base` and `corpora` lead in a circle")
+        raise ConfigError(f"config {name!r} has too many bases: `base` and `corpora` lead in a circle")
     file = load_config("models", name)
     if unknown := set(file) - set(_SECTIONS):
         raise ConfigError(

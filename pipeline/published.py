@@ -58,12 +58,14 @@ class PublishedSplit(Settings):
 class Published(Settings):
     """The published facts of one corpus.
 
+    language: of its texts, by ISO 639-1.
     utterances: those with a label, of the release or of each session. session_folder: where a session's files lie,
     with `{session}`. labels: utterances of each single label. facts: as `Release.facts`.
     no_person: videos in which nobody is seen.
     missing_rates: of the input, at which papers score; empty where they are the usual 0.1 ... 1.0.
     """
 
+    language: str = "en"
     utterances: Count | None = None
     session_folder: str | None = None
     labels: dict[str, int] = Field({})
@@ -103,3 +105,25 @@ def published_facts(dataset: str, own: Published | None = None) -> Published:
         values = load_config("datasets", dataset).get("published")
         return Published() if values is None else Published.checked(values, f"{dataset}.yaml")
     return own or Published()
+
+
+# Text encoders of one language that people take; of others nothing is known, and nothing is said.
+_LANGUAGES = {
+    "minilm": "en",
+    "albert-base-v2": "en",
+    "bert-base-uncased": "en",
+    "bert-base-cased": "en",
+    "distilbert-base-uncased": "en",
+    "roberta-base": "en",
+    "roberta-large": "en",
+    "bert-base-chinese": "zh",
+}
+
+
+def language_warning(dataset: str, encoder: str) -> str:
+    """Warning that a text encoder reads another language than the texts of a data set have; empty where it does not."""
+    texts, reads = published_facts(dataset).language, _LANGUAGES.get(encoder)
+    if reads is None or reads == texts:
+        return ""
+    better = next((name for name, language in _LANGUAGES.items() if language == texts), "an encoder of theirs")
+    return f"warning: the texts of {dataset} are {texts}, and text_encoder {encoder} reads {reads}: take {better}"

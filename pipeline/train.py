@@ -18,8 +18,9 @@ from data_tools.files import folder_lock
 from pipeline.command import Command
 from pipeline.model_configs import read_model
 from pipeline.progress import Reporter
+from pipeline.published import language_warning
 from pipeline.run import RunDir
-from pipeline.run_data import DataFacts
+from pipeline.run_data import DataFacts, dataset_name
 from pipeline.settings import ConfigError, ModelFlags, ModelSettingFlags, ModelSpec, ResumeFlag
 from pipeline.tasks.resolve import build_task, check_same_range, resolve_settings, resolve_task, with_label
 from pipeline.tasks.task import Task
@@ -106,6 +107,9 @@ def train(
         reporter.say(_task_line(task))
         if model.note:
             reporter.say(f"  {model.note}")
+        encoder = model.config.text_encoder if model.config.reads_tokens else ""
+        if warning := language_warning(dataset_name(settings.data), encoder):
+            reporter.say(f"  {warning}")
         try:
             if not is_over(progress, settings):
                 epochs = _epochs(run, engine, task, train_split, valid_split)

@@ -48,28 +48,39 @@ def study_missing(asked: MissingStudy, reporter: Reporter) -> dict[str, Any]:
     Raises:
         ConfigError, ModelError, DataError: as `pipeline.compare.compare`.
     """
-    study = _study_of(asked)
+    if "damage" in asked.values:
+        raise ConfigError("--set damage: leave it out, each rate is trained; give them as --rates")
+    values = asked.values | ({"device": asked.device} if asked.device != "auto" else {})
+    study = StudySettings(data=asked.data, models=asked.models, out=asked.out, values=values)
     name = dataset_name(study.data)
-    rates = sorted(set(asked.rates or published_facts(name).missing_rates or RATES))
+    rates = rates_of(asked.data, asked.rates)
     out = study.out or Path("runs") / f"robustness-{name}"
-    wanted = _wanted(study, out, rates, asked.seeds, reporter)
+    at_rate = {rate: planned_variant(study, reporter, damage=damage_at(rate)) for rate in rates}
+    planned: dict[str, dict[float, Planned]] = {one.name: {} for one in at_rate[rates[0]]}
+    for rate, trainings in at_rate.items():
+        for one in trainings:
+            planned[one.name][rate] = one
+    wanted = wanted_at_rates(out, {label: (label, by_rate) for label, by_rate in planned.items()}, asked.seeds)
     with folder_lock(out):
         trained = train_all(wanted, reporter)
         further = ("--rates", ",".join(f"{rate:g}" for rate in rates))
         result = result_of(study, trained, _command(study, asked, out, further))
         result["seeds"] = len(asked.seeds)
-        result["missing"] = _missing(wanted, trained, rates, asked, reporter)
-        pictured = missing_models_png(rates, result["missing"]["models"], list(_shown(result)))
+        result["missing"] = missing_of(wanted, trained, rates, asked.device, reporter)
+        pictured = missing_models_png(rates, result["missing"]["models"], list(metrics_shown(result)))
         page = {"template": "report/sweep.html.j2", "figure": data_uri(pictured)}
         write_result(out, "robustness", result, sheet(result), reporter, **page)
     return result
 
 
-def _study_of(asked: MissingStudy) -> StudySettings:
-    if "damage" in asked.values:
-        raise ConfigError("--set damage: leave it out, each rate is trained; give them as --rates")
-    values = asked.values | ({"device": asked.device} if asked.device != "auto" else {})
-    return StudySettings(data=asked.data, models=asked.models, out=asked.out, values=values)
+def rates_of(data: Path, asked: Sequence[float] | None = None) -> list[float]:
+    """Missing rates: those that are asked for, else those that the data set's own config states, else 0.1 ... 1.0."""
+    return sorted(set(asked or published_facts(dataset_name(data)).missing_rates or RATES))
+
+
+def damage_at(rate: float) -> dict[str, Any] | None:
+    """The setting `damage` of a training at a rate; None at rate 0."""
+    return None if rate == 0 else {"protocol": "random", "rate": rate}
 
 
 def _command(study: StudySettings, asked: MissingStudy, out: Path, further: Sequence[str]) -> str:
@@ -77,20 +88,20 @@ def _command(study: StudySettings, asked: MissingStudy, out: Path, further: Sequ
     return line.replace("--seeds 1 ", f"--seeds {','.join(map(str, asked.seeds))} ", 1)
 
 
-def _wanted(
-    study: StudySettings, out: Path, rates: Sequence[float], seeds: Sequence[int], reporter: Reporter
+def wanted_at_rates(
+    out: Path, rows: Mapping[str, tuple[str, Mapping[float, Planned]]], seeds: Sequence[int]
 ) -> list[Wanted]:
-    """All models at all rates with one seed, then with the next."""
-    planned = {
-        rate: planned_variant(study, reporter, damage=None if rate == 0 else {"protocol": "random", "rate": rate})
-        for rate in rates
-    }
-    check_runs(sum(map(len, planned.values())) * len(seeds), f"{len(rates)} rates with {len(seeds)} seeds")
+    """All rows at all rates with one seed, then with the next. rows: label -> (its folder in `out`, rate -> training).
+
+    Raises:
+        ConfigError: too many trainings.
+    """
+    check_runs(sum(len(by_rate) for _, by_rate in rows.values()) * len(seeds), f"the rates with {len(seeds)} seeds")
     return [
-        Wanted(label_of(one.name, rate), RunDir(out / one.name / f"rate-{rate:g}" / f"seed-{seed}"), prepared, seed)
+        Wanted(label_of(label, rate), RunDir(out / folder / f"rate-{rate:g}" / f"seed-{seed}"), prepared, seed)
         for seed in seeds
-        for rate in rates
-        for one in planned[rate]
+        for label, (folder, by_rate) in rows.items()
+        for rate, one in by_rate.items()
         for prepared in [_with_seed(one, seed)]
     ]
 
@@ -106,12 +117,8 @@ def label_of(name: str, rate: float) -> str:
     return f"{name}, rate {rate:g}"
 
 
-def _missing(
-    wanted: Sequence[Wanted],
-    trained: Trained,
-    rates: Sequence[float],
-    asked: MissingStudy,
-    reporter: Reporter,
+def missing_of(
+    wanted: Sequence[Wanted], trained: Trained, rates: Sequence[float], device: Device, reporter: Reporter
 ) -> dict[str, Any]:
     """Scores of every finished run at its own rate and seed, by model and metric, and the areas of whole curves."""
     finished = {run.path for runs in trained.finished.values() for run in runs}
@@ -122,18 +129,18 @@ def _missing(
             rate = 0.0 if damage is None else float(damage.rate)  # type: ignore[arg-type]
             name = one.label.rpartition(", rate ")[0]
             scores.setdefault(name, {}).setdefault(one.seed, {})[rate] = _scored(
-                one.run, rate, one.seed, asked, reporter
+                one.run, rate, one.seed, device, reporter
             )
     areas = [name for name, first in FIRST_RATE.items() if first in rates and max(rates) > first]
     return {
         "rates": list(rates),
-        "seeds": list(asked.seeds),
+        "seeds": list(dict.fromkeys(one.seed for one in wanted)),
         "areas": {name: DEFINITIONS[name] for name in areas},
         "models": {name: _of_model(by_seed, rates, areas) for name, by_seed in scores.items()},
     }
 
 
-def _scored(run: RunDir, rate: float, seed: int, asked: MissingStudy, reporter: Reporter) -> Mapping[str, Any]:
+def _scored(run: RunDir, rate: float, seed: int, device: Device, reporter: Reporter) -> Mapping[str, Any]:
     """Metrics of a run on test, damaged at its rate with its seed; those that were written before are read."""
     data = run.own_data()
     if run.robustness(data).is_file():
@@ -141,7 +148,7 @@ def _scored(run: RunDir, rate: float, seed: int, asked: MissingStudy, reporter: 
         for condition in report.get("conditions", []):
             if condition["rate"] == rate and str(seed) in condition["seeds"]:
                 return dict(condition["seeds"][str(seed)])
-    settings = DamagedRunSettings(run=run.path, rates=(rate,), seeds=(seed,), device=asked.device)
+    settings = DamagedRunSettings(run=run.path, rates=(rate,), seeds=(seed,), device=device)
     (condition,) = score_damaged(settings, Reporter(quiet=reporter.quiet))["conditions"]
     return dict(condition["seeds"][str(seed)])
 
@@ -171,7 +178,7 @@ def _score(values: list[float | None]) -> dict[str, Any]:
     return {"mean": mean, "spread": spread, "values": values}
 
 
-def _shown(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def metrics_shown(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """Metrics of the task by their names in robustness.json, with what is said of them."""
     several = len(result["metrics"]) > 1
     return {
@@ -183,7 +190,7 @@ def _shown(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 def sheet(result: Mapping[str, Any]) -> Sheet:
     """The page of a study. result: its robustness.json."""
-    found, shown = result["missing"], _shown(result)
+    found, shown = result["missing"], metrics_shown(result)
     tables = [_area_table(area, said, found, shown) for area, said in found["areas"].items()]
     tables += [_curve_table(metric, about, found) for metric, about in shown.items()]
     title = f"{len(found['models'])} models on {result['dataset']} with missing input: {result['task']}"

@@ -13,6 +13,7 @@ from data_tools.about import read_dataset_facts
 from data_tools.errors import DataError
 from data_tools.folds import FoldsBy, folds_of
 from data_tools.manifest import read_manifest
+from data_tools.sequences.mixed import sets_of
 from data_tools.sequences.store import read_facts
 from pipeline.extract import ExtractSettings, extract
 from pipeline.model_configs import ModelConfig, load_model_config
@@ -224,15 +225,20 @@ def _settings(
 
 def _extract_missing(data: Path, features: str | None, reporter: Reporter) -> None:
     """Extract the features that are wanted, where a recipe of that name is known and they are not there yet."""
-    name = features or default_features(data)
+    wanted = features or default_features(data)
     try:
-        read_facts(data, name)
-    except DataError as missing:
-        if name not in config_names("features"):
-            raise
-        reporter.say(f"{missing}: doing that now")
-        values = load_config("features", name) | {"data": data, "features": name}
-        extract(ExtractSettings.checked(values, f"configs/features/{name}.yaml"), reporter)
+        names = list(dict.fromkeys(sets_of(wanted).values())) or [wanted]
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    for name in names:
+        try:
+            read_facts(data, name)
+        except DataError as missing:
+            if name not in config_names("features"):
+                raise
+            reporter.say(f"{missing}: doing that now")
+            values = load_config("features", name) | {"data": data, "features": name}
+            extract(ExtractSettings.checked(values, f"configs/features/{name}.yaml"), reporter)
 
 
 def refuse_own(asked: StudySettings, key: str, instead: str) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.manifest import has_media, read_manifest
+from data_tools.sequences.mixed import sets_of
 from data_tools.sequences.scale import FeatureScale
-from data_tools.sequences.store import IMPORTED, check_features_name
+from data_tools.sequences.store import IMPORTED
 from models.base import ModelSettings
 from pipeline.settings import ConfigError, ModelSpec
 from pipeline.training.settings import TrainSettings
@@ -32,7 +33,7 @@ class FeatureUse:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no run has: data.json is read as this too."""
-        check_features_name(self.name)
+        sets_of(self.name)
         if any(letter not in "tav" or len(letter) != 1 or size < 1 for letter, size in self.sizes.items()):
             raise ValueError(f"sizes is {self.sizes!r:.60}")
         for part in () if self.scale is None else ("mean", "deviation"):
@@ -101,6 +102,7 @@ def has_cls(recipe: Mapping[str, Any]) -> bool:
 
     recipe: `FeatureFacts.settings`. Of imported features nothing is known.
     """
+    recipe = recipe.get("sets", {}).get("t", recipe)
     return not (recipe.get("imported") or recipe.get("word_vectors") or recipe.get("align") == "words")
 
 

@@ -64,7 +64,9 @@ class TrainSettings(Settings):
     )
     out: LocalPath | None = flag(None, help="The run folder, by default runs/<model>-<dataset>-<time>.")
     features: str | None = Field(
-        None, description="extracted features for a model that reads them; None: `default`, or what was imported"
+        None,
+        description="extracted features for a model that reads them: a name, or t=NAME,a=NAME,v=NAME for one of each "
+        "modality; None: `default`, or what was imported",
     )
     init: LocalPath | None = Field(
         None, description="a run folder of `pretrain` or `train`, whose weights a new run starts from"

@@ -32,7 +32,7 @@ COMMANDS = sorted(cli.HELP)
 def test_the_commands_are_those_of_the_readme(run):
     stages = ["standin", "reorganize", "preprocess", "extract", "pretrain", "train", "evaluate", "predict", "demo"]
     looks = ["check", "inspect", "stats", "flops", "robustness", "explain"]
-    tables = ["compare", "sweep", "ablate", "tune"]
+    tables = ["compare", "sweep", "ablate", "reproduce", "tune"]
     others = ["import-features", "transcribe", "app", "share"]
     assert COMMANDS == sorted([*stages, *looks, *tables, *others])
 
@@ -45,7 +45,7 @@ FLAGS = {
     "reorganize": "dataset root out split seed workers executor time-limit-s set",
     "preprocess": "data workers executor time-limit-s device face-choice set",
     "extract": "data features recipe workers executor time-limit-s set",
-    "import-features": "out",
+    "import-features": "out add-to",
     "train": "model config top-p data labels out modalities frontend device devices nodes precision compile no-compile "
     "seed resume no-resume set",
     "pretrain": "stage model config data out device seed resume no-resume set",
@@ -55,6 +55,7 @@ FLAGS = {
     "sweep": "data top-p models seeds out modalities labels device set",
     "ablate": "data models seeds out frontend labels device set",
     "tune": "data model space grid no-grid trials seed out labels device set",
+    "reproduce": "list no-list data seeds quick no-quick pretrained adapted out device set",
     "predict": "run transcript tier segments max-segment-s asr language out device",
     "transcribe": "data asr language overwrite no-overwrite workers executor time-limit-s",
     "stats": "data",

@@ -14,6 +14,7 @@ from pipeline.cli import main
 from pipeline.import_features import import_features
 from pipeline.preprocess import PreprocessSettings, preprocess
 from pipeline.progress import Reporter
+from pipeline.settings import ConfigError
 from pipeline.stats import format_stats, stats
 
 QUIET = Reporter(quiet=True)
@@ -315,3 +316,24 @@ def test_stats_know_the_splits_and_the_sentiment(imported):
 def test_preprocessing_has_nothing_to_do(imported):
     with pytest.raises(DataError, match="no clips, only imported features"):
         preprocess(PreprocessSettings(data=imported[0]), QUIET)
+
+
+def test_features_are_added_to_a_folder_with_clips_for_the_utterances_of_both(corpus_writer, tmp_path):
+    data = corpus_writer(tmp_path / "toy", {"train": 8, "valid": 6, "test": 5})
+    before = {path: path.read_bytes() for path in data.rglob("*") if path.is_file() and path.name != ".lock"}
+    ids = [f"train$_${i:02d}" for i in range(8)]
+    value = {"train": split(ids), "valid": split(["valid$_$00"], 1), "test": split(["test$_$00", "other$_$1"], 2)}
+    summary = import_features(write(tmp_path, value), None, QUIET, add_to=data)
+    assert (summary["added"], summary["without"], summary["not_here"]) == (10, 9, 1)
+    assert all(path.read_bytes() == content for path, content in before.items())
+    dataset = UtteranceDataset(data, "train", "imported")
+    assert len(dataset) == 8
+    np.testing.assert_array_equal(dataset[1].features["a"], value["train"]["audio"][1, :2])
+    rest = UtteranceDataset(data, "valid", "imported")
+    assert (len(rest), rest.rejected) == (1, 5)
+    with pytest.raises(
+        DataError, match=r"none of the 12 utterances of .*mosi.pkl is in .*, e.g. v0_0 there and test_00"
+    ):
+        import_features(write(tmp_path, content()), None, QUIET, add_to=data)
+    with pytest.raises(ConfigError, match="give one of them"):
+        import_features(write(tmp_path, value), tmp_path / "new", QUIET, add_to=data)

@@ -161,3 +161,12 @@ def test_fresh_features_need_no_text_encoder_without_text():
 def test_the_facts_say_what_is_there(corpus):
     facts = read_facts(corpus, "default")
     assert (facts.name, facts.sizes, facts.store) == ("default", SIZES, None)
+
+
+def test_fresh_features_of_a_mix_are_those_that_the_model_reads():
+    use = FeatureUse("default", {"t": 384, "a": 33}, {"modalities": "ta"}, None)
+    fresh = FreshFeatures(use, "a")
+    assert (fresh.letters, fresh.text) == (["a"], None)
+    sets = FeatureUse("t=words,a=default", {"t": 384, "a": 33}, {"sets": {}}, None)
+    with pytest.raises(ConfigError, match="features of several sets"):
+        FreshFeatures(sets)

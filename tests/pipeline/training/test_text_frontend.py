@@ -6,12 +6,15 @@ import torch
 from safetensors.torch import load_file
 
 from data_tools.dataset import UtteranceDataset
+from data_tools.errors import DataError
+from data_tools.files import write_json
 from data_tools.manifest import read_manifest
 from data_tools.sequences.steps import untimed
 from data_tools.sequences.store import FeatureFacts, features_path, write_facts
 from data_tools.sequences.store import write_dialogue as write_features
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.progress import Reporter
+from pipeline.published import language_warning
 from pipeline.robustness import RobustnessSettings, robustness
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError, ModelSpec
@@ -115,3 +118,71 @@ def test_the_first_word_never_stands_for_the_text(corpus_writer, tmp_path, recip
     write_toy_features(folder, "tav", recipe)
     model = with_sizes(spec({"name": "emt", **given}), UtteranceDataset(folder, "train", "default"))
     assert model.given.get("text_summary") == expected
+
+
+def test_each_modality_can_come_from_a_set_of_its_own(corpus_writer, tmp_path):
+    folder = corpus_writer(tmp_path / "toy", {"train": 8, "valid": 6, "test": 5})
+    write_toy_features(folder, "tav", {"hop": 1})
+    write_toy_features(folder, "ta", {"word_vectors": True}, "words")
+    write_toy_features(folder, "av", {"imported": True}, "imported")
+    name = "a=imported,t=words,v=default"
+    mixed = UtteranceDataset(folder, "train", name)
+    sets = {
+        letter: UtteranceDataset(folder, "train", of)
+        for letter, of in (("t", "words"), ("a", "imported"), ("v", "default"))
+    }
+    for i in range(8):
+        assert list(mixed[i].features) == ["t", "a", "v"]
+        for letter, dataset in sets.items():
+            assert torch.equal(mixed[i].features[letter], dataset[i].features[letter])
+    summary = train(
+        settings_for(folder, tmp_path / "run", features=name), spec({**EMT, "text_frontend": "features"}), QUIET
+    )
+    run = RunDir(tmp_path / "run")
+    use = run.facts().features
+    assert (use.name, use.sizes) == (name, {"t": 5, "a": 4, "v": 3})
+    assert run.read_settings()[1]["text_summary"] == "mean"  # word vectors have no [CLS]
+    assert evaluate(EvaluateSettings(run=run.path, device="cpu"), QUIET) == summary["splits"]["test"]
+    # With an encoder of its own the text needs no set.
+    train(settings_for(folder, tmp_path / "encoder", features="a=imported,v=default"), spec(EMT), QUIET)
+    assert set(RunDir(tmp_path / "encoder").facts().features.scale["mean"]) == {"a", "v"}
+    write_toy_features(folder, "ta", {"word_vectors": True, "hop": 2}, "words")
+    with pytest.raises(DataError, match="were made with"):
+        evaluate(EvaluateSettings(run=run.path, device="cpu"), QUIET)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("t=default,t=default", "a modality comes twice"),
+        ("x=default", "give the name of a set, or t=NAME"),
+        ("t=default", "the set 'default' has only 'av'"),
+        ("a=../up,v=default", "features are called '../up'"),
+        ("a=nobody", "no extracted features 'nobody'"),
+    ],
+)
+def test_a_mixture_of_another_form_is_refused(corpus, tmp_path, name, message):
+    with pytest.raises(DataError, match=message):
+        train(settings_for(corpus, tmp_path / "run", features=name), spec(EMT), QUIET)
+
+
+class Listener(Reporter):
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.lines = []
+
+    def say(self, text):
+        self.lines += text.split("\n")
+
+
+def test_an_encoder_of_another_language_is_warned_of(corpus_writer, tmp_path):
+    assert language_warning("sims", "bert-base-chinese") == language_warning("sims", "tiny") == ""
+    assert language_warning("mosi", "minilm") == ""
+    assert "take minilm" in language_warning("mosi", "bert-base-chinese")
+    folder = corpus_writer(tmp_path / "toy", {"train": 3, "valid": 2, "test": 2})
+    write_json(folder / "dataset.json", {"dataset": "sims", "standin": True})
+    write_toy_features(folder)
+    listener = Listener()
+    train(settings_for(folder, tmp_path / "run"), spec({**EMT, "text_encoder": "minilm"}), listener)
+    said = "the texts of sims are zh, and text_encoder minilm reads en: take bert-base-chinese"
+    assert any(said in line for line in listener.lines)

@@ -184,8 +184,8 @@ def emotions_of(table: pd.DataFrame) -> list[str]:
 
 
 def has_media(table: pd.DataFrame) -> bool:
-    """Return True if the utterances of a manifest have clips; those of imported features have none."""
-    return bool((table["clip"] != "").any())
+    """Return True if the utterances of a manifest have clips or wavs; those of imported features have none."""
+    return bool(((table["clip"].fillna("") != "") | (table["wav"].fillna("") != "")).any())
 
 
 def write_rejects(data_dir: Path, rejects: Iterable[Reject]) -> None:

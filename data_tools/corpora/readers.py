@@ -8,6 +8,7 @@ from typing import Any
 from data_tools.corpora.crema_d import read_crema_d
 from data_tools.corpora.folder.reader import read_folder
 from data_tools.corpora.iemocap import read_iemocap
+from data_tools.corpora.librispeech import read_librispeech
 from data_tools.corpora.meld import read_meld
 from data_tools.corpora.mosei.reader import read_mosei
 from data_tools.corpora.mosi import read_mosi
@@ -26,6 +27,7 @@ CORPORA: dict[str, Callable[..., Release]] = {
     "meld": read_meld,
     "ravdess": read_ravdess,
     "crema-d": read_crema_d,
+    "librispeech": read_librispeech,
     "folder": read_folder,
 }
 

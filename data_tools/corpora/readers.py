@@ -10,6 +10,7 @@ from data_tools.corpora.folder.reader import read_folder
 from data_tools.corpora.iemocap import read_iemocap
 from data_tools.corpora.librispeech import read_librispeech
 from data_tools.corpora.meld import read_meld
+from data_tools.corpora.mer import read_mer2023, read_mer2024, read_mer2025
 from data_tools.corpora.mosei.reader import read_mosei
 from data_tools.corpora.mosi import read_mosi
 from data_tools.corpora.ravdess import read_ravdess
@@ -27,6 +28,9 @@ CORPORA: dict[str, Callable[..., Release]] = {
     "meld": read_meld,
     "ravdess": read_ravdess,
     "crema-d": read_crema_d,
+    "mer2023": read_mer2023,
+    "mer2024": read_mer2024,
+    "mer2025": read_mer2025,
     "librispeech": read_librispeech,
     "folder": read_folder,
 }

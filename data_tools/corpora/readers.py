@@ -15,7 +15,7 @@ from data_tools.corpora.mosei.reader import read_mosei
 from data_tools.corpora.mosi import read_mosi
 from data_tools.corpora.ravdess import read_ravdess
 from data_tools.corpora.release import Release
-from data_tools.corpora.sims import read_sims
+from data_tools.corpora.sims import read_sims, read_sims_v2
 from data_tools.errors import DataError
 from data_tools.impostor import Impostor, find_impostor
 
@@ -25,6 +25,7 @@ CORPORA: dict[str, Callable[..., Release]] = {
     "mosei": read_mosei,
     "mosi": read_mosi,
     "sims": read_sims,
+    "sims-v2": read_sims_v2,
     "meld": read_meld,
     "ravdess": read_ravdess,
     "crema-d": read_crema_d,

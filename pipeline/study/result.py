@@ -64,7 +64,7 @@ def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str,
         "models": [_row(name, of_model, asked.data, chosen) for name, of_model in runs.items()],
         "left_out": {},
         "failed": trained.failed,
-    }
+    } | ({"labels": report["labels"]} if "labels" in report else {})
 
 
 def _report(run: RunDir, data: Path) -> dict[str, Any]:

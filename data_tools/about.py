@@ -21,6 +21,7 @@ _DATASET: Mapping[str, tuple[type, type | None]] = {
     "listed_ids": (dict, int),
     "merged_labels": (dict, str),
     "faces": (dict, str),
+    "modalities": (str, None),
 }
 _STORE: Mapping[str, tuple[type, type | None]] = {"fingerprints": (dict, str), "settings": (dict, dict)}
 

@@ -1,6 +1,7 @@
 """Clips that hold nothing to see or nothing to hear: some releases have black pictures and mute sound among theirs."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,7 +9,7 @@ import numpy as np
 
 from data_tools.media.audio import read_audio
 from data_tools.media.frames import read_frames
-from data_tools.store import SampleTensors
+from data_tools.store import EMPTY, SampleTensors
 
 # Standard deviation of each colour within a frame, of 255 levels. One painted colour has 0 after any codec; the
 # darkest room that a camera films has more than this from its own noise and from what can just be seen.
@@ -18,21 +19,32 @@ FLAT_LEVELS = 2.0
 SILENT_DBFS = -80.0
 
 
-def blank(clip: Path, wav: Path, features: SampleTensors, sample_every_ms: int) -> tuple[str, str] | None:
-    """Reason to reject a clip as blank: (reason, detail), or None for one that shows and says something.
+def blank(
+    clip: Path | None, wav: Path | None, features: SampleTensors, sample_every_ms: int
+) -> dict[str, tuple[str, str]]:
+    """The modalities of a clip that show or say nothing, by letter, each with (reason, detail) to reject the clip.
 
-    video:blank: each of its sampled frames is one flat colour. audio:silent: its sound is zero throughout, or nearly.
+    v, video:blank: each of its sampled frames is one flat colour. a, audio:silent: its sound is zero throughout, or
+    nearly.
 
-    features: of the clip. A clip in which a face was found is not looked at again.
+    clip, wav: None for an absent one. features: of the clip. One in which a face was found is not looked at again.
 
     Raises:
         DataError: as `read_frames` and `read_audio`.
     """
-    if problem := flat_picture(clip, features, sample_every_ms):
-        return "video:blank", problem
-    if problem := silence(wav):
-        return "audio:silent", problem
-    return None
+    found = {}
+    if clip is not None and (problem := flat_picture(clip, features, sample_every_ms)):
+        found["v"] = ("video:blank", problem)
+    if wav is not None and (problem := silence(wav)):
+        found["a"] = ("audio:silent", problem)
+    return found
+
+
+def without(features: SampleTensors, letters: Collection[str]) -> SampleTensors:
+    """The tensors of a clip without its picture (v), its sound (a), or both."""
+    if "v" in letters:
+        features = replace(EMPTY, logmel=features.logmel)
+    return replace(features, logmel=EMPTY.logmel) if "a" in letters else features
 
 
 def flat_picture(video: Path, features: SampleTensors, sample_every_ms: int) -> str:

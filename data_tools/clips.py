@@ -33,7 +33,7 @@ def make_clips(dialogue: Dialogue) -> DialogueResult:
     """Cut all utterances of a dialogue into clips/<dialogue>/; the receipt is written last.
 
     Each utterance gets a wav (16 kHz mono 16-bit PCM) of exactly its interval, or its own sound file whole, and
-    an mp4 of its frames with that sound.
+    an mp4 of its frames with that sound; one of them alone where it has no other, and `settings.needed` lacks that.
 
     Raises:
         DataError: the target cannot be written. Whatever is wrong with the sources becomes a reject.
@@ -44,13 +44,16 @@ def make_clips(dialogue: Dialogue) -> DialogueResult:
     for utterance in _write_wavs(dialogue, result):
         videos[utterance.source_video].append(utterance)
     for name, utterances in videos.items():
-        _cut(dialogue, dialogue.root / name, utterances, result)
+        if name and ("v" in dialogue.settings.needed or _has_picture(dialogue.root / name)):
+            _cut(dialogue, dialogue.root / name, utterances, result)
+        else:
+            _keep_sounds(dialogue, utterances, result)
     write_receipt(dialogue, result)
     return result
 
 
 def _write_wavs(dialogue: Dialogue, result: DialogueResult) -> list[Utterance]:
-    """Write the sound of every utterance; those for which that went well."""
+    """Write the sound of every utterance; those for which that went well, or that have none and need none."""
     usable = []
     with ExitStack() as opened:
         sounds = _Sounds(dialogue, opened)
@@ -58,18 +61,51 @@ def _write_wavs(dialogue: Dialogue, result: DialogueResult) -> list[Utterance]:
             try:
                 if math.isfinite(utterance.end_s):
                     _check_duration(dialogue, utterance.end_s - utterance.start_s)
-                notes: list[str] = []
-                if utterance.audio_is_cut:
-                    samples = _whole(dialogue, utterance, notes)
-                else:
-                    samples = sounds.interval(utterance, notes)
-                _add_notes(result, utterance.source_audio, notes)
-                _check_duration(dialogue, len(samples) / AUDIO_RATE_HZ)
-                write_wav(dialogue.wav(utterance), samples)
+                samples = _sound_of(dialogue, utterance, sounds, result)
+                if samples is not None:
+                    _check_duration(dialogue, len(samples) / AUDIO_RATE_HZ)
+                    write_wav(dialogue.wav(utterance), samples)
                 usable.append(utterance)
             except _UnusableError as problem:
                 _reject(dialogue, result, utterance, (utterance.source_audio, problem.reason, problem.detail))
     return usable
+
+
+def _sound_of(dialogue: Dialogue, utterance: Utterance, sounds: "_Sounds", result: DialogueResult) -> np.ndarray | None:
+    """The sound of an utterance, (S,) float32; None where it has none, and needs none."""
+    if not utterance.source_audio:
+        return None
+    notes: list[str] = []
+    try:
+        whole = utterance.audio_is_cut
+        samples = _whole(dialogue, utterance, notes) if whole else sounds.interval(utterance, notes)
+    except _UnusableError as problem:
+        if problem.reason == "no_audio" and "a" not in dialogue.settings.needed:
+            return None
+        raise
+    _add_notes(result, utterance.source_audio, notes)
+    return samples
+
+
+def _has_picture(video: Path) -> bool:
+    """Return False if `video` is sound alone; one that cannot be opened is for `cut_video` to name."""
+    try:
+        return probe(video).has_video
+    except DataError:
+        return True
+
+
+def _keep_sounds(dialogue: Dialogue, utterances: list[Utterance], result: DialogueResult) -> None:
+    """Account for utterances without a picture: their wavs are all there is of them."""
+    for utterance in utterances:
+        wav = dialogue.wav(utterance)
+        if wav.is_file():
+            end_s = utterance.start_s + audio_duration_s(wav)
+            result.made.append(Made(utterance.utterance_id, end_s, fps=0.0, absent="v"))
+        else:
+            source = utterance.source_video or utterance.source_audio
+            detail = "it has neither a picture nor a sound"
+            _reject(dialogue, result, utterance, (source, "no_audio", detail))
 
 
 def _add_notes(result: DialogueResult, source: str, notes: list[str]) -> None:
@@ -81,10 +117,17 @@ def _add_notes(result: DialogueResult, source: str, notes: list[str]) -> None:
 def _cut(dialogue: Dialogue, video: Path, utterances: list[Utterance], result: DialogueResult) -> None:
     """Write the pictures out of one video; an utterance whose picture fails loses its wav too."""
     boxes = _boxes(video, utterances, result)
-    cuts = [Cut(u.start_s, u.end_s, dialogue.clip(u), boxes.get(u.half or ""), dialogue.wav(u)) for u in utterances]
-    for utterance, outcome in zip(utterances, cut_video(video, cuts, dialogue.settings.crf), strict=True):
+    wavs = [wav if wav.is_file() else None for wav in map(dialogue.wav, utterances)]
+    cuts = [
+        Cut(u.start_s, u.end_s, dialogue.clip(u), boxes.get(u.half or ""), wav)
+        for u, wav in zip(utterances, wavs, strict=True)
+    ]
+    outcomes = cut_video(video, cuts, dialogue.settings.crf)
+    for utterance, wav, outcome in zip(utterances, wavs, outcomes, strict=True):
         failure, detail = outcome.failure, outcome.detail
-        if not failure and math.isinf(utterance.end_s):
+        if not failure and wav is None:
+            failure, detail = _bad_duration(dialogue, outcome.end_s - utterance.start_s)
+        elif not failure and math.isinf(utterance.end_s):
             lengths_s = outcome.end_s - utterance.start_s, audio_duration_s(dialogue.wav(utterance))
             failure, detail = _far_apart(*lengths_s)
             if not failure:
@@ -94,7 +137,8 @@ def _cut(dialogue: Dialogue, video: Path, utterances: list[Utterance], result: D
             dialogue.wav(utterance).unlink(missing_ok=True)
             _reject(dialogue, result, utterance, (utterance.source_video, failure, detail))
         else:
-            result.made.append(Made(utterance.utterance_id, outcome.end_s, outcome.fps))
+            absent = "" if wav else "a"
+            result.made.append(Made(utterance.utterance_id, outcome.end_s, outcome.fps, absent))
 
 
 def _odd_lengths(video: Path, picture_s: float, sound_s: float) -> list[str]:
@@ -136,15 +180,19 @@ def _boxes(video: Path, utterances: list[Utterance], result: DialogueResult) -> 
 
 
 def _check_duration(dialogue: Dialogue, duration_s: float) -> None:
+    reason, detail = _bad_duration(dialogue, duration_s)
+    if reason:
+        raise _UnusableError(reason, detail)
+
+
+def _bad_duration(dialogue: Dialogue, duration_s: float) -> tuple[str | None, str]:
+    """(reason, detail) of an utterance that is too short or too long."""
     settings = dialogue.settings
     if duration_s < settings.min_duration_s:
-        raise _UnusableError(
-            "interval:short", f"it lasts {duration_s:.3f} s; min_duration_s is {settings.min_duration_s}"
-        )
+        return "interval:short", f"it lasts {duration_s:.3f} s; min_duration_s is {settings.min_duration_s}"
     if duration_s > settings.max_duration_s:
-        raise _UnusableError(
-            "interval:long", f"it lasts {duration_s:.1f} s; max_duration_s is {settings.max_duration_s}"
-        )
+        return "interval:long", f"it lasts {duration_s:.1f} s; max_duration_s is {settings.max_duration_s}"
+    return None, ""
 
 
 def _whole(dialogue: Dialogue, utterance: Utterance, notes: list[str]) -> np.ndarray:

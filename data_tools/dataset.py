@@ -261,7 +261,9 @@ class UtteranceDataset(Dataset[Sample]):
             if not self.waveforms:
                 return sample
             wav = row["wav"]
-            return replace(sample, features={WAVEFORM: waveform(None if pd.isna(wav) else self.data_dir / wav)})
+            return replace(
+                sample, features={WAVEFORM: waveform(None if pd.isna(wav) or not wav else self.data_dir / wav)}
+            )
         features = self._features(row["dialogue_id"], utterance_id)
         return feature_sample(
             self.scale(features) if self.scale else features, utterance_id, row["text"], labels, sentiment

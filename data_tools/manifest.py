@@ -108,8 +108,6 @@ def read_manifest(data_dir: Path) -> pd.DataFrame:
         raise DataError(f"{path} lacks the columns {missing}; run `pipeline reorganize` again")
     _check_types(path, table)
     _check_names(path, table)
-    if not emotions_of(table) and table["sentiment"].isna().all():
-        raise DataError(f"{path} has neither a label_<emotion> column nor a sentiment; run `pipeline reorganize` again")
     return table
 
 
@@ -184,8 +182,8 @@ def emotions_of(table: pd.DataFrame) -> list[str]:
 
 
 def has_media(table: pd.DataFrame) -> bool:
-    """Return True if the utterances of a manifest have clips; those of imported features have none."""
-    return bool((table["clip"] != "").any())
+    """Return True if the utterances of a manifest have clips or wavs; those of imported features have none."""
+    return bool(((table["clip"].fillna("") != "") | (table["wav"].fillna("") != "")).any())
 
 
 def write_rejects(data_dir: Path, rejects: Iterable[Reject]) -> None:

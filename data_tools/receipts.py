@@ -31,11 +31,15 @@ _VERSION = 4
 
 @dataclass(frozen=True)
 class ClipSettings:
-    """crf: x264 quality. Utterances shorter or longer than the two limits are rejected."""
+    """crf: x264 quality. Utterances shorter or longer than the two limits are rejected.
+
+    needed: letters of picture (v) and sound (a); an utterance without the other one is kept.
+    """
 
     crf: int
     min_duration_s: float
     max_duration_s: float
+    needed: str = "av"
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Dialogue:
     def sources(self) -> list[Path]:
         """Every file that the clips are made from."""
         names = {u.source_video for u in self.utterances} | {u.source_audio for u in self.utterances}
-        return [self.root / name for name in sorted(names)]
+        return [self.root / name for name in sorted(names) if name]
 
     def clip(self, utterance: Utterance) -> Path:
         """The mp4 of an utterance."""
@@ -69,11 +73,15 @@ class Dialogue:
 
 @dataclass(frozen=True)
 class Made:
-    """A finished clip. end_s: where the video ends a little before the label, its end; fps: of the source."""
+    """A finished clip. end_s: where the video ends a little before the label, its end; fps: of the source.
+
+    absent: `v` without a picture and so without an mp4, `a` without a sound and so without a wav; else empty.
+    """
 
     utterance_id: str
     end_s: float
     fps: float
+    absent: str = ""
 
 
 @dataclass
@@ -110,9 +118,13 @@ def write_receipt(dialogue: Dialogue, result: DialogueResult) -> None:
     Raises:
         DataError: the folder cannot be written to.
     """
-    made = {clip.utterance_id for clip in result.made}
+    absent = {clip.utterance_id: clip.absent for clip in result.made}
     files = [
-        path for u in dialogue.utterances if u.utterance_id in made for path in (dialogue.clip(u), dialogue.wav(u))
+        path
+        for u in dialogue.utterances
+        if u.utterance_id in absent
+        for letter, path in (("v", dialogue.clip(u)), ("a", dialogue.wav(u)))
+        if letter not in absent[u.utterance_id]
     ]
     sizes = {path.name: path.stat().st_size for path in sorted(files)}
     receipt = {"fingerprint": _fingerprint(dialogue), "files": sizes, **asdict(result)}
@@ -274,5 +286,8 @@ def _fingerprint(dialogue: Dialogue) -> str:
     )  # fmt: skip
     cuts = [[getattr(utterance, name) for name in wanted] for utterance in dialogue.utterances]
     sizes = [path.stat().st_size if path.is_file() else None for path in dialogue.sources]
-    everything = [_VERSION, asdict(dialogue.settings), cuts, sizes]
+    settings = asdict(dialogue.settings)
+    if settings["needed"] == "av":
+        del settings["needed"]  # as before there was a choice
+    everything = [_VERSION, settings, cuts, sizes]
     return blake2b(json.dumps(everything).encode(), digest_size=16).hexdigest()

@@ -15,7 +15,7 @@ class Utterance:
     start_s, end_s: seconds in the source video; `end_s` is infinite for "to the end of the file".
     labels: emotion -> value in [0, 1], in the label order of the data set; empty where only sentiment is labelled.
     sentiment: None where the corpus has none.
-    source_video, source_audio: paths relative to the release root, with forward slashes.
+    source_video, source_audio: paths relative to the release root, with forward slashes; empty for none.
     audio_is_cut: the audio file holds this utterance alone, so it is taken whole (IEMOCAP's sentence wavs).
     half: which half of the picture shows the speaker; None for the whole picture.
     fold: the split that the release itself states; empty where it states none.
@@ -60,7 +60,8 @@ class Reject:
 class Clip:
     """One row of the manifest: an utterance whose clip is on disk. Paths are relative to the data folder.
 
-    clip, wav: empty where only extracted features were imported; nothing is known of seconds and frames then.
+    clip, wav: empty for an utterance without picture or without sound, whose fps is then 0; both where only extracted
+    features were imported, and nothing is known of seconds and frames.
 
     no_face_share: share of the sampled frames without a face, in [0, 1]; None until stage 2 has looked for them.
     """

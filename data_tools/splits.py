@@ -87,7 +87,8 @@ def assign_splits(
     spec:
         random: 70/10/20 % of the utterances, whole dialogues at a time, so that no dialogue is shared.
         random:utterance: 70/10/20 % of single utterances, as in the MESM paper; dialogues and speakers are shared.
-        release: the split that the release itself states for each utterance.
+        release: the split that the release itself states for each utterance; where it states no valid, that is 20 % of
+            its train, whole dialogues at a time.
         session:K: test is session K; valid is 20 % of the other sessions, whole dialogues at a time.
         speaker:ID: test is this speaker; valid is the partner of the same session, else 20 % of the rest.
         lists:FOLDER: text files of utterance, dialogue or video ids, one a line, named by train, valid and test; in
@@ -104,7 +105,7 @@ def assign_splits(
     elif spec.kind == "random":
         result = _random(utterances, seed, lambda utterance: utterance.dialogue_id)
     elif spec.kind == "release":
-        result = _by_release(utterances)
+        result = _by_release(utterances, seed)
     elif spec.kind == "session":
         result = _by_session(utterances, spec.value, seed)
     elif spec.kind == "speaker":
@@ -130,7 +131,7 @@ def _random(utterances: Sequence[Utterance], seed: int, unit: Callable[[Utteranc
     return SplitResult(_allocate(utterances, _RANDOM_SHARES, seed, unit))
 
 
-def _by_release(utterances: Sequence[Utterance]) -> SplitResult:
+def _by_release(utterances: Sequence[Utterance], seed: int) -> SplitResult:
     by_id: dict[str, Split] = {u.utterance_id: u.fold for u in utterances if u.fold}
     if utterances and not by_id:
         raise DataError(f"split release: this release states no split of its own; choose another: {SPECS}")
@@ -138,7 +139,11 @@ def _by_release(utterances: Sequence[Utterance]) -> SplitResult:
     rejects = [
         Reject(u.utterance_id, u.source_video, STAGE, "split:not_listed", detail) for u in utterances if not u.fold
     ]
-    return SplitResult(by_id, rejects)
+    train = [utterance for utterance in utterances if utterance.fold == "train"]
+    if "valid" in by_id.values() or len({utterance.dialogue_id for utterance in train}) < 2:
+        return SplitResult(by_id, rejects)
+    note = f"the release states no valid: it is 20 % of its train's dialogues, drawn with seed {seed}"
+    return SplitResult(by_id | _rest(train, seed), rejects, [note])
 
 
 def _by_session(utterances: Sequence[Utterance], session: str, seed: int) -> SplitResult:

@@ -49,7 +49,7 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
             f"min_duration_s {settings.min_duration_s} is not below max_duration_s {settings.max_duration_s}: "
             "nothing would be left; change one with --set"
         )
-    release = tried(lambda: read_release(settings.dataset, settings.root, settings.emotions, settings.reader), problems)
+    release = tried(lambda: _read(settings), problems)
     if release is None:
         return summary
     emotions = settings.emotions or release.emotions
@@ -73,12 +73,18 @@ def check(settings: ReorganizeSettings, samples: int = 8) -> dict[str, Any]:
         summary["split"] = _split(settings, split, wanted, emotions, published)
         rejects = release.rejects + split.rejects
         tried(lambda: check_share(len(wanted), rejects, settings.root, settings.max_reject_share, _TOUCHED), problems)
-    summary["samples"] = sample_media(release.root, wanted, samples, settings.seed, published.media)
+    summary["samples"] = sample_media(
+        release.root, wanted, samples, settings.seed, published.media, settings.modalities
+    )
     _judge_samples(summary, settings)
     summary["disk"] = _disk(settings, wanted, summary["samples"])
     _judge_disk(summary, settings)
     summary["warnings"] += _warnings(settings, wanted, emotions, summary, published)
     return summary
+
+
+def _read(settings: ReorganizeSettings) -> Release:
+    return read_release(settings.dataset, settings.root, settings.emotions, settings.reader, settings.modalities)
 
 
 def failed(summary: Mapping[str, Any]) -> bool:

@@ -18,31 +18,43 @@ from pipeline.published import PublishedMedia
 
 
 def sample_media(
-    root: Path, utterances: Sequence[Utterance], samples: int, seed: int, published: PublishedMedia
+    root: Path,
+    utterances: Sequence[Utterance],
+    samples: int,
+    seed: int,
+    published: PublishedMedia,
+    modalities: str = "av",
 ) -> list[dict[str, Any]]:
     """Properties of `samples` source videos of `utterances`, drawn with `seed`: plain values, by name of the video.
+
+    modalities: those that each utterance must have; a file without another one is no problem. Where an utterance has no
+    video, its sound file stands for it.
 
     `problems` of a video are why stage 1 would reject all or some of its utterances; `notes` are what else differs
     from the published release. Times are those of the headers: stage 1 decodes, and may find less.
     """
     by_video: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
-        by_video[utterance.source_video].append(utterance)
+        by_video[utterance.source_video or utterance.source_audio].append(utterance)
     names = random.Random(seed).sample(sorted(by_video), min(samples, len(by_video)))
-    return [_examine(root, name, by_video[name], published) for name in sorted(names)]
+    return [_examine(root, name, by_video[name], published, modalities) for name in sorted(names)]
 
 
-def _examine(root: Path, name: str, utterances: Sequence[Utterance], published: PublishedMedia) -> dict[str, Any]:
+def _examine(
+    root: Path, name: str, utterances: Sequence[Utterance], published: PublishedMedia, modalities: str
+) -> dict[str, Any]:
     found: dict[str, Any] = {"video": name, "utterances": len(utterances), "problems": [], "notes": []}
-    for look in (_picture, _sound):
+    for letter, look in (("v", _picture), ("a", _sound)):
         try:
-            look(root, utterances, published, found)
+            look(root, utterances, published, found, letter in modalities)
         except DataError as error:
             found["problems"].append(str(error).replace(f"{root}/", ""))
     return found
 
 
-def _picture(root: Path, utterances: Sequence[Utterance], published: PublishedMedia, found: dict[str, Any]) -> None:
+def _picture(
+    root: Path, utterances: Sequence[Utterance], published: PublishedMedia, found: dict[str, Any], needed: bool
+) -> None:
     path = root / found["video"]
     info = probe(path)
     found |= {
@@ -53,6 +65,8 @@ def _picture(root: Path, utterances: Sequence[Utterance], published: PublishedMe
         "duration_s": round(info.duration_s, 3),
         "bytes": path.stat().st_size,
     }
+    if not needed and not info.has_video:
+        return
     _, frame = next(read_frames(path, every_ms=1000, square_pixels=False))
     halves = {utterance.half for utterance in utterances if utterance.half}
     found["notes"] += sorted({note for half in halves if (note := speaker_box(frame, half)[1])})
@@ -64,9 +78,13 @@ def _picture(root: Path, utterances: Sequence[Utterance], published: PublishedMe
         found["problems"] += _outside(utterances, info.duration_s, "video")
 
 
-def _sound(root: Path, utterances: Sequence[Utterance], published: PublishedMedia, found: dict[str, Any]) -> None:
+def _sound(
+    root: Path, utterances: Sequence[Utterance], published: PublishedMedia, found: dict[str, Any], needed: bool
+) -> None:
     first = utterances[0]
     path = root / first.source_audio
+    if not needed and (not first.source_audio or not probe(path).has_audio):
+        return
     info = probe(path)
     found |= {
         "sound": first.source_audio,

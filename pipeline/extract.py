@@ -233,7 +233,7 @@ def _vocabulary(utterances: tuple[_Utterance, ...], settings: ExtractSettings) -
 def _words(utterance: _Utterance, settings: ExtractSettings) -> list[Word] | None:
     if settings.align == "none":
         return None
-    return find_words(settings.data, utterance.wav, settings.root, utterance.source_audio)
+    return find_words(settings.data, utterance.wav, settings.root, utterance.source_audio) if utterance.wav else None
 
 
 def _summary(settings: ExtractSettings, done: Mapping[str, _Done]) -> dict[str, Any]:
@@ -284,9 +284,8 @@ def _extract_dialogue(job: _Job) -> _Done:
         features: dict[str, dict[str, Steps]] = {}
         for utterance in kept:
             name = utterance.utterance_id
-            source = Source(
-                settings.data / utterance.wav, utterance.text, store[name], job.sample_every_ms, words[name]
-            )
+            sound = settings.data / utterance.wav if utterance.wav else None
+            source = Source(sound, utterance.text, store[name], job.sample_every_ms, words[name])
             fresh = steps_of(source, settings, text, [letter for letter in sizes if letter not in same])
             features[name] = {
                 letter: before.steps(name, letter) if before is not None and letter in same else fresh[letter]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pipeline.report.pages import number, plain_line, table_line
+from pipeline.report.pages import labels_sentence, number, plain_line, table_line
 from pipeline.run_data import DataFacts
 
 # Names on the hub of what is measured, where they are others than ours.
@@ -104,7 +104,7 @@ def _about_split(split: str, report: Mapping[str, Any]) -> str:
         text += f" The epoch and the thresholds were chosen on {report['tuned_on']} of them: this is no test."
     elif split == "train":
         text += " The model was trained on them: this is no test."
-    return plain_line(text)
+    return plain_line(f"{text} {labels_sentence(report)}".strip())
 
 
 def _front_matter(title: str, facts: DataFacts, task: str, scores: list[_Score], licence: str | None) -> str:

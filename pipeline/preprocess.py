@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, TypeAdapter, ValidationError
 
 from data_tools.about import read_dataset_facts
-from data_tools.blank import blank
+from data_tools.blank import blank, without
 from data_tools.checksums import checksum_path
 from data_tools.errors import DataError
 from data_tools.faces.crop import LARGEST, SPEAKING
@@ -34,7 +34,7 @@ from data_tools.manifest import (
 from data_tools.records import Reject
 from data_tools.seen import Seen, state_of
 from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path, write_dialogue
-from pipeline.clip_tensors import FaceChoice, FaceSettings, MelSettings, extract_each
+from pipeline.clip_tensors import ClipFiles, FaceChoice, FaceSettings, MelSettings, extract_each
 from pipeline.command import Command
 from pipeline.jobs.local import Lost, available_cores
 from pipeline.jobs.run import begin_folder, dialogue_seconds, run_jobs, shown, time_limit
@@ -81,11 +81,20 @@ class PreprocessSettings(Settings):
 
 @dataclass(frozen=True)
 class _Job:
-    """One dialogue; `clips` holds (utterance id, clip, wav) with paths relative to the data folder."""
+    """One dialogue; `clips` holds (utterance id, clip, wav) with paths relative to the data folder, empty for none.
+
+    needed: letters of the modalities that each utterance must have, as stage 1 was asked.
+    """
 
     dialogue_id: str
     clips: tuple[tuple[str, str, str], ...]
     settings: PreprocessSettings
+    needed: str = "av"
+
+    def files(self, clip: str, wav: str) -> ClipFiles:
+        """Paths of a clip and its wav; None for one that is absent."""
+        data = self.settings.data
+        return data / clip if clip else None, data / wav if wav else None
 
 
 @dataclass(frozen=True)
@@ -115,8 +124,9 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         raise DataError(f"{settings.data} has no clips, only imported features: there is nothing to preprocess")
     # The workers of another machine start in another folder.
     settings = settings.model_copy(update={"data": settings.data.absolute(), "faces": _face_settings(settings)})
+    needed = read_dataset_facts(settings.data).get("modalities", "av")
     jobs = [
-        _Job(dialogue_id, tuple(clips), settings)
+        _Job(dialogue_id, tuple(clips), settings, needed)
         for dialogue_id, clips in rows_by_dialogue(table, ("utterance_id", "clip", "wav")).items()
     ]
     totals: Counter[str] = Counter()
@@ -156,7 +166,7 @@ def _process_all(
 ) -> tuple[dict[str, _Done], list[Lost[_Job]]]:
     """Results by dialogue id, those of an earlier run too, and the dialogues that were given up."""
     seen = Seen(settings.data / SEEN_FILE)
-    made_with = blake2b(_settings_text(settings).encode(), digest_size=16).hexdigest()
+    made_with = blake2b(_settings_text(settings, jobs[0].needed).encode(), digest_size=16).hexdigest()
     states = {job.dialogue_id: f"{made_with} {_clips_state(job)}" for job in jobs}
     done = dict(_remembered(jobs, seen, states))
     todo = [job for job in jobs if job.dialogue_id not in done]
@@ -254,7 +264,7 @@ def _remembered(jobs: Sequence[_Job], seen: Seen, states: dict[str, str]) -> Ite
 def _clips_state(job: _Job) -> str:
     """Of the utterances of a dialogue: their ids, and the files of their clips."""
     ids = blake2b(json.dumps([name for name, *_ in job.clips]).encode(), digest_size=16).hexdigest()
-    return f"{ids} {state_of(f'{job.settings.data}/{name}' for _, *files in job.clips for name in files)}"
+    return f"{ids} {state_of(f'{job.settings.data}/{name}' for _, *files in job.clips for name in files if name)}"
 
 
 def _store_state(job: _Job) -> str:
@@ -269,7 +279,7 @@ def _preprocess_dialogue(job: _Job) -> _Done:
     if not reused:
         _write_dialogue(job, path, fingerprint)
     store = DialogueStore(path)
-    clips = {utterance_id: clip for utterance_id, clip, _ in job.clips}
+    clips = {utterance_id: clip or wav for utterance_id, clip, wav in job.clips}
     rejects = [Reject(name, clips[name], STAGE, reason, detail) for name, (reason, detail) in store.rejected.items()]
     found = {name: store.face_scores(name) > 0 for name in store.utterance_ids}
     faces, faces_found = sum(map(len, found.values())), sum(int(flags.sum()) for flags in found.values())
@@ -281,13 +291,13 @@ def _preprocess_dialogue(job: _Job) -> _Done:
 def _write_dialogue(job: _Job, path: Path, fingerprint: str) -> None:
     settings = job.settings
     detector = _detector(settings.device, settings.faces.min_face_px)
-    files = [(settings.data / clip, settings.data / wav) for _, clip, wav in job.clips]
+    files = [job.files(clip, wav) for _, clip, wav in job.clips]
     # Beside a GPU all cores decode; on a CPU every process decodes for itself.
     decoders = settings.workers or available_cores() if settings.device == "cuda" else 1
     results = extract_each(files, detector, settings.faces, settings.mel, decoders)
     with dialogue_writer(path, fingerprint) as writer:
-        for (utterance_id, *_), (clip, wav), result in zip(job.clips, files, results, strict=True):
-            judged = _judged(result, clip, wav, settings)
+        for (utterance_id, *_), clip_files, result in zip(job.clips, files, results, strict=True):
+            judged = _judged(result, clip_files, job)
             if isinstance(judged, SampleTensors):
                 writer.add(utterance_id, judged)
             else:
@@ -302,18 +312,24 @@ def _write_lost(lost: Lost[_Job]) -> str:
     return lost.reason
 
 
-def _judged(
-    result: SampleTensors | DataError, clip: Path, wav: Path, settings: PreprocessSettings
-) -> SampleTensors | tuple[str, str]:
-    """The features as they are, or (reason, detail) where the clip cannot be read or holds nothing."""
+def _judged(result: SampleTensors | DataError, files: ClipFiles, job: _Job) -> SampleTensors | tuple[str, str]:
+    """The features as they are, or (reason, detail) where the clip cannot be read or holds nothing.
+
+    A blank modality that is not needed is absent, as long as the other one is there.
+    """
+    clip, wav = files
+    settings = job.settings
     try:
         if isinstance(result, DataError):
             raise result
-        why = None if settings.keep_blank else blank(clip, wav, result, settings.faces.sample_every_ms)
+        found = {} if settings.keep_blank else blank(clip, wav, result, settings.faces.sample_every_ms)
     except DataError as error:
         # Not the path of this machine: the same clips give the same store anywhere.
         return "clip:unreadable", str(error).replace(f"{settings.data}/", "")
-    return why or result
+    lost = [why for letter, why in found.items() if letter in job.needed]
+    if lost or len(found) == sum(path is not None for path in files):
+        return next(iter(lost or found.values()))
+    return without(result, found)
 
 
 @lru_cache(maxsize=1)
@@ -324,19 +340,20 @@ def _detector(device: str, min_face_px: int) -> FaceDetector:
     return FaceDetector(device, min_face_px)
 
 
-def _settings_text(settings: PreprocessSettings) -> str:
+def _settings_text(settings: PreprocessSettings, needed: str) -> str:
     values = _what_matters(settings) | {"keep_blank": settings.keep_blank, "detector": FaceDetector.VERSION}
+    if needed != "av":
+        values["needed"] = needed
     return json.dumps(values, sort_keys=True)
 
 
 def _fingerprint(job: _Job) -> str:
     """Of the clips' bytes and the settings, not of times on disk: copied data is not done again."""
-    digest = blake2b(_settings_text(job.settings).encode(), digest_size=16)
-    for utterance_id, *files in job.clips:
+    digest = blake2b(_settings_text(job.settings, job.needed).encode(), digest_size=16)
+    for utterance_id, clip, wav in job.clips:
         digest.update(f"\0{utterance_id}\0".encode())
-        for name in files:
-            path = job.settings.data / name
-            digest.update(path.read_bytes() if path.is_file() else b"missing")
+        for path in job.files(clip, wav):
+            digest.update(path.read_bytes() if path and path.is_file() else b"missing")
     return digest.hexdigest()
 
 

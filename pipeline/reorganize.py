@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from data_tools.about import DATASET_FILE
 from data_tools.clips import make_clips
@@ -61,6 +61,10 @@ class ReorganizeSettings(Settings):
     )
     out: LocalPath = flag(in_file=True, help="The data folder to write, by default data/<dataset>.")
     emotions: tuple[str, ...] = Field(description="label order; none where only sentiment is wanted")
+    modalities: str = Field(
+        "av",
+        description="letters of text, audio and vision that each utterance must have; one without another is kept",
+    )
     task: Literal["multi-label", "single-label", "sentiment"] | None = Field(
         None, description="what training takes for task `auto`; None: multi-label where there are emotions"
     )
@@ -78,6 +82,13 @@ class ReorganizeSettings(Settings):
     max_duration_s: float = Field(600.0, gt=0)
     crf: int = Field(18, ge=0, le=51, description="x264 quality of the clips; 0 is lossless")
     published: Published | None = Field(None, description="facts of the corpus; None: those of its own config file")
+
+    @field_validator("modalities")
+    @classmethod
+    def _known_letters(cls, value: str) -> str:
+        if not set(value) <= set("tav") or len(set(value)) < len(value) or not set(value) & set("av"):
+            raise ValueError("give letters of tav, each once, a or v among them; av is the default")
+        return "".join(letter for letter in "tav" if letter in value)
 
     @classmethod
     def read(cls, flags: Mapping[str, Any], assignments: Mapping[str, Any]) -> "ReorganizeSettings":
@@ -106,7 +117,7 @@ def reorganize(settings: ReorganizeSettings, reporter: Reporter) -> dict[str, An
             release's names and texts show that already, nothing is touched: the sources may be gone for a moment
             only. Where it shows while cutting, everything that could be made is written before that.
     """
-    release = read_release(settings.dataset, settings.root, settings.emotions, settings.reader)
+    release = read_release(settings.dataset, settings.root, settings.emotions, settings.reader, settings.modalities)
     settings = settings.model_copy(update={"emotions": settings.emotions or release.emotions})
     out = settings.out.absolute()
     if out == release.root or release.root in out.parents:
@@ -164,6 +175,7 @@ def _summary(
         "emotions": list(settings.emotions),
         **({"task": settings.task} if settings.task else {}),
         **({"faces": settings.faces} if settings.faces else {}),
+        **(_absent(settings, clips) if settings.modalities != "av" else {}),
         "split": settings.split.portable,
         "listed_ids": split.listed,
         "merged_labels": settings.reader.get("merge", {}),
@@ -183,6 +195,15 @@ def _summary(
             "dialogues": shared_between({clip.utterance_id: clip.dialogue_id for clip in clips}, by_id),
         },
         "notes": [*release.notes, *split.notes, *video_notes(results)],
+    }
+
+
+def _absent(settings: ReorganizeSettings, clips: Sequence[Clip]) -> dict[str, Any]:
+    """The modalities that each utterance must have, and how many lack one of the others."""
+    return {
+        "modalities": settings.modalities,
+        "without_sound": sum(not clip.wav for clip in clips),
+        "without_picture": sum(not clip.clip for clip in clips),
     }
 
 
@@ -238,7 +259,8 @@ def _dialogues(root: Path, out: Path, utterances: Sequence[Utterance], settings:
     grouped: dict[str, list[Utterance]] = defaultdict(list)
     for utterance in utterances:
         grouped[utterance.dialogue_id].append(utterance)
-    how = ClipSettings(settings.crf, settings.min_duration_s, settings.max_duration_s)
+    needed = settings.modalities.replace("t", "")
+    how = ClipSettings(settings.crf, settings.min_duration_s, settings.max_duration_s, needed)
     jobs = [Dialogue(root, out, tuple(members), how) for members in grouped.values()]
     return sorted(jobs, key=lambda job: (-_size(job), job.utterances[0].dialogue_id))
 
@@ -305,7 +327,7 @@ def _cut_all(
 
 
 def _rejected(dialogue: Dialogue, lost: Lost[Dialogue]) -> DialogueResult:
-    source = dialogue.utterances[0].source_video
+    source = dialogue.utterances[0].source_video or dialogue.utterances[0].source_audio
     return DialogueResult(
         rejects=[Reject(u.utterance_id, source, STAGE, lost.reason, lost.detail) for u in dialogue.utterances]
     )
@@ -328,8 +350,8 @@ def _rows(
             start_s=u.start_s,
             end_s=made[u.utterance_id].end_s,
             text=u.text,
-            clip=f"clips/{u.dialogue_id}/{u.utterance_id}.mp4",
-            wav=f"clips/{u.dialogue_id}/{u.utterance_id}.wav",
+            clip="" if "v" in made[u.utterance_id].absent else f"clips/{u.dialogue_id}/{u.utterance_id}.mp4",
+            wav="" if "a" in made[u.utterance_id].absent else f"clips/{u.dialogue_id}/{u.utterance_id}.wav",
             labels=u.labels,
             sentiment=u.sentiment,
             source_video=u.source_video,

@@ -1,4 +1,4 @@
-"""Small releases of single displays by actors, in the layouts of RAVDESS and CREMA-D: noise that is seen and heard."""
+"""Small releases of single clips, in the layouts of RAVDESS, CREMA-D and MER2025: noise that is seen and heard."""
 
 import subprocess
 
@@ -46,3 +46,19 @@ def write_display(root, name, seconds=0.6, seed=0):
     subprocess.run([ffmpeg_exe(), "-v", "error", "-i", plain, "-c:v", "flv", flash], check=True)
     plain.unlink()
     write_sound(root / "AudioWAV" / f"{name}.wav", seconds, seed)
+
+
+def write_film_clip(root, name, emotion, seconds=0.6, seed=0):
+    """MER2025: a clip with its sound in a file of its own, a row of its label and one of its text."""
+    write_clip(root / "video" / f"{name}.mp4", seconds, seed=seed, fps=25)
+    write_sound(root / "audio" / f"{name}.wav", seconds, seed)
+    tables = {"track1_train_disdim.csv": "name,discrete,valence", "subtitle_chieng.csv": "name,chinese,english"}
+    cells = {
+        "track1_train_disdim.csv": f"{name},{emotion},{seed % 3 - 1}",
+        "subtitle_chieng.csv": f"{name},好的,All right",
+    }
+    for table, header in tables.items():
+        if not (root / table).is_file():
+            (root / table).write_text(f"{header}\n", encoding="utf-8")
+        with (root / table).open("a", encoding="utf-8") as file:
+            file.write(f"{cells[table]}\n")

@@ -1,10 +1,10 @@
-"""The whole chain on small RAVDESS and CREMA-D trees, to scores on actors that are in no training utterance."""
+"""The whole chain on small RAVDESS, CREMA-D and MER2025 trees, to scores on people who are in no training utterance."""
 
 import itertools
 
 import pandas as pd
 import pytest
-from acted import write_display, write_performance
+from acted import write_display, write_film_clip, write_performance
 
 from data_tools.manifest import read_manifest, read_rejects
 from pipeline.evaluate import EvaluateSettings, evaluate
@@ -24,12 +24,14 @@ def write_release(dataset, root):
     for seed, (actor, emotion) in enumerate(itertools.product(ACTORS, range(3))):
         if dataset == "ravdess":
             write_performance(root, f"01-0{(3, 5, 4)[emotion]}-01-01-01-0{actor}", 0.9, seed)
+        elif dataset == "mer2025":
+            write_film_clip(root, f"film_{actor}_{emotion}", ("happy", "angry", "sad")[emotion], 0.9, seed)
         else:
             write_display(root, f"100{actor}_DFA_{('HAP', 'ANG', 'SAD')[emotion]}_XX", 0.9, seed)
-    return ["happy", "angry" if dataset == "ravdess" else "anger"]
+    return ["happy", "anger" if dataset == "crema-d" else "angry"]
 
 
-@pytest.mark.parametrize(("dataset", "first"), [("ravdess", "Actor_01"), ("crema-d", "1001")])
+@pytest.mark.parametrize(("dataset", "first"), [("ravdess", "Actor_01"), ("crema-d", "1001"), ("mer2025", "film_1_0")])
 def test_from_an_acted_release_to_scores_on_other_actors(tmp_path, dataset, first):
     data, run = tmp_path / "data", tmp_path / "run"
     emotions = write_release(dataset, tmp_path / "raw" / "release")

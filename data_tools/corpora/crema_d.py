@@ -60,9 +60,16 @@ class _Label(NamedTuple):
 
 
 def read_crema_d(
-    root: Path, emotions: Sequence[str], labels: str = "intended", ties: str = "reject", known_bad: str = "reject"
+    root: Path,
+    emotions: Sequence[str],
+    labels: str = "intended",
+    ties: str = "reject",
+    known_bad: str = "reject",
+    modalities: str = "av",
 ) -> Release:
     """Every display as a whole video with the sound of its wav; the speaker and the dialogue are the actor.
+
+    A display without a video is its sound alone, where `modalities` asks for no picture.
 
     Displays whose emotion is none of `emotions` are rejects `label:<emotion>`; with no emotions all six are taken.
 
@@ -99,15 +106,15 @@ def read_crema_d(
         source = next((media[name, kind] for kind in (*_VIDEOS, *_SOUNDS) if (name, kind) in media), listed.get(name))
         problem = _problem(name, label, emotions, ties == "keep", known_bad == "keep")
         video = next((media[name, kind] for kind in _VIDEOS if (name, kind) in media), None)
+        sound = next((media[name, kind] for kind in _SOUNDS if (name, kind) in media), video)
         if problem is not None:
             release.reject(name, source or release.root, *problem)
-        elif video is None:
+        elif video is None and (sound is None or "v" in modalities):
             there = " and ".join(kind for kind in _SOUNDS if (name, kind) in media)
             detail = f"there is no {name}.flv" + (f", only its {there}" if there else "")
             release.reject(name, source or release.root, "no_video", detail)
         else:
-            sound = next((media[name, kind] for kind in _SOUNDS if (name, kind) in media), video)
-            sounds[sound.suffix.lower()] += 1
+            sounds[sound.suffix.lower() if sound else ""] += 1
             release.add(_utterance(release, name, label.emotions if label else (), emotions, (video, sound)))
     _add_notes(release, sounds, ties)
     return release
@@ -195,9 +202,10 @@ def _problem(
 
 
 def _utterance(
-    release: Release, name: str, shown: Sequence[str], emotions: Sequence[str], files: tuple[Path, Path]
+    release: Release, name: str, shown: Sequence[str], emotions: Sequence[str], files: tuple[Path | None, Path | None]
 ) -> Utterance:
     actor, sentence, *_ = name.split("_")
+    video, audio = (release.relative(path) if path else "" for path in files)
     return Utterance(
         utterance_id=name,
         dialogue_id=actor,
@@ -208,8 +216,8 @@ def _utterance(
         text=SENTENCES[sentence],
         labels={known: float(known in shown) for known in emotions},
         sentiment=None,
-        source_video=release.relative(files[0]),
-        source_audio=release.relative(files[1]),
+        source_video=video,
+        source_audio=audio,
         audio_is_cut=True,
     )
 

@@ -34,8 +34,11 @@ _SORTED = re.compile(r"(?:ravdess[ _-]?)?(?:speech|song)", re.IGNORECASE)
 _ZIP = re.compile(r"video_(speech|song)_actor_([0-9]{2})", re.IGNORECASE)
 
 
-def read_ravdess(root: Path, emotions: Sequence[str], channel: str = "speech") -> Release:
+def read_ravdess(root: Path, emotions: Sequence[str], channel: str = "speech", modalities: str = "av") -> Release:
     """Every performance as its file with picture and sound (01-...); labels are the intended emotions, one-hot.
+
+    Where there is none, the one without sound (02-...) or without picture (03-...) is taken if `modalities` asks for
+    no sound or no picture; the id stays that of the performance, 01-...
 
     The speaker is the actor, and so is the dialogue: a split that keeps dialogues whole is one by actors. Its emotion
     is one of `emotions`, the others are rejects `label:<emotion>`; with no emotions all are taken.
@@ -54,11 +57,11 @@ def read_ravdess(root: Path, emotions: Sequence[str], channel: str = "speech") -
     files = list_files(release.root)
     performances = _performances(release, files)
     _check_unpacked(files, performances, channel)
-    _add_notes(release, performances, channel)
+    _add_notes(release, performances, channel, modalities)
     wanted = {name: performances[name] for name in sorted(performances) if name[:2] in CHANNELS[channel]}
     release.facts = _facts(wanted)
     for name, found in wanted.items():
-        _take(release, name, found, emotions)
+        _take(release, name, found, emotions, modalities)
     return release
 
 
@@ -128,13 +131,21 @@ def _check_unpacked(files: Sequence[Path], performances: Mapping[str, Mapping[st
         raise DataError(f"{len(packed)} zips of RAVDESS are not unpacked, e.g. {packed[0]}; run `{commands}`")
 
 
-def _add_notes(release: Release, performances: Mapping[str, Mapping[str, Path]], channel: str) -> None:
+def _add_notes(release: Release, performances: Mapping[str, Mapping[str, Path]], channel: str, modalities: str) -> None:
     for name, (code,) in (("speech", CHANNELS["speech"]), ("song", CHANNELS["song"])):
         of_channel = [found for performance, found in performances.items() if performance.startswith(code)]
         if not of_channel:
             continue
         count = Counter(modality for found in of_channel for modality in found)
         note = f"{name}: {len(of_channel)} performances, {count[_BOTH]} of them with picture and sound (01)"
+        alone = Counter(
+            _PICTURE if files[0] else _SOUND
+            for found in of_channel
+            if _BOTH not in found and (files := _files_of(found, modalities))
+        )
+        if alone:
+            note += f"; of others {alone[_PICTURE]} are taken without sound (02), {alone[_SOUND]} without picture (03)"
+        count -= alone
         if count[_PICTURE] or count[_SOUND]:
             note += (
                 f"; {count[_PICTURE]} files without sound (02) and {count[_SOUND]} without picture (03) are the same "
@@ -155,21 +166,21 @@ def _facts(performances: Mapping[str, object]) -> dict[str, dict[str, int]]:
     }
 
 
-def _take(release: Release, name: str, found: Mapping[str, Path], emotions: Sequence[str]) -> None:
+def _take(release: Release, name: str, found: Mapping[str, Path], emotions: Sequence[str], modalities: str) -> None:
     """Take in the performance `name`, six numbers, or reject it."""
     channel, emotion_code, _, statement, _, actor = name.split("-")
     utterance_id, emotion = f"{_BOTH}-{name}", EMOTIONS[int(emotion_code) - 1]
     if emotion not in emotions:
         detail = f"the emotion {emotion!r} is not in the task's emotions"
         release.reject(utterance_id, next(iter(found.values())), f"label:{emotion}", detail)
-    elif _BOTH not in found:
+    elif (files := _files_of(found, modalities)) is None:
         there = " and ".join(path.name for path in found.values())
         archive = f"Video_{'Speech' if channel == '01' else 'Song'}_Actor_{actor}.zip"
         detail = f"there is no {utterance_id}.mp4, only {there}; it is in {archive}"
         source = next(iter(found.values()))
         release.reject(utterance_id, source, "no_audio" if _PICTURE in found else "no_video", detail)
     else:
-        file = release.relative(found[_BOTH])
+        video, sound = (release.relative(path) if path else "" for path in files)
         release.add(
             Utterance(
                 utterance_id=utterance_id,
@@ -181,8 +192,17 @@ def _take(release: Release, name: str, found: Mapping[str, Path], emotions: Sequ
                 text=STATEMENTS[statement],
                 labels={known: float(known == emotion) for known in emotions},
                 sentiment=None,
-                source_video=file,
-                source_audio=file,
+                source_video=video,
+                source_audio=sound,
                 audio_is_cut=True,
             )
         )
+
+
+def _files_of(found: Mapping[str, Path], modalities: str) -> tuple[Path | None, Path | None] | None:
+    """Files of picture and sound of a performance, None for one that it lacks; None where it needs that one."""
+    if _BOTH in found:
+        return found[_BOTH], found[_BOTH]
+    if "a" not in modalities and _PICTURE in found:
+        return found[_PICTURE], None
+    return (None, found[_SOUND]) if "v" not in modalities and _SOUND in found else None

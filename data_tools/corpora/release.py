@@ -53,7 +53,7 @@ class Release:
         place = f"{where}: " if where else ""
         problem = unsafe_id(utterance.utterance_id) or unsafe_id(utterance.dialogue_id)
         sources = (utterance.source_video, utterance.source_audio)
-        outside = next((name for name in sources if not is_inside(name)), None)
+        outside = next((name for name in sources if name and not is_inside(name)), None)
         if problem:
             self.reject(utterance.utterance_id, source or self.root, "id:unsafe", place + problem)
         elif outside is not None:

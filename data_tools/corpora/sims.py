@@ -6,6 +6,10 @@
     metadata/Translation.csv                  texts, Chinese and English
     metadata/{train,val,test}_index.csv       places of rows in label_M.csv, from 0
 
+CH-SIMS v2 (the supervised part, v2s) has MMSA's layout with the table called meta.csv:
+
+    meta.csv, Raw/aqgy3_0001/00001.mp4
+
 Only the label of the whole utterance (M) is read: what raters said of its text (T), sound (A) or picture (V) alone is
 not.
 """
@@ -22,6 +26,7 @@ from data_tools.corpora.tables import Table
 from data_tools.errors import DataError
 
 _RAW = "Raw"
+_V2_TABLES = ("meta.csv", TABLE)
 _LABELS = "metadata/sentiment/label_M.csv"
 _TEXTS = "metadata/Translation.csv"
 _INDEXES = {"train": "train_index.csv", "valid": "val_index.csv", "test": "test_index.csv"}
@@ -58,6 +63,21 @@ def read_sims(root: Path, emotions: Sequence[str], language: str = "zh") -> Rele
             release.add(whole_clip(release, clip, {}))
     else:
         _read_original(release, _LANGUAGES[language])
+    return release
+
+
+def read_sims_v2(root: Path, emotions: Sequence[str]) -> Release:
+    """Every labelled clip of CH-SIMS v2 as a whole; sentiment in [-1, 1], the speaker and the dialogue are the video.
+
+    Raises:
+        DataError: no release at `root`, emotions are asked for, or a table that cannot be read or lacks a column.
+    """
+    check_emotions(emotions, (), "sims-v2")
+    looked_for = f"{_RAW}/ with {' or '.join(_V2_TABLES)}"
+    release = Release(find_root(root, lambda folder: is_mmsa(folder, "sims", _V2_TABLES), looked_for, "sims-v2"))
+    table = next(name for name in _V2_TABLES if is_file(release.root / name))
+    for clip in read_mmsa(release, release.root, _BOUND, _ENCODING, table):
+        release.add(whole_clip(release, clip, {}))
     return release
 
 

@@ -45,6 +45,9 @@ def lines_of(summary: Mapping[str, Any], published: int) -> Iterator[str]:
         yield f"{unlabelled} more have a transcript line, but no label"
     if summary["without_words"]:
         yield f"{summary['without_words']} of the {summary['kept']} kept have no words"
+    for absent in ("sound", "picture"):
+        if summary.get(f"without_{absent}"):
+            yield f"{summary[f'without_{absent}']} of the {summary['kept']} kept have no {absent}"
     for reason, count in summary["reasons"].items():
         yield f"  {reason:24} {count:6}"
     for reason, count in summary["unused_files_and_lines"].items():

@@ -7,7 +7,7 @@ from data_tools.names import own_name
 from pipeline.metrics.emotions import MULTI_LABEL
 from pipeline.metrics.metric import mean_and_spread
 from pipeline.metrics.single_label import SINGLE_LABEL
-from pipeline.report.pages import Cell, Sheet, Table, markdown, number, score_column
+from pipeline.report.pages import Cell, Sheet, Table, labels_sentence, markdown, number, score_column
 
 _BETTER = {True: "↓", False: "↑"}
 # Metrics that have a table by emotion, as in the papers.
@@ -46,7 +46,7 @@ def _about(result: Mapping[str, Any]) -> str:
     return (
         f"Data set {result['dataset']}, split protocol {result['split_protocol']} ({counts} utterances). Scores are on "
         f"{result['split']}: {seeds}. The best epoch was chosen by {result['monitor']} on valid. "
-        f"Bold: the best of its column. {_trained_with(result['budget'])}"
+        f"{labels_sentence(result)}Bold: the best of its column. {_trained_with(result['budget'])}"
     )
 
 

@@ -159,8 +159,8 @@ def make_sheet(
         return Sheet(utterance_id, "", "", [], [], rejects, [], [], 0, None)
     features, notes = _features(data, row)
     every_ms = settings.get("faces", {}).get("sample_every_ms", FaceSettings().sample_every_ms)
-    shots = _shots(data / row["clip"], every_ms, features, notes)
-    samples = _sound(data / row["wav"], notes)
+    shots = _shots(data / row["clip"], every_ms, features, notes) if row["clip"] else []
+    samples = _sound(data / row["wav"], notes) if row["wav"] else np.zeros(0, np.float32)
     seconds = float(row["end_s"] - row["start_s"])
     timeline = make_timeline(
         samples,

@@ -69,6 +69,16 @@ def number(mean: float | None, spread: float | None = None, values: Sequence[flo
     return f"{mean:.3f}" + (f" ± {spread:.3f}" if len(values) > 1 else "")
 
 
+def labels_sentence(report: Mapping[str, Any]) -> str:
+    """The label map of a report, and what it left out; empty for labels of the data set's own."""
+    if "labels" not in report:
+        return ""
+    labels = report["labels"]
+    lost = ", ".join(f"{count} with {name}" for name, count in labels["left_out"].items())
+    left_out = f"; left out, without counterpart: {lost}" if lost else ""
+    return f"Labels by the map {labels['map']}: {', '.join(labels['emotions'])}{left_out}. "
+
+
 @dataclass(frozen=True)
 class Sheet:
     """Tables, and what a reader must know of them.

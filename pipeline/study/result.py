@@ -41,7 +41,7 @@ def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str,
     reports = [_report(run, asked.data)["metrics"] for run in next(iter(runs.values()))[: max(len(folds), 1)]]
     starts = [run.read_starts()[-1] for of_model in runs.values() for run in of_model]
     row = dataset.table.set_index("utterance_id").loc[chosen]
-    return {
+    about = {
         "command": command,
         "dataset": report["dataset"],
         "folder": report["folder"],
@@ -64,7 +64,9 @@ def result_of(asked: StudySettings, trained: Trained, command: str) -> dict[str,
         "models": [_row(name, of_model, asked.data, chosen) for name, of_model in runs.items()],
         "left_out": {},
         "failed": trained.failed,
-    } | ({"folds": folds} if folds else {})
+    }
+    labels = {"labels": report["labels"]} if "labels" in report else {}
+    return about | ({"folds": folds} if folds else {}) | labels
 
 
 def folds_in(runs: Mapping[str, Sequence[RunDir]]) -> list[dict[str, Any]]:

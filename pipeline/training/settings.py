@@ -103,7 +103,7 @@ class TrainSettings(Settings):
     task: Literal["auto", "multi-label", "single-label", "sentiment"] = Field(
         "auto",
         description="auto: what the data set's own config states (single-label: iemocap-4, iemocap-5, meld, ravdess, "
-        "crema-d), "
+        "crema-d, mer2023 to mer2025), "
         "else multi-label where it has emotions, else sentiment",
     )
     loss: Literal["auto", "bce", "bce_plain", "cross_entropy", "balanced_cross_entropy", "l1", "mse"] = Field(

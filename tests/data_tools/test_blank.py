@@ -30,7 +30,8 @@ def features(scores):
 def judged(folder, frames, samples, scores=(0.0, 0.0)):
     write_video(folder / "a.mp4", frames, SIZE, 10)
     write_wav(folder / "a.wav", samples)
-    return blank(folder / "a.mp4", folder / "a.wav", features(list(scores)), 500)
+    found = blank(folder / "a.mp4", folder / "a.wav", features(list(scores)), 500)
+    return next(iter(found.values()), None)
 
 
 def noisy(frame, deviation, seed=0):
@@ -57,7 +58,7 @@ def test_one_frame_with_something_in_it_is_enough(tmp_path):
 
 def test_a_clip_with_a_face_is_not_looked_at_again(tmp_path):
     write_wav(tmp_path / "a.wav", HUM)
-    assert blank(tmp_path / "not there.mp4", tmp_path / "a.wav", features([0.0, 0.9]), 500) is None
+    assert blank(tmp_path / "not there.mp4", tmp_path / "a.wav", features([0.0, 0.9]), 500) == {}
 
 
 def test_silence_dither_and_an_offset_are_silent_and_a_whisper_is_not(tmp_path):

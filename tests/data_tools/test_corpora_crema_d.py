@@ -250,6 +250,18 @@ def test_trees_and_endings_of_copies(tmp_path, names, start):
     assert one.source_audio.lower().endswith(".wav")
 
 
+def test_a_display_without_video_is_its_sound_alone(tmp_path):
+    root = display(tmp_path, "1001_DFA_ANG_XX", "1002_DFA_HAP_XX")
+    (root / "VideoFlash" / "1002_DFA_HAP_XX.flv").unlink()
+    assert reasons(read_release("crema-d", root, [])) == {("1002_DFA_HAP_XX", "no_video"): 1}
+    release = read_release("crema-d", root, [], modalities="a")
+    assert [(u.source_video, u.source_audio) for u in release.utterances] == [
+        ("VideoFlash/1001_DFA_ANG_XX.flv", "AudioWAV/1001_DFA_ANG_XX.wav"),
+        ("", "AudioWAV/1002_DFA_HAP_XX.wav"),
+    ]
+    assert release.rejects == []
+
+
 def test_doubled_copies_and_other_media(tmp_path):
     display(tmp_path, "1001_DFA_ANG_XX")
     shutil.copytree(tmp_path / "AudioWAV", tmp_path / "AudioWAV copy")

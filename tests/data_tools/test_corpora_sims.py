@@ -173,8 +173,26 @@ def test_a_table_without_its_columns_is_an_error(tmp_path, table):
         read_release("sims", tmp_path, [])
 
 
-def test_the_published_counts_of_sims_add_up():
-    published = ReorganizeSettings.checked(load_config("datasets", "sims"), "test").published
+@pytest.mark.parametrize("table", ["meta.csv", "label.csv"])
+def test_the_second_release_with_its_own_table(tmp_path, table):
+    rows = [("aqgy3_0001", "23", "好", "-0.6", "train"), ("aqgy4_0004", "00002", "行", "1.0", "test")]
+    root = make_mmsa(tmp_path / "ch-simsv2s", rows)
+    (root / "label.csv").rename(root / table)
+    touch_clips(root, [("aqgy3_0001", "00023"), ("aqgy4_0004", "00002"), ("aqgy4_0004", "00003")])
+    release = read_release("sims-v2", tmp_path, [])
+    assert [(u.utterance_id, u.fold, u.sentiment, u.text) for u in release.utterances] == [
+        ("aqgy3_0001_00023", "train", -0.6, "好"),
+        ("aqgy4_0004_00002", "test", 1.0, "行"),
+    ]
+    assert reasons(release) == {("aqgy4_0004_00003", "unlabelled"): 1}
+    with pytest.raises(DataError, match="no sims-v2 release: looked for Raw/ with meta.csv or label.csv"):
+        (root / table).unlink()
+        read_release("sims-v2", root, [])
+
+
+@pytest.mark.parametrize("name", ["sims", "sims-v2"])
+def test_the_published_counts_of_sims_add_up(name):
+    published = ReorganizeSettings.checked(load_config("datasets", name), "test").published
     for split in published.splits:
         assert sum(split.utterances.values()) == published.utterances
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_tools.corpora.readers import read_release
+from data_tools.corpora.readers import CORPORA, read_release
 from data_tools.corpora.release import Release
 from data_tools.errors import DataError
 from data_tools.records import Utterance
@@ -54,7 +54,7 @@ def test_a_name_that_no_file_may_have_is_a_reject(tmp_path, name):
     assert taken(tmp_path, dialogue_id=name) == ["id:unsafe"]
 
 
-@pytest.mark.parametrize("path", ["", "/etc/passwd", "../v.mp4", "a/../../v.mp4", "..", "v\0.mp4"])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../v.mp4", "a/../../v.mp4", "..", "v\0.mp4"])
 def test_a_source_outside_the_release_is_a_reject(tmp_path, path):
     assert taken(tmp_path, source_video=path) == ["path:outside"]
     assert taken(tmp_path, source_audio=path) == ["path:outside"]
@@ -75,3 +75,24 @@ def test_what_is_taken_stays_in_its_folder(tmp_path_factory, name, path):
 def test_an_option_that_the_reader_does_not_have_is_refused(tmp_path):
     with pytest.raises(DataError, match="the reader of iemocap has no option nonsense; it has: "):
         read_release("iemocap", tmp_path, ["ang"], {"nonsense": 1})
+
+
+def test_an_utterance_without_a_file_is_a_reject_unless_it_needs_none(tmp_path, monkeypatch):
+    def read_some(root, emotions):
+        release = Release(root)
+        for name, changes in (("a", {"source_video": ""}), ("v", {"source_audio": ""}), ("t", {"text": " "})):
+            release.add(replace(PLAIN, utterance_id=name, **changes))
+        release.add(replace(PLAIN, utterance_id="none", source_video="", source_audio=""))
+        return release
+
+    monkeypatch.setitem(CORPORA, "some", read_some)
+    for modalities, kept in (("av", {"t"}), ("a", {"a", "t"}), ("tv", {"v"}), ("v", {"v", "t"})):
+        release = read_release("some", tmp_path, [], modalities=modalities)
+        assert {utterance.utterance_id for utterance in release.utterances} == kept
+        assert {reject.utterance_id for reject in release.rejects} == {"a", "v", "t", "none"} - kept
+    assert {r.utterance_id: r.reason for r in read_release("some", tmp_path, [], modalities="tav").rejects} == {
+        "a": "no_video",
+        "v": "no_audio",
+        "t": "no_words",
+        "none": "no_video",
+    }

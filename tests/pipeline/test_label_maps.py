@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from data_tools.corpora import crema_d, iemocap, meld, ravdess
+from data_tools.corpora import crema_d, iemocap, meld, mer, ravdess
 from data_tools.corpora.mosei import clips
 from data_tools.dataset import UtteranceDataset
 from data_tools.files import write_json
@@ -29,7 +29,7 @@ def test_the_shipped_maps_name_emotions_that_the_corpora_have():
         "meld": meld.EMOTIONS,
         "ravdess": ravdess.EMOTIONS,
         "crema-d": crema_d.EMOTIONS,
-    }
+    } | dict.fromkeys(("mer2023", "mer2024", "mer2025"), mer.EMOTIONS)
     for name in config_names("labels"):
         label_map = read_label_map(name)
         assert set(label_map.corpora) == set(known)

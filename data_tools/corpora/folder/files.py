@@ -173,7 +173,7 @@ class Beside:
 
 
 def unique_ids(paths: Iterable[str]) -> dict[str, str]:
-    """An id for each path of a video: `a/b.mp4` is `a__b`.
+    """An id for each path of a video or sound: `a/b.mp4` is `a__b`.
 
     Those that would be called alike (`b.mp4` and `b.mov`) get a few letters made from the whole path behind it, so that
     the id depends on no order.
@@ -181,7 +181,7 @@ def unique_ids(paths: Iterable[str]) -> dict[str, str]:
     alike: dict[str, list[str]] = defaultdict(list)
     for path in dict.fromkeys(paths):
         plain = PurePosixPath(path)
-        plain = plain.with_suffix("") if plain.suffix.lower() in VIDEO_SUFFIXES else plain
+        plain = plain.with_suffix("") if plain.suffix.lower() in (*VIDEO_SUFFIXES, *SOUND_SUFFIXES) else plain
         alike["__".join(plain.parts)].append(path)
     return {
         path: name

@@ -18,13 +18,20 @@ from data_tools.splits import SPLIT_WORDS
 _MAX_TRANSCRIPT_BYTES = 131_072
 
 
-def read_folder(root: Path, emotions: Sequence[str], table: str | None = None, encoding: str | None = None) -> Release:
+def read_folder(
+    root: Path,
+    emotions: Sequence[str],
+    table: str | None = None,
+    encoding: str | None = None,
+    modalities: str = "av",
+) -> Release:
     """Utterances of the videos below `root`: those of its table, or every clip where there is none.
 
     root: the folder, or the table in it. It is read as it is: nothing is looked for above it.
     emotions: label order; empty for all that the table or the folders name, in the table's order or sorted.
     table: which file is the table, relative to `root`; needed where several lie there.
     encoding: of the table, or of the texts beside the clips, where they are not UTF-8 and have no mark.
+    modalities: those that each utterance must have; without v a file of sound alone is a clip too.
 
     Raises:
         DataError: no such folder, several tables, a table that cannot be used, neither table nor clips, or an
@@ -43,7 +50,7 @@ def read_folder(root: Path, emotions: Sequence[str], table: str | None = None, e
     if path is not None:
         read_rows(release, path, emotions, encoding)
     else:
-        _read_clips(release, emotions, encoding)
+        _read_clips(release, emotions, encoding, with_sounds="v" not in modalities)
     return release
 
 
@@ -59,9 +66,9 @@ def _find_table(folder: Path) -> Path | None:
     return tables[0] if tables else None
 
 
-def _read_clips(release: Release, emotions: Sequence[str], encoding: str | None) -> None:
+def _read_clips(release: Release, emotions: Sequence[str], encoding: str | None, with_sounds: bool) -> None:
     """Every video is one utterance: its folder's name is the label, a transcript beside it the text."""
-    clips = list(_walk(release, release.root))
+    clips = list(_walk(release, release.root, with_sounds))
     if not clips:
         raise DataError(
             f"{release.root} holds neither a table ({', '.join(TABLE_SUFFIXES)}) nor videos "
@@ -124,8 +131,11 @@ def _label(release: Release, clip: Path) -> str:
     return "" if not folders or (len(folders) == 1 and folders[0].lower() in SPLIT_WORDS) else folders[-1].lower()
 
 
-def _walk(release: Release, start: Path) -> Iterator[Path]:
-    """Every video below `start`, sorted, without hidden files; folders that are links are not entered."""
+def _walk(release: Release, start: Path, with_sounds: bool) -> Iterator[Path]:
+    """Every video below `start`, sorted, without hidden files; folders that are links are not entered.
+
+    with_sounds: sounds too, unless there is a video of the same name beside them.
+    """
 
     def unreadable(error: OSError) -> None:
         path = Path(error.filename)
@@ -133,9 +143,12 @@ def _walk(release: Release, start: Path) -> Iterator[Path]:
 
     for folder, below, files in os.walk(start, onerror=unreadable):
         below[:] = sorted(name for name in below if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if path.suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".") and is_file(path):
+        paths = [Path(folder, name) for name in sorted(files) if not name.startswith(".")]
+        seen = {path.stem.lower() for path in paths if path.suffix.lower() in VIDEO_SUFFIXES}
+        for path in paths:
+            suffix = path.suffix.lower()
+            is_sound = with_sounds and suffix in SOUND_SUFFIXES and path.stem.lower() not in seen
+            if (suffix in VIDEO_SUFFIXES or is_sound) and is_file(path):
                 yield path
 
 

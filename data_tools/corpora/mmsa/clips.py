@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -63,16 +63,18 @@ class Row(NamedTuple):
     mode: str
 
 
-def is_mmsa(folder: Path, name: str) -> bool:
+def is_mmsa(folder: Path, name: str, tables: Sequence[str] = (TABLE,)) -> bool:
     """Return True if `folder` holds a corpus in this layout and its name is not that of one of the other two.
 
-    name: mosei, mosi or sims.
+    name: mosei, mosi or sims. tables: names that the table may have.
     """
     named = next((known for known in _NAMES if known in folder.name.lower()), name)
-    return named == name and is_file(folder / TABLE) and is_folder(folder / CLIPS)
+    return named == name and any(is_file(folder / table) for table in tables) and is_folder(folder / CLIPS)
 
 
-def read_mmsa(release: Release, folder: Path, bound: float, fallback_encoding: str = "cp1252") -> list[MmsaClip]:
+def read_mmsa(
+    release: Release, folder: Path, bound: float, fallback_encoding: str = "cp1252", table: str = TABLE
+) -> list[MmsaClip]:
     """The clips of `folder` (the one with label.csv) in the order of the table; the others become rejects.
 
     Every row with ids and every mp4 below Raw/ is accounted for: `no_video` (a row without its file), `unlabelled` (a
@@ -80,13 +82,13 @@ def read_mmsa(release: Release, folder: Path, bound: float, fallback_encoding: s
     spreadsheet (clip 1 for 0001.mp4) or became 1.0 find their file by number. A label beyond -bound ... bound is moved
     to the bound; that, and modes that are no split, are counted in a note.
 
-    fallback_encoding: of a table that is neither UTF-8 nor UTF-16.
+    fallback_encoding: of a table that is neither UTF-8 nor UTF-16. table: its name.
 
     Raises:
         DataError: the table cannot be read at all, or lacks a column.
     """
-    rows, damage = _read_table(release, folder / TABLE, fallback_encoding)
-    return match_clips(release, folder / TABLE, rows, folder / CLIPS, bound, damage)
+    rows, damage = _read_table(release, folder / table, fallback_encoding)
+    return match_clips(release, folder / table, rows, folder / CLIPS, bound, damage)
 
 
 def match_clips(

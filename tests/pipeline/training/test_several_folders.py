@@ -1,6 +1,8 @@
 """One run on several data folders, in the emotions of a label map."""
 
 import json
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 import models
+import pipeline
 from data_tools.batch import Batch
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
@@ -15,6 +18,7 @@ from data_tools.files import write_json
 from data_tools.joined import join
 from data_tools.manifest import read_manifest
 from pipeline.evaluate import EvaluateSettings, evaluate
+from pipeline.extract import ExtractSettings, extract
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError, ModelSpec
@@ -111,6 +115,39 @@ def test_a_run_on_one_folder_with_a_map_is_scored_on_another(folders, tmp_path):
     np.testing.assert_allclose(table[["score_joy", "score_anger"]].to_numpy(), scores[kept], atol=1e-5)
 
 
+def test_what_is_passed_on_names_the_map_and_knows_its_data(both, folders, tmp_path):
+    pipeline.share(run=both[0], to=str(tmp_path / "shared"), quiet=True)
+    card = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
+    assert "Labels by the map names: joy, anger; left out, without counterpart: 2 with sad, 2 with bored." in card
+    report = evaluate(EvaluateSettings(run=tmp_path / "shared", data=folders[1], device="cpu"), QUIET)
+    assert report["metrics"] == RunDir(both[0]).read_scores(folders[1])["test"]["metrics"]
+
+
+def test_a_run_of_features_learns_from_both_and_has_one_scale(folders, tmp_path):
+    for folder in folders:
+        extract(ExtractSettings(data=folder, features="mel", modalities="av", audio="mel", workers=1), QUIET)
+    model = ModelSpec.from_dict({"name": "lf-lstm", "modalities": "av", "size": 4})
+    prepared = prepare(settings_for(folders, features="mel"), model)
+    scale = prepared.train_split.fit_scale().lists()["mean"]["a"]
+    values = torch.cat([steps["a"] for part in prepared.train_split.parts for steps in part.stored_features()])
+    np.testing.assert_allclose(scale, values.mean(0), atol=1e-5)
+    train(settings_for(folders, tmp_path / "run", features="mel"), model, QUIET)
+    assert RunDir(tmp_path / "run").read_own_scores()["test"]["utterances"] == 8
+
+
+def test_what_explain_shows_has_the_emotions_of_the_map(folders, tmp_path):
+    run = tmp_path / "run"
+    sparse = ModelSpec.from_dict({"name": "mesm", "text_encoder": "tiny", "width": 4, "layers": 1})
+    train(settings_for(folders, run), sparse, QUIET)
+    with pytest.raises(ConfigError, match=r"was trained on several data folders .*name one with --data"):
+        pipeline.explain(run=run, quiet=True)
+    shown = pipeline.explain(run=run, data=folders[1], quiet=True)
+    assert set(shown["pictures"]) <= {f"b_test_{i:02d}" for i in range(6)}
+    page = Path(shown["page"]).read_text(encoding="utf-8")
+    assert "joy" in page
+    assert "glad" not in page
+
+
 def test_joined_data_are_the_parts_one_after_the_other(folders):
     parts = [UtteranceDataset(folders[0], "train"), UtteranceDataset(folders[0], "valid")]
     joined = join(parts)
@@ -118,6 +155,8 @@ def test_joined_data_are_the_parts_one_after_the_other(folders):
     assert [sample.id for sample in (joined[i] for i in range(len(joined)))] == [sample.id for sample in expected]
     assert all(torch.equal(joined[i].faces, expected[i].faces) for i in range(len(joined)))
     np.testing.assert_array_equal(lengths_of(joined), np.concatenate([lengths_of(part) for part in parts]))
+    again = pickle.loads(pickle.dumps(joined))  # as it travels to the processes that read
+    assert again[7].id == joined[7].id
     kept = np.arange(len(joined)) % 3 == 1
     assert joined.only(kept).table["utterance_id"].tolist() == [s.id for s, k in zip(expected, kept, strict=True) if k]
     assert join(parts[:1]) is parts[0]

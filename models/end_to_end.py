@@ -85,8 +85,9 @@ class EndToEndModel(Model):
             state, computed["text.macs"] = self.text(batch.tokens, batch.token_mask)
             scores["text"] = self.heads["text"](state)
             present["text"] = batch.present("t")
+        queries = self.queries(state, batch)
         for name, images, counts, longest in self._images(batch):
-            query = self.query(state, counts, len(images))
+            query = None if queries is None else queries.repeat_interleave(counts, dim=0, output_size=len(images))
             found: TowerResult = self.towers[name](images, query)
             towers[name] = found
             summary, sequence_macs = self.sequences[name](found.features, counts, longest)
@@ -116,10 +117,10 @@ class EndToEndModel(Model):
         """Further losses by name, from what the towers made; none where the stages are dense."""
         return {}
 
-    def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor | None:  # noqa: ARG002
-        """Query of a tower's stages, (images, Q); None for dense stages, which need none.
+    def queries(self, state: Tensor | None, batch: Batch) -> Tensor | None:  # noqa: ARG002
+        """Query of the towers' stages for each utterance, (B, Q); None for dense stages, which need none.
 
-        state: (B, size) of the text, None without text. counts: (B,) images of each utterance; sums to `images`.
+        state: (B, size) of the text, None without text.
         """
         return None
 

@@ -17,6 +17,7 @@ import torch
 from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
+from data_tools.batch import Batch
 from models.end_to_end import EndToEndConfig, EndToEndModel
 from models.layers.sparse.attention import AttentionGradient
 from models.layers.sparse.backends import BackendName
@@ -63,8 +64,9 @@ class MESM(EndToEndModel):
     """`model(batch) -> Output`; see models/end_to_end.py for the parts.
 
     The query is the CLS state of the text. Without text (`modalities: va`) it is one learnt constant, the same
-    question to every utterance: the selection then depends on the image alone. So it does in an utterance without
-    words, whose query is the state of the empty text; `modality_dropout` trains it.
+    question to every utterance: the selection then depends on the image alone. In an utterance without words it is the
+    state of the empty text, or with `modality_dropout` that constant too, which then asks half of the utterances in
+    training: the towers learn to answer both.
     """
 
     def __init__(self, config: MESMConfig, text: TextEncoder | None) -> None:
@@ -75,7 +77,8 @@ class MESM(EndToEndModel):
             return SparseStage(in_channels, out_channels, *rest)
 
         super().__init__(config, text, make_stage)
-        self.constant_query = nn.Parameter(torch.randn(query_size)) if text is None else None
+        has_constant = text is None or (config.modality_dropout > 0 and bool(self.towers))
+        self.constant_query = nn.Parameter(torch.randn(query_size)) if has_constant else None
         self.attention_learns = config.attention_gradient != "none" and config.top_p < 1
         # What the mean kept share is drawn to; None where p is a setting.
         self.budget = None
@@ -90,16 +93,17 @@ class MESM(EndToEndModel):
                 module.on_rows = torch.compiler.disable(module.on_rows)  # type: ignore[method-assign]
         super().compile(*args, **kwargs)
 
-    def query(self, state: Tensor | None, counts: Tensor, images: int) -> Tensor:
-        """(images, Q): the text state of the utterance that each image belongs to, or the learnt constant."""
+    def queries(self, state: Tensor | None, batch: Batch) -> Tensor:
+        """(B, Q): the text state of each utterance, or the learnt constant."""
         if state is None:
             assert self.constant_query is not None
-            return self.constant_query.expand(images, -1)
-        return state.repeat_interleave(counts, dim=0, output_size=images)
-
-    def dropped_from_input(self) -> str:
-        """The text, which asks the towers their question: they must learn to do without it."""
-        return "t" if self.text is not None and self.towers else ""
+            return self.constant_query.expand(len(batch), -1)
+        if self.constant_query is None:
+            return state
+        asks = batch.present("t")
+        if self.training:
+            asks = asks & (torch.rand(len(batch), device=state.device) < 0.5)
+        return torch.where(asks.unsqueeze(1), state, self.constant_query.to(state.dtype))
 
     def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:
         """`budget` where p is learnt: how far the share of kept sites is from it, squared, the mean over all stages.

@@ -93,7 +93,7 @@ def _computed(model: MESM, batches: Sequence[Batch]) -> dict[str, Any]:
 def _faces_and_queries(model: MESM, batch: Batch) -> tuple[Tensor, Tensor]:
     """Faces of a batch and the query of each."""
     state = None if model.text is None else model.text(batch.tokens, batch.token_mask)[0]
-    return batch.faces, model.query(state, batch.face_counts, len(batch.faces))
+    return batch.faces, model.queries(state, batch).repeat_interleave(batch.face_counts, dim=0)
 
 
 def _lift(

@@ -146,3 +146,19 @@ def test_no_words_are_no_tokens_on_the_towers(name, make_batch):
     changed = model(replace(batch, tokens=other)).logits
     assert torch.equal(changed, before)
     assert not torch.equal(model(replace(batch, has_words=None)).logits, before)
+
+
+def test_mesm_asks_the_learnt_question_where_there_are_no_words_and_of_half_in_training(build_small, make_batch):
+    model = build_small("mesm", modality_dropout=0.3)
+    batch = replace(make_batch(faces=(2, 3, 1), chunks=(2, 1, 4)), has_words=torch.tensor([True, False, True]))
+    state = torch.randn(3, len(model.constant_query))
+    asked = model.eval().queries(state, batch)
+    assert torch.equal(asked[[0, 2]], state[[0, 2]])
+    assert torch.equal(asked[1], model.constant_query)
+    torch.manual_seed(0)
+    constant = torch.stack([(model.train().queries(state, batch) != state).all(1) for _ in range(2000)]).float().mean(0)
+    assert constant[1] == 1
+    assert constant[[0, 2]].tolist() == pytest.approx([0.5, 0.5], abs=0.05)
+    # Who does not ask for it has no such parameter, as in every checkpoint of before.
+    assert build_small("mesm").constant_query is None
+    assert build_small("mesm", modality_dropout=0.3, modalities="t").constant_query is None

@@ -61,7 +61,7 @@ def test_a_model_that_keeps_everything_looks_nowhere_in_particular():
     torch.manual_seed(0)
     model = models.build("mesm", text_encoder="tiny", width=4, layers=1, modalities="v", top_p=1.0).eval()
     faces = torch.randint(0, 256, (4, 3, 48, 48), dtype=torch.uint8)
-    asked = [(faces, model.query(None, torch.tensor([4]), 4))]
+    asked = [(faces, model.constant_query.expand(4, -1))]
     landmarks = FACE.repeat(4, 1, 1)
     assert _lift(model, asked, landmarks, is_valid(landmarks)) == {"1": 1.0, "2": 1.0, "3": 1.0}
 
@@ -88,6 +88,6 @@ def test_an_attention_that_looks_for_brightness_finds_bright_mouths():
 
     stem, tower.stem = tower.stem, Bright()
     faces = torch.randint(0, 256, (2, 3, 48, 48), dtype=torch.uint8)
-    asked = [(faces, model.query(None, torch.tensor([2]), 2))]
+    asked = [(faces, model.constant_query.expand(2, -1))]
     found = _lift(model, asked, landmarks, is_valid(landmarks))
     assert found["1"] == pytest.approx(1 / bright.float().mean().item())

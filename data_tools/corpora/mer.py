@@ -218,7 +218,7 @@ def _utterance(
 ) -> Utterance:
     """about: name, emotion and text. files: the video, and its sound where that is a file of its own."""
     name, emotion, text = about
-    video, sound = files
+    video, sound = release.relative(files[0]), files[1]
     return Utterance(
         utterance_id=name,
         dialogue_id=name,
@@ -229,8 +229,8 @@ def _utterance(
         text=text,
         labels={known: float(known == emotion) for known in release.emotions},
         sentiment=sentiment,
-        source_video=release.relative(video),
-        source_audio=release.relative(sound or video),
+        source_video=video,
+        source_audio=release.relative(sound) if sound else video,
         audio_is_cut=True,
         fold=part.fold,
     )

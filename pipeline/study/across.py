@@ -69,17 +69,17 @@ def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _emotions(values: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
-    """The setting `emotions`: those that all corpora have by the label map; nothing where there is none to choose."""
+    """The setting `learn_emotions`: those that all corpora have by the label map; nothing where there is none to choose."""
     own = {folder: emotions_of(read_manifest(folder)) for folder in folders}
     if "labels" not in values:
         if values.get("task") != "sentiment" and len(set(map(tuple, own.values()))) > 1:
             listed = "; ".join(f"{folder}: {', '.join(names) or 'none'}" for folder, names in own.items())
             raise ConfigError(f"the data folders have other emotions ({listed}); give --labels common")
         return {}
-    if "emotions" in values:
+    if "learn_emotions" in values:
         return {}
     label_map = read_label_map(values["labels"])
-    return {"emotions": emotions_to_learn(None, list(own.items()), label_map)}
+    return {"learn_emotions": emotions_to_learn(None, list(own.items()), label_map)}
 
 
 def _task(values: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, str]:

@@ -92,7 +92,7 @@ def load_both(settings: TrainSettings, features: str | None = None) -> tuple[Utt
     if settings.labels is not None:
         label_map = read_label_map(settings.labels)
         own = [(part.data_dir, part.emotions) for part in parts["train"]]
-        emotions = emotions_to_learn(settings.emotions, own, label_map)
+        emotions = emotions_to_learn(settings.learn_emotions, own, label_map)
         parts = {split: relabel(found, label_map, emotions) for split, found in parts.items()}
     return join(parts["train"]), join(parts["valid"])
 

@@ -59,7 +59,7 @@ class TrainSettings(Settings):
     )
     more_data: tuple[LocalPath, ...] = Field((), description="further data folders, as further --data give them")
     labels: str | None = flag(None, help=LABELS_HELP)
-    emotions: tuple[str, ...] | None = Field(
+    learn_emotions: tuple[str, ...] | None = Field(
         None, description="of the label map, those to learn; None: those that every data folder has"
     )
     out: LocalPath | None = flag(None, help="The run folder, by default runs/<model>-<dataset>-<time>.")
@@ -146,8 +146,8 @@ class TrainSettings(Settings):
     def _folders_and_emotions_fit(self) -> Self:
         if len({folder.resolve() for folder in self.folders}) < len(self.folders):
             raise ValueError(f"data names a folder twice: {', '.join(map(str, self.folders))}")
-        if self.emotions is not None and self.labels is None:
-            raise ValueError("emotions are those of a label map: name one with --labels")
+        if self.learn_emotions is not None and self.labels is None:
+            raise ValueError("learn_emotions are those of a label map: name one with --labels")
         if self.split is not None and self.more_data:
             raise ValueError(f"split is {self.split.portable}: another split is for one data folder; leave it out")
         return self

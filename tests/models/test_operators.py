@@ -9,7 +9,8 @@ from data_tools.batch import Batch, Packed
 
 SMALL = {
     "fe2e": {"text_encoder": "tiny", "width": 4, "layers": 1},
-    "mesm": {"text_encoder": "tiny", "width": 4, "layers": 1},
+    # One backend: which one `auto` takes depends on how many sites are active.
+    "mesm": {"text_encoder": "tiny", "width": 4, "layers": 1, "backend": "torch"},
     "mult": {"size": 10, "layers": 2},
     "emt": {"size": 8, "heads": 2, "layers": 2},
     "lmr-cbt": {"size": 8, "heads": 2, "layers": 2, "head_size": 16},

@@ -190,14 +190,14 @@ def test_folders_that_cannot_be_learned_from_together(folders, tmp_path, corpus_
     with pytest.raises(ConfigError, match="names a folder twice"):
         settings_for((folders[0], folders[0]))
     with pytest.raises(ConfigError, match="emotions are those of a label map"):
-        settings_for(folders, labels=None, emotions=["joy"])
+        settings_for(folders, labels=None, learn_emotions=["joy"])
     with pytest.raises(ConfigError, match=r"emotions has fear, which by the label map 'names' no utterance can have"):
-        prepare(settings_for(folders, emotions=["joy", "fear"]), MODEL)
+        prepare(settings_for(folders, learn_emotions=["joy", "fear"]), MODEL)
     assert len(read_manifest(folders[0])) == sum(SIZES.values())
 
 
 def test_emotions_that_one_folder_lacks_can_be_asked_for(folders):
-    prepared = prepare(settings_for(folders, emotions=["anger", "grief"]), MODEL)
+    prepared = prepare(settings_for(folders, learn_emotions=["anger", "grief"]), MODEL)
     assert prepared.train_split.emotions == ["anger", "grief"]
     assert len(prepared.train_split) == 6
 

@@ -81,8 +81,8 @@ def emotions_to_learn(
     possible = set().union(*having.values())
     if lacking := [name for name in asked if name not in possible]:
         raise ConfigError(
-            f"learn_emotions has {', '.join(lacking)}, which by the label map {label_map.name!r} no utterance can have; "
-            f"it has: {', '.join(sorted(possible))}"
+            f"learn_emotions has {', '.join(lacking)}, which no utterance can have by the label map "
+            f"{label_map.name!r}; it has: {', '.join(sorted(possible))}"
         )
     return list(asked)
 

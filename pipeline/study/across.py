@@ -69,7 +69,7 @@ def _by_name(folders: Sequence[Path]) -> dict[str, Path]:
 
 
 def _emotions(values: Mapping[str, Any], folders: Sequence[Path]) -> dict[str, Any]:
-    """The setting `learn_emotions`: those that all corpora have by the label map; nothing where there is none to choose."""
+    """The setting `learn_emotions`: those that all corpora have by the label map; nothing where there is no choice."""
     own = {folder: emotions_of(read_manifest(folder)) for folder in folders}
     if "labels" not in values:
         if values.get("task") != "sentiment" and len(set(map(tuple, own.values()))) > 1:

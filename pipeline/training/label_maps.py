@@ -81,7 +81,7 @@ def emotions_to_learn(
     possible = set().union(*having.values())
     if lacking := [name for name in asked if name not in possible]:
         raise ConfigError(
-            f"learn_emotions has {', '.join(lacking)}, which by the label map {label_map.name!r} no utterance can have; "
+            f"learn_emotions has {', '.join(lacking)}, which no utterance can have by the label map {label_map.name!r}; "
             f"it has: {', '.join(sorted(possible))}"
         )
     return list(asked)

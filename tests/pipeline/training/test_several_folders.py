@@ -191,7 +191,7 @@ def test_folders_that_cannot_be_learned_from_together(folders, tmp_path, corpus_
         settings_for((folders[0], folders[0]))
     with pytest.raises(ConfigError, match="emotions are those of a label map"):
         settings_for(folders, labels=None, learn_emotions=["joy"])
-    with pytest.raises(ConfigError, match=r"emotions has fear, which by the label map 'names' no utterance can have"):
+    with pytest.raises(ConfigError, match=r"learn_emotions has fear, which no utterance can have by the label map 'names'"):
         prepare(settings_for(folders, learn_emotions=["joy", "fear"]), MODEL)
     assert len(read_manifest(folders[0])) == sum(SIZES.values())
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from data_tools.errors import DataError
-from data_tools.files import read_json_if_any
+from data_tools.files import MAX_LIST_BYTES, read_json_if_any
 from data_tools.manifest import STORE_FILE, STORE_FOLDER
 from data_tools.names import unsafe_id
 
@@ -23,7 +23,11 @@ _DATASET: Mapping[str, tuple[type, type | None]] = {
     "faces": (dict, str),
     "modalities": (str, None),
 }
-_STORE: Mapping[str, tuple[type, type | None]] = {"fingerprints": (dict, str), "settings": (dict, dict)}
+_STORE: Mapping[str, tuple[type, type | None]] = {
+    "fingerprints": (dict, str),
+    "settings": (dict, dict),
+    "index": (str, None),
+}
 
 
 def read_dataset_facts(data_dir: Path) -> dict[str, Any]:
@@ -42,7 +46,7 @@ def read_dataset_facts(data_dir: Path) -> dict[str, Any]:
 
 
 def read_store_facts(data_dir: Path) -> dict[str, Any]:
-    """store.json of a data folder, `fingerprints` and `settings` in it; empty where stage 2 has not finished.
+    """store.json of a data folder, `fingerprints`, `settings` and `index` in it; empty where stage 2 has not finished.
 
     Raises:
         DataError: it cannot be read, or holds something of another type.
@@ -52,7 +56,7 @@ def read_store_facts(data_dir: Path) -> dict[str, Any]:
 
 
 def _typed(path: Path, types: Mapping[str, tuple[type, type | None]], remedy: str) -> dict[str, Any]:
-    values = read_json_if_any(path)
+    values = read_json_if_any(path, MAX_LIST_BYTES)
     for name, (kind, inner) in types.items():
         value = values.get(name)
         if value is None:  # as good as not there

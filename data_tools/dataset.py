@@ -1,6 +1,6 @@
 """The samples that every model trains on: manifest and store put together, and packed into batches."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,12 @@ from data_tools.sequences.mixed import MixedFeatures, open_features, read_featur
 from data_tools.sequences.scale import FeatureScale
 from data_tools.sequences.store import FEATURES_FILE, IMPORTED, DialogueFeatures, features_path
 from data_tools.store import EMPTY, DialogueStore, SampleTensors, store_path
+from data_tools.store_index import read_index
+from data_tools.threads import one_thread
 from data_tools.waveform import waveform
+
+# Files of stores or features that a data set holds open, each of them a map of the process: Linux allows 65,530.
+OPEN_FILES = 1024
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 AnyFeatures = DialogueFeatures | MixedFeatures
@@ -59,16 +64,18 @@ def to_sample(
 
     Without a face in any frame the faces are absent: middles of pictures alone tell nothing of a person.
     """
-    frames = len(features.faces) if bool((features.face_score > 0).any()) else 0
-    return Sample(
-        id=utterance_id,
-        faces=features.faces[:frames].permute(0, 3, 1, 2).contiguous(),
-        face_scores=features.face_score[:frames],
-        chunks=mel.chunks(features.logmel),
-        text=text,
-        labels=labels,
-        sentiment=sentiment,
-    )
+    # More threads have nothing to share out here, wait for each other beside other work, and sum in another order.
+    with one_thread():
+        frames = len(features.faces) if bool((features.face_score > 0).any()) else 0
+        return Sample(
+            id=utterance_id,
+            faces=features.faces[:frames].permute(0, 3, 1, 2).contiguous(),
+            face_scores=features.face_score[:frames],
+            chunks=mel.chunks(features.logmel),
+            text=text,
+            labels=labels,
+            sentiment=sentiment,
+        )
 
 
 def feature_sample(
@@ -128,8 +135,12 @@ class UtteranceDataset(Dataset[Sample]):
         self.letters = "tav"
         self.waveforms = False
         self.mapped: MappedLabels | None = None
+        # The last used ones, the latest at the end.
         self._stores: dict[str, DialogueStore | AnyFeatures] = {}
-        kept = table[self._stored(table)].reset_index(drop=True)
+        # Of each dialogue's file, and of the index of all of them, where the store has one.
+        self._fingerprints, self._index = (self.features.fingerprints, None) if self.features else self._store_facts()
+        is_kept, self._steps = self._stored(table)
+        kept = table[is_kept].reset_index(drop=True)
         self.rejected = len(table) - len(kept)
         self.left_out = 0
         self.table = kept
@@ -145,6 +156,7 @@ class UtteranceDataset(Dataset[Sample]):
         part = copy(self)
         part.table = self.table[kept].reset_index(drop=True)
         part._labels = self._labels[torch.from_numpy(np.flatnonzero(kept))]
+        part._steps = {name: counts[kept] for name, counts in self._steps.items()}
         part.left_out = self.left_out + int((~kept).sum())
         return part
 
@@ -160,6 +172,7 @@ class UtteranceDataset(Dataset[Sample]):
         part.emotions, part.mapped = list(emotions), mapped
         part.table = table[kept].reset_index(drop=True)
         part._labels = _labels_of(part.table, part.emotions)
+        part._steps = {name: counts[kept] for name, counts in self._steps.items()}
         return part
 
     def fit_scale(self) -> FeatureScale:
@@ -176,10 +189,7 @@ class UtteranceDataset(Dataset[Sample]):
 
         `faces` and `chunks`; of extracted features the steps by modality letter.
         """
-        rows = self.table[["dialogue_id", "utterance_id"]].itertuples(index=False)
-        found = [self._counts(self._store(dialogue_id), utterance_id) for dialogue_id, utterance_id in rows]
-        names = found[0] if found else {}
-        return {name: np.array([counts[name] for counts in found], np.int64) for name in names}
+        return dict(self._steps)
 
     @staticmethod
     def _counts(store: DialogueStore | AnyFeatures, utterance_id: str) -> dict[str, int]:
@@ -188,28 +198,51 @@ class UtteranceDataset(Dataset[Sample]):
         faces, rows = store.counts(utterance_id)
         return {"faces": faces, "chunks": -(-rows // mel.CHUNK_FRAMES)}
 
-    def _stored(self, table: pd.DataFrame) -> list[bool]:
-        """For each row whether its tensors are there; those that preprocessing rejected are not."""
-        fingerprints = self.features.fingerprints if self.features else self._fingerprints()
-        about = FEATURES_FILE if self.features else STORE_FILE
-        for dialogue_id in table["dialogue_id"].unique():
-            store = self._store(dialogue_id)
-            if store.fingerprint != fingerprints.get(dialogue_id):
-                raise self._unfinished(f"{self._path(dialogue_id)} is not of the run that {about} speaks of")
-            if not isinstance(store, DialogueStore) and self.features and store.sizes != self.features.sizes:
-                raise self._unfinished(f"{self._path(dialogue_id)} has other sizes than {about} says")
-        found = []
-        for dialogue_id, utterance_id in table[["dialogue_id", "utterance_id"]].itertuples(index=False):
-            store = self._stores[dialogue_id]
-            if utterance_id not in store and utterance_id not in store.rejected:
-                raise self._unfinished(f"{utterance_id!r} is not in {self._path(dialogue_id)}")
-            found.append(utterance_id in store)
-        return found
+    def _stored(self, table: pd.DataFrame) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.int64]]]:
+        """For each row whether its tensors are there, and the steps of the rows that have some, by name.
 
-    def _fingerprints(self) -> dict[str, str]:
+        Those that preprocessing rejected have none.
+        """
+        names = table["dialogue_id"].unique()
+        if len(names) > OPEN_FILES and self._index:
+            return self._indexed(table, names, self._index)
+        dialogues, utterances = table["dialogue_id"].tolist(), table["utterance_id"].tolist()
+        is_there = np.zeros(len(table), np.bool_)
+        steps: dict[str, NDArray[np.int64]] = {}
+        # Dialogue by dialogue, whatever the order of the rows, so that no store is opened twice.
+        for row in sorted(range(len(table)), key=dialogues.__getitem__):
+            dialogue_id, utterance_id = dialogues[row], utterances[row]
+            store = self._store(dialogue_id)
+            if utterance_id in store:
+                is_there[row] = True
+                for name, count in self._counts(store, utterance_id).items():
+                    steps.setdefault(name, np.zeros(len(table), np.int64))[row] = count
+            elif utterance_id not in store.rejected:
+                raise self._unfinished(f"{utterance_id!r} is not in {self._path(dialogue_id)}")
+        return is_there, {name: counts[is_there] for name, counts in steps.items()}
+
+    def _indexed(
+        self, table: pd.DataFrame, dialogues: Iterable[str], index: str
+    ) -> tuple[NDArray[np.bool_], dict[str, NDArray[np.int64]]]:
+        """As `_stored`, without opening a store: each is compared with its checksum when it is first read."""
+        files = {path.name for path in (self.data_dir / STORE_FOLDER).iterdir()}
+        for dialogue_id in dialogues:
+            path = self._path(dialogue_id)
+            if path.name not in files or dialogue_id not in self._fingerprints:
+                raise self._unfinished(f"{path} is not there, or not of the run that {STORE_FILE} speaks of")
+        try:
+            faces, rows = read_index(self.data_dir, index, table["utterance_id"])
+        except DataError as error:
+            raise self._unfinished(str(error)) from error
+        is_there = faces >= 0
+        steps = {"faces": faces, "chunks": -(-rows // mel.CHUNK_FRAMES)}
+        return is_there, {name: counts[is_there] for name, counts in steps.items()}
+
+    def _store_facts(self) -> tuple[dict[str, str], str | None]:
         path = self.data_dir / STORE_FOLDER / STORE_FILE
         try:
-            return dict(read_store_facts(self.data_dir)["fingerprints"])
+            facts = read_store_facts(self.data_dir)
+            return dict(facts["fingerprints"]), facts.get("index")
         except (DataError, KeyError):
             raise self._unfinished(f"{path} is not there, or damaged") from None
 
@@ -227,13 +260,24 @@ class UtteranceDataset(Dataset[Sample]):
 
     def _store(self, dialogue_id: str) -> DialogueStore | AnyFeatures:
         # Opened on first use in whichever process reads: an open memory map doesn't travel to a loader's workers.
-        if dialogue_id not in self._stores:
-            self._stores[dialogue_id] = (
-                open_features(self.data_dir, self.features.name, dialogue_id)
-                if self.features
-                else DialogueStore(store_path(self.data_dir, dialogue_id))
-            )
-        return self._stores[dialogue_id]
+        store = self._stores.pop(dialogue_id, None) or self._opened(dialogue_id)
+        self._stores[dialogue_id] = store
+        if len(self._stores) > OPEN_FILES:
+            del self._stores[next(iter(self._stores))]
+        return store
+
+    def _opened(self, dialogue_id: str) -> DialogueStore | AnyFeatures:
+        about = FEATURES_FILE if self.features else STORE_FILE
+        store = (
+            open_features(self.data_dir, self.features.name, dialogue_id)
+            if self.features
+            else DialogueStore(store_path(self.data_dir, dialogue_id))
+        )
+        if store.fingerprint != self._fingerprints.get(dialogue_id):
+            raise self._unfinished(f"{self._path(dialogue_id)} is not of the run that {about} speaks of")
+        if not isinstance(store, DialogueStore) and self.features and store.sizes != self.features.sizes:
+            raise self._unfinished(f"{self._path(dialogue_id)} has other sizes than {about} says")
+        return store
 
     def _features(self, dialogue_id: str, utterance_id: str) -> dict[str, Tensor]:
         store = self._store(dialogue_id)

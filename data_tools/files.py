@@ -19,6 +19,8 @@ from data_tools.errors import DataError
 
 # Of a file that is read whole. The largest of ours, store.json and splits.json of CMU-MOSEI, have a megabyte.
 MAX_BYTES = 64 * 2**20
+# Of a file with a line for each dialogue, of which there may be a million.
+MAX_LIST_BYTES = 8 * MAX_BYTES
 # Levels of lists and objects in a JSON file; ours have six.
 MAX_DEPTH = 64
 # Names that `atomic_path` makes: .<stem>.<process>.tmp<suffix>, and what a writer puts beside that.
@@ -184,14 +186,14 @@ def _check_text(text: str) -> None:
         text.encode("utf-8")  # raises a ValueError for half of a surrogate pair
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of at most MAX_BYTES and MAX_DEPTH.
+def read_json(path: Path, limit: int = MAX_BYTES) -> dict[str, Any]:
+    """The object in a JSON file of at most `limit` bytes and MAX_DEPTH levels.
 
     Raises:
         DataError: the file cannot be read or isn't a JSON object.
     """
     try:
-        value = parse_json(read_limited(path))
+        value = parse_json(read_limited(path, limit))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as JSON ({error}); restore it or make its folder again") from error
     if not isinstance(value, dict):
@@ -199,9 +201,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def read_json_if_any(path: Path) -> dict[str, Any]:
+def read_json_if_any(path: Path, limit: int = MAX_BYTES) -> dict[str, Any]:
     """As `read_json`; empty where there is no such file."""
-    return read_json(path) if path.is_file() else {}
+    return read_json(path, limit) if path.is_file() else {}
 
 
 @contextmanager

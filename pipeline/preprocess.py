@@ -34,6 +34,7 @@ from data_tools.manifest import (
 from data_tools.records import Reject
 from data_tools.seen import Seen, state_of
 from data_tools.store import DialogueStore, SampleTensors, dialogue_writer, read_fingerprint, store_path, write_dialogue
+from data_tools.store_index import write_index
 from pipeline.clip_tensors import ClipFiles, FaceChoice, FaceSettings, MelSettings, extract_each
 from pipeline.command import Command
 from pipeline.jobs.local import Lost, available_cores
@@ -99,11 +100,14 @@ class _Job:
 
 @dataclass(frozen=True)
 class _Done:
+    """Result of one dialogue. counts: (faces, rows of the mel) by utterance id."""
+
     fingerprint: str
     reused: bool
     utterances: int
     faces: int
     faces_found: int
+    counts: dict[str, tuple[int, int]]
     several_faces: dict[str, int]
     no_face_shares: dict[str, float]
     rejects: list[Reject]
@@ -154,7 +158,10 @@ def preprocess(settings: PreprocessSettings, reporter: Reporter) -> dict[str, An
         summary = _summary(totals, rejects)
         if settings.faces.choice == SPEAKING:
             summary["several_faces"] = {rule: several_faces[rule] for rule in (SPEAKING, LARGEST)}
-        about = {"settings": _what_matters(settings), "fingerprints": dict(sorted(fingerprints.items()))}
+        counts = {name: found for result in done.values() for name, found in result.counts.items()}
+        index = write_index(settings.data, counts, [str(reject.utterance_id) for reject in rejects])
+        about = {"settings": _what_matters(settings), "index": index}
+        about["fingerprints"] = dict(sorted(fingerprints.items()))
         write_no_face_shares(settings.data, no_face_shares)
         write_json(settings.data / STORE_FOLDER / STORE_FILE, summary | about)
     _say(summary, len(table), reporter)
@@ -285,7 +292,8 @@ def _preprocess_dialogue(job: _Job) -> _Done:
     faces, faces_found = sum(map(len, found.values())), sum(int(flags.sum()) for flags in found.values())
     shares = {name: 1 - float(flags.float().mean()) for name, flags in found.items() if len(flags)}
     several = dict(sorted(Counter(store.chosen_by.values()).items()))
-    return _Done(fingerprint, reused, len(found), faces, faces_found, several, shares, rejects)
+    counts = {name: store.counts(name) for name in store.utterance_ids}
+    return _Done(fingerprint, reused, len(found), faces, faces_found, counts, several, shares, rejects)
 
 
 def _write_dialogue(job: _Job, path: Path, fingerprint: str) -> None:

@@ -41,7 +41,7 @@ from pipeline.training.damage import (
     modality_dropout,
     subset_changes,
 )
-from pipeline.training.data import folders_with_test, load_both, load_unseen
+from pipeline.training.data import folders_with_test, load_both, load_parts, load_unseen
 from pipeline.training.device import (
     Ranks,
     check_compiler,
@@ -152,6 +152,7 @@ def prepare(settings: TrainSettings, model: ModelSpec) -> Prepared:
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
     train_split = _part_of(train_split, settings)
     _check_enough(settings, train_split, valid_split)
+    _check_test(settings)
     return Prepared(settings, with_sizes(model, train_split), train_split, valid_split)
 
 
@@ -175,6 +176,12 @@ def _part_of(train_split: UtteranceDataset, settings: TrainSettings) -> Utteranc
     part = train_split.only((draws < settings.train_fraction) | (draws == draws.min()))
     part.left_out = train_split.left_out  # these have the label of the task
     return part
+
+
+def _check_test(settings: TrainSettings) -> None:
+    """Open the test split, if there is one, and let it go: what is wrong with it is not to be found after training."""
+    if folders_with_test(settings):
+        load_parts(settings.folders, "test", settings.features, settings.split)
 
 
 def _check_enough(settings: TrainSettings, train_split: UtteranceDataset, valid_split: UtteranceDataset) -> None:

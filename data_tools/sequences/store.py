@@ -18,7 +18,7 @@ from torch import Tensor
 from data_tools.about import read_store_facts
 from data_tools.checksums import check_sum, write_checksum
 from data_tools.errors import DataError
-from data_tools.files import atomic_path, parse_json, read_limited, write_json
+from data_tools.files import MAX_LIST_BYTES, atomic_path, parse_json, read_limited, write_json
 from data_tools.impostor import check_genuine
 from data_tools.sequences.steps import Steps
 from data_tools.tensor_file import check_tensor, checked, checked_ids, read_header, read_offsets
@@ -90,7 +90,7 @@ def read_facts(data_dir: Path, name: str) -> FeatureFacts:
     path = features_folder(data_dir, name) / FEATURES_FILE
     command = f"run `pipeline extract --data {data_dir} --features {name}`"
     try:
-        values = checked(parse_json(read_limited(path)), dict)
+        values = checked(parse_json(read_limited(path, MAX_LIST_BYTES)), dict)
         if values.pop("version") != FEATURES_VERSION:
             raise DataError(f"{path} is of another version of this program; {command}")
         facts = TypeAdapter(FeatureFacts).validate_python(values)

@@ -17,11 +17,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
 from data_tools.absent import Flags
-from data_tools.batch import WAVEFORM, Batch, Packed
+from data_tools.batch import WAVEFORM, Batch
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.mel import CHUNK_MS
 from pipeline.settings import ConfigError
 from pipeline.training.device import Ranks
+from pipeline.training.packed import pack, sent
 
 Tokenize = Callable[[list[str]], tuple[Tensor, Tensor]]
 
@@ -255,36 +256,6 @@ def free_bytes(device: torch.device) -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
-@dataclass(frozen=True)
-class _Rows:
-    """Packed steps of all utterances on the device, and where each utterance begins, on the host."""
-
-    values: Tensor
-    counts: NDArray[np.int64]
-    starts: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, values: Tensor, counts: Tensor, device: torch.device) -> "_Rows":
-        on_host = counts.numpy()
-        return cls(values.to(device), on_host, on_host.cumsum() - on_host)
-
-    def longest(self, at: NDArray[np.int64], absent: Flags | None = None) -> int:
-        """Steps of the longest of these utterances; none where `absent`, (B,)."""
-        return int((self.counts[at] if absent is None else self.counts[at] * ~absent).max())
-
-    def of_utterances(self, at: NDArray[np.int64], absent: Flags | None = None) -> Packed:
-        """The steps of the utterances at these positions, one utterance after the other; none where `absent`, (B,)."""
-        counts = self.counts[at] if absent is None else self.counts[at] * ~absent
-        shift = np.repeat(self.starts[at] - (counts.cumsum() - counts), counts)
-        rows = torch.from_numpy(np.arange(counts.sum()) + shift)
-        device = self.values.device
-        return Packed(self.values.index_select(0, _sent(rows, device)), _sent(torch.from_numpy(counts), device))
-
-
-def _sent(small: Tensor, device: torch.device) -> Tensor:
-    return small.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else small
-
-
 class LeavesOut(Protocol):
     """What to leave out of a batch, as `pipeline.training.damage.ModalityDropout`."""
 
@@ -309,18 +280,19 @@ class HeldBatches:
         device: torch.device,
         dropout: LeavesOut | None = None,
     ) -> None:
-        whole = collate([split[i] for i in range(len(split))], tokenize)
+        packed, rest = pack(split, device)
         self._order = order
-        self._ids = np.array(whole.ids, dtype=object)
-        self._faces = _Rows.of(whole.faces, whole.face_counts, device)
-        self._chunks = _Rows.of(whole.chunks, whole.chunk_counts, device)
-        self._features = {name: _Rows.of(part.values, part.counts, device) for name, part in whole.features.items()}
-        self._tokens, self._token_mask = whole.tokens.to(device), whole.token_mask.to(device)
+        self._ids = np.array([name for part in rest for name in part.ids], dtype=object)
+        self._faces, self._chunks = packed.pop("faces"), packed.pop("chunks")
+        self._features = packed
+        tokens, token_mask = tokenize(split.table["text"].tolist())
         # Padding is on the right: the last real token says how long a text is.
-        places = torch.arange(1, whole.tokens.shape[1] + 1)
-        self._text_lengths = (whole.token_mask * places).amax(1).numpy()
-        self._labels, self._sentiment = whole.labels.to(device), whole.sentiment.to(device)
-        self._present = {letter: whole.present(letter).numpy() for letter in "tav"}
+        places = torch.arange(1, tokens.shape[1] + 1)
+        self._text_lengths = (token_mask * places).amax(1).numpy()
+        self._tokens, self._token_mask = tokens.to(device), token_mask.to(device)
+        self._labels = torch.cat([part.labels for part in rest]).to(device)
+        self._sentiment = torch.cat([part.sentiment for part in rest]).to(device)
+        self._present = {letter: torch.cat([part.present(letter) for part in rest]).numpy() for letter in "tav"}
         self._dropout = dropout
         self._empty = None if dropout is None else [part.to(device) for part in dropout.empty]
 
@@ -334,13 +306,13 @@ class HeldBatches:
     def _batch(self, at: NDArray[np.int64]) -> Batch:
         device = self._labels.device
         absent = self._absent(at)
-        sound, here = absent.get("a"), _sent(torch.from_numpy(at), device)
+        sound, here = absent.get("a"), sent(torch.from_numpy(at), device)
         faces, chunks = self._faces.of_utterances(at, absent.get("v")), self._chunks.of_utterances(at, sound)
         has_words = self._present["t"][at]
         lengths, wordless = self._text_lengths[at], None
         if "t" in absent and "t" not in self._features and absent["t"].any():
             assert self._empty is not None
-            wordless = _sent(torch.from_numpy(absent["t"]).unsqueeze(1), device)
+            wordless = sent(torch.from_numpy(absent["t"]).unsqueeze(1), device)
             has_words = has_words & ~absent["t"]
             lengths = np.where(absent["t"], int(self._empty[1].sum()), lengths)
         longest = int(lengths.max())
@@ -366,7 +338,7 @@ class HeldBatches:
                 "faces": self._faces.longest(at, absent.get("v")),
                 "chunks": self._chunks.longest(at, sound),
             },
-            has_words=_sent(torch.from_numpy(has_words), device),
+            has_words=sent(torch.from_numpy(has_words), device),
         )
 
     def _absent(self, at: NDArray[np.int64]) -> dict[str, Flags]:

@@ -3,13 +3,14 @@ import pickle
 import pytest
 import torch
 
-from data_tools import mel
+from data_tools import dataset, mel
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.errors import DataError
 from data_tools.files import write_json
 from data_tools.manifest import write_manifest
 from data_tools.records import Clip
-from data_tools.store import SampleTensors, store_path, write_dialogue
+from data_tools.store import DialogueStore, SampleTensors, store_path, write_dialogue
+from data_tools.store_index import write_index
 
 
 def clip(utterance_id, split="train", text="so", sentiment=None, **labels):
@@ -113,3 +114,89 @@ def test_it_travels_to_a_worker(data_dir):
     copy = pickle.loads(pickle.dumps(data))
     torch.testing.assert_close(copy[0].chunks, first.chunks)
     assert mel.CHUNK_FRAMES == first.chunks.shape[-1]
+
+
+def test_no_more_files_are_open_than_allowed_and_every_sample_can_be_read(tmp_path, monkeypatch):
+    names = [f"d{number}_a" for number in range(7)]
+    write_manifest(tmp_path, [clip(name, ang=1.0) for name in names], ["ang"])
+    for number, name in enumerate(names):
+        write_dialogue(store_path(tmp_path, f"d{number}"), {name: features(number, 8 * number)}, "f")
+    write_json(tmp_path / "store" / "store.json", {"fingerprints": {f"d{number}": "f" for number in range(7)}})
+    opened = []
+    monkeypatch.setattr(dataset, "OPEN_FILES", 3)
+    real = DialogueStore.__init__
+    monkeypatch.setattr(DialogueStore, "__init__", lambda self, path: opened.append(path.stem) or real(self, path))
+    data = UtteranceDataset(tmp_path)
+    assert opened == [f"d{number}" for number in range(7)]
+    assert data.counts()["faces"].tolist() == list(range(7))
+    assert data.only(data.counts()["faces"] > 4).counts()["chunks"].tolist() == [2, 2]
+    assert opened == [f"d{number}" for number in range(7)]  # counting opens none again
+    for index in (0, 1, 2, 1, 0, 6, 0, 3):
+        assert len(data[index].faces) == index
+        assert len(data._stores) <= 3
+    # 4, 5 and 6 were open; after that the one that was not used for longest is closed.
+    assert opened[7:] == ["d0", "d1", "d2", "d6", "d3"]
+
+
+def test_a_store_that_was_made_anew_meanwhile_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "OPEN_FILES", 1)
+    write_manifest(tmp_path, [clip("d1_a", ang=1.0), clip("d2_a", ang=1.0)], ["ang"])
+    for name in ("d1", "d2"):
+        write_dialogue(store_path(tmp_path, name), {f"{name}_a": features(1, 8)}, "f")
+    write_json(tmp_path / "store" / "store.json", {"fingerprints": {"d1": "f", "d2": "f"}})
+    data = UtteranceDataset(tmp_path)
+    write_dialogue(store_path(tmp_path, "d1"), {"d1_a": features(2, 8)}, "g")
+    with pytest.raises(DataError, match=r"d1\.safetensors is not of the run that store\.json speaks of"):
+        data[0]
+
+
+def test_samples_are_read_in_one_thread(data_dir, monkeypatch):
+    threads = []
+    real = mel.chunks
+    monkeypatch.setattr(dataset.mel, "chunks", lambda rows: threads.append(torch.get_num_threads()) or real(rows))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        UtteranceDataset(data_dir)[0]
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_with_many_dialogues_nothing_is_opened_before_it_is_read(data_dir, monkeypatch):
+    few = UtteranceDataset(data_dir)
+    index = write_index(data_dir, {"d1_a": (2, 40), "d1_b": (1, 32), "d2_c": (0, 0)}, ["d2_gone"])
+    write_json(data_dir / "store" / "store.json", {"index": index, "fingerprints": {"d1": "f", "d2": "f"}})
+    monkeypatch.setattr(dataset, "OPEN_FILES", 1)
+    many = UtteranceDataset(data_dir)
+    assert many._stores == {}
+    assert (many.table["utterance_id"].tolist(), many.rejected) == (few.table["utterance_id"].tolist(), 1)
+    assert {name: counts.tolist() for name, counts in many.counts().items()} == {
+        name: counts.tolist() for name, counts in few.counts().items()
+    }
+    for ours, theirs in zip(map(many.__getitem__, range(3)), map(few.__getitem__, range(3)), strict=True):
+        assert ours.id == theirs.id
+        assert torch.equal(ours.faces, theirs.faces)
+        assert torch.equal(ours.chunks, theirs.chunks)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda store: (store / "d2.safetensors").unlink(), r"d2\.safetensors is not there"),
+        (lambda store: (store / "index.parquet").unlink(), r"index\.parquet cannot be read"),
+        (lambda store: write_index(store.parent, {"d1_a": (2, 40)}, []), "not the one that store.json speaks of"),
+        (lambda store: restate(store, write_index(store.parent, {"d1_a": (2, 40)}, [])), r"'d1_b' is not in .*index"),
+    ],
+)
+def test_a_store_that_is_not_whole_is_refused_by_its_index(data_dir, monkeypatch, spoil, message):
+    restate(data_dir / "store", write_index(data_dir, {"d1_a": (2, 40), "d1_b": (1, 32), "d2_c": (0, 0)}, ["d2_gone"]))
+    monkeypatch.setattr(dataset, "OPEN_FILES", 1)
+    UtteranceDataset(data_dir)
+    spoil(data_dir / "store")
+    with pytest.raises(DataError, match=message + r".*run `pipeline preprocess --data"):
+        UtteranceDataset(data_dir)
+
+
+def restate(store, index):
+    write_json(store / "store.json", {"index": index, "fingerprints": {"d1": "f", "d2": "f"}})

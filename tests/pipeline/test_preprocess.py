@@ -100,6 +100,17 @@ def test_samples_come_out(done):
     torch.testing.assert_close(store["d1_u1"].logmel, mel.log_mel(waveform).half())
 
 
+def test_the_index_says_what_lies_in_the_store(done, monkeypatch):
+    folder, _ = done
+    opened = UtteranceDataset(folder)
+    monkeypatch.setattr("data_tools.dataset.OPEN_FILES", 1)
+    indexed = UtteranceDataset(folder)
+    assert {name: counts.tolist() for name, counts in indexed.counts().items()} == {
+        name: counts.tolist() for name, counts in opened.counts().items()
+    }
+    assert indexed.table.equals(opened.table)
+
+
 def test_processes_change_no_byte(done, tmp_path):
     folder, _ = done
     preprocess(settings(make_data(tmp_path), workers=2), QUIET)

@@ -403,6 +403,14 @@ def test_missing_data_says_which_command_makes_it(tmp_path, corpus_writer):
     assert not (tmp_path / "run").exists()
 
 
+def test_a_test_split_that_cannot_be_opened_is_found_before_training(tmp_path, corpus_writer):
+    data = corpus_writer(tmp_path / "data", {"train": 3, "valid": 3, "test": 3})
+    (data / "store" / "dialogue_test.safetensors").unlink()
+    with pytest.raises(DataError, match=r"dialogue_test\.safetensors cannot be read"):
+        train(settings_for(data, tmp_path / "run"), spec(FE2E), QUIET)
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_refuses_changed_labels(tmp_path, corpus_writer):
     sizes = {"train": 4, "valid": 3}
     data = corpus_writer(tmp_path / "data", sizes)

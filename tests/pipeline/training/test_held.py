@@ -9,6 +9,7 @@ from data_tools.dataset import UtteranceDataset
 from models import tokenizer_for
 from pipeline.settings import ConfigError
 from pipeline.training import batches as held
+from pipeline.training import packed
 from pipeline.training.batches import (
     EpochBatches,
     HeldBatches,
@@ -98,6 +99,21 @@ def test_the_bytes_are_those_of_the_tensors(toy_corpus):
     split = UtteranceDataset(toy_corpus, "train")
     samples = [split[i] for i in range(8)]
     assert bytes_of(split) == sum(sample.faces.nbytes + sample.chunks.nbytes for sample in samples)
+
+
+def test_a_split_is_packed_some_samples_at_a_time_into_no_more_than_it_takes(toy_corpus, monkeypatch):
+    split, tokenize = UtteranceDataset(toy_corpus, "train"), tokenizer_for("tiny")
+    at_once = []
+    monkeypatch.setattr(packed, "_READ_AT_ONCE", 3)
+    real = packed.collate
+    counting = lambda samples, tokenize: at_once.append(len(samples)) or real(samples, tokenize)  # noqa: E731
+    monkeypatch.setattr(packed, "collate", counting)
+    kept = HeldBatches(split, OrderedBatches(8, 8), tokenize, CPU)
+    assert at_once == [3, 3, 2]
+    monkeypatch.undo()
+    assert sum(rows.values.untyped_storage().nbytes() for rows in (kept._faces, kept._chunks)) == bytes_of(split)
+    (whole,) = train_loader(split, OrderedBatches(8, 8), tokenize)
+    same(next(iter(kept)), whole)
 
 
 def test_auto_holds_what_fits_and_leaves_the_reading_to_workers(toy_corpus, monkeypatch):

@@ -167,6 +167,32 @@ def who_speaks(
     _print(run(utterances, Reporter()), as_json, as_text)
 
 
+@app.command(epilog="Example: python -m benchmarks scale --utterances 10000,100000 --layouts few")
+def scale(
+    out: Out = RESULTS,
+    utterances: Annotated[str, typer.Option(help="Sizes; 1000000 takes hours and 3 million files.")] = "10000,20000",
+    layouts: Annotated[str, typer.Option(help="few: 100 utterances a dialogue; one each.")] = "few,one each",
+    code: Annotated[str, typer.Option(help="The state of the project that is measured, in a word.")] = "now",
+    as_json: Json = False,
+) -> None:
+    """Cost of a data folder by its number of utterances, on simulated ones: time, growth for each doubling, memory."""
+    from benchmarks.scale import LAYOUTS, as_markdown
+    from benchmarks.scale import scale as run
+
+    asked = [name.strip() for name in layouts.split(",")]
+    if unknown := [name for name in asked if name not in LAYOUTS]:
+        raise ConfigError(f"--layouts has {unknown[0]!r}; known: {', '.join(LAYOUTS)}")
+    try:
+        sizes = [int(size) for size in utterances.split(",")]
+        if min(sizes) < 1000:
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"--utterances is {utterances!r}: give whole numbers from 1000 on with commas between, e.g. 10000,20000"
+        ) from None
+    _print(run(sizes, asked, code, out, Reporter()), as_json, lambda result: as_markdown(result["rows"]))
+
+
 def _given(**flags: Any) -> dict[str, Any]:
     return {name: value for name, value in flags.items() if value is not None}
 

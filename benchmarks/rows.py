@@ -15,7 +15,7 @@ DIGITS = 8
 # A list or an object is written in one line up to so many characters.
 LONGEST_LINE = 2000
 # What makes a row the same measurement, made again.
-_SAME = ("work", "model", "top_p", "batch", "precision", "asked", "mode", "device")
+_SAME = ("work", "model", "top_p", "batch", "precision", "asked", "mode", "device", "layout", "utterances", "code")
 
 
 def measured_on(device: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from benchmarks import __main__ as command_line
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection", "films", "words", "who-speaks"]
+COMMANDS = ["bench", "bench-data", "bench-fusion", "bench-gpu", "selection", "films", "words", "who-speaks", "scale"]
 
 
 @pytest.fixture
@@ -51,6 +51,8 @@ def test_help_has_an_example_of_the_command(command):
         (["bench", "--parts", "speed"], 2, ["part is 'speed'", "known: models, attention"]),
         (["bench", "--repeats", "0"], 2, ["--repeats"]),
         (["bench", "--out", "s3://results"], 2, ["mount"]),
+        (["scale", "--utterances", "10,many"], 2, ["--utterances is '10,many'", "whole numbers"]),
+        (["scale", "--layouts", "many"], 2, ["'many'", "known: few, one each"]),
         (["selection", "--modes", "hard"], 2, ["hard", "straight_through"]),
         (["films", "--run", "runs/nowhere"], 2, ["runs/nowhere"]),
         (["words", "--sentences", "nowhere"], 1, ["nowhere has no sentences", "pocketsphinx-testdata"]),

@@ -39,7 +39,7 @@ demo: install ## run the main job on stand-in data; prints where the page is
 	$(RUN)pipeline demo --out demo
 
 test: install ## run the tests, TEST_PROCESSES at once (2 by default)
-	OMP_NUM_THREADS=1 $(RUN)python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(RUN)python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-browser: install ## look at the pages in chromium, which must be on the PATH
 	@command -v chromium || command -v chromium-browser || command -v google-chrome || { \

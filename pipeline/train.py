@@ -79,6 +79,8 @@ def train(
     prepared = prepare(settings, model)
     settings, model = prepared.settings, prepared.model
     train_split, valid_split = prepared.train_split, prepared.valid_split
+    if test:
+        _check_test(settings)
     if settings.compile:
         check_compiler()
     fabric = start_fabric(settings.device, settings.precision, settings.devices, settings.nodes)
@@ -152,7 +154,6 @@ def prepare(settings: TrainSettings, model: ModelSpec) -> Prepared:
     settings, train_split, valid_split = _for_task(settings, train_split, valid_split)
     train_split = _part_of(train_split, settings)
     _check_enough(settings, train_split, valid_split)
-    _check_test(settings)
     return Prepared(settings, with_sizes(model, train_split), train_split, valid_split)
 
 

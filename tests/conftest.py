@@ -36,6 +36,14 @@ SENTENCES = (
 )
 
 
+# Of the longest files: begun last, one of them would keep one process busy while the others have nothing left to do.
+FIRST = ["test_chain.py", "test_contributing.py", "test_processes.py", "test_triton.py", "test_interruption.py"]
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in FIRST)
+
+
 @pytest.fixture(scope="session")
 def speech_maker():
     """(pauses in seconds) -> (samples (S,) float32 at 16 kHz, [(start_s, end_s)] of each sentence).

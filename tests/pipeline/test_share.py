@@ -20,6 +20,7 @@ from models.errors import ModelError
 from pipeline.cli import main
 from pipeline.evaluate import EvaluateSettings, evaluate
 from pipeline.explain import explain
+from pipeline.extract_sequences import FreshFeatures
 from pipeline.predict import predict
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
@@ -369,7 +370,9 @@ def test_an_encoder_of_the_hub_is_never_fetched(shared, no_network):
     features = {"name": "default", "sizes": {"t": 8}, "settings": {"text_encoder": "attacker/encoder"}, "scale": None}
     changed(shared / "data.json", lambda values: values.update(features=features))
     with pytest.raises(ModelError, match="attacker/encoder"):
-        predict(shared, [], None, "cpu", QUIET)
+        FreshFeatures(RunDir.existing(shared).facts().features)
+    # Its model reads no features: nobody asks for their encoder.
+    assert predict(shared, [], None, "cpu", QUIET)["files"] == []
 
 
 def test_code_and_pickles_beside_it_are_not_touched(shared, tmp_path, no_network):

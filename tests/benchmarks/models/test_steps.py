@@ -14,6 +14,7 @@ from pipeline.progress import Reporter
 QUIET = Reporter(quiet=True)
 
 
+@pytest.mark.slow
 def test_rows_of_every_work_and_model_with_their_ratio():
     sizes = {"batch": 2, "faces": 1, "chunks": 2, "tokens": 4, "width": 8}
     rows = bench_models(QUIET, **sizes, top_p=(0.3,), repeats=1, scopes=("towers only",))

@@ -25,6 +25,8 @@ from pipeline.training.data import load_unseen
 from pipeline.training.device import seed_everything
 from pipeline.training.losses import MultiLabelBCE
 
+pytestmark = pytest.mark.slow
+
 TINY = {"text_encoder": "tiny", "width": 4, "layers": 1, "epochs": 2, "batch_size": 4, "device": "cpu"}
 MODES = ("none", "budget")
 FACE = torch.tensor([[16.0, 17.0], [33.0, 17.0], [25.0, 27.0], [17.0, 34.0], [33.0, 34.0]])

@@ -223,7 +223,7 @@ def test_where_no_cluster_answers_it_is_said_and_nothing_is_touched(release, don
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # and never listens
         with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{taken.getsockname()[1]}.*ray start"):
-            process(done, executor=f"ray:127.0.0.1:{taken.getsockname()[1]}")
+            process(done, executor=f"ray:127.0.0.1:{taken.getsockname()[1]}", faces={"min_face_px": 41})
         with pytest.raises(ConfigError, match="nobody answers"):
             cut(release, done, executor=f"ray:127.0.0.1:{taken.getsockname()[1]}", crf=30)
     assert tree(done) == before

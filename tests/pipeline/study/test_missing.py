@@ -83,6 +83,7 @@ def test_what_is_no_study_is_refused(values, message, listener):
         robustness(RobustnessSettings(**values), listener())
 
 
+@pytest.mark.slow
 def test_rate_0_is_trained_without_damage_and_begins_the_area_of_the_released_code(tmp_path, toy_corpus, capsys):
     sets = [part for key, value in VALUES.items() for part in ("--set", f"{key}={value}")]
     flags = ["--data", str(toy_corpus), "--rates", "0,0.1,0.5", "--seeds", "0", "--out", str(tmp_path / "out")]

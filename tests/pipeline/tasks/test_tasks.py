@@ -309,6 +309,7 @@ def test_balanced_classes_and_squared_errors_train_too(corpora, tmp_path):
         assert entry["value"] == pytest.approx(summary["valid_score"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["single-label", "sentiment"])
 def test_overfits_the_labels_of_the_task(corpora, tmp_path, task):
     settings = settings_for(corpora[task], tmp_path / "run", task=task, epochs=60, patience=60, batch_size=8)

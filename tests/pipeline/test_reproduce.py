@@ -102,6 +102,21 @@ def test_a_study_names_what_there_is(name):
             TrainSettings.checked(config.train | train, name)
 
 
+@pytest.mark.parametrize(("name", "accuracy"), [("mesm-table-3", "Acc"), ("mesm-table-4", "WAcc")])
+def test_published_averages_are_those_of_the_published_emotions(name, accuracy):
+    """The paper prints both: a figure that was copied into the wrong column would part them."""
+    study = load_study(name)
+    labels = [column.label for column in study.columns]
+    for row in study.rows:
+        figures = dict(zip(labels, row.published, strict=True))
+        for kind in (accuracy, "F1"):
+            average = figures.pop(f"Average {kind}")
+            own = [figure for label, figure in figures.items() if label.split()[-1] == kind]
+            assert len(own) == 6
+            # Each figure is rounded to 0.1.
+            assert mean(own) == pytest.approx(average, abs=0.1 + 1e-9), (row.label, kind)
+
+
 def test_every_table_of_the_papers_that_data_can_give_is_there():
     papers = {study_name.partition("-")[0] for study_name in study_names()}
     assert papers == {"mesm", "emt", "lmr", "ucrn", "cmt"}

@@ -62,7 +62,8 @@ class Chain:
             self.runs.append(Run(name, out, summary))
 
 
-@pytest.fixture(scope="module", params=["iemocap", "mosei"])
+# CMU-MOSEI from its files to samples is in every run of test_corruption.py too.
+@pytest.fixture(scope="module", params=["iemocap", pytest.param("mosei", marks=pytest.mark.slow)])
 def chain(request, tmp_path_factory):
     return Chain(tmp_path_factory.mktemp(request.param), request.param)
 

@@ -27,7 +27,7 @@ class JoinedDataset(UtteranceDataset):
             _check_alike(first, part)
         self._parts = tuple(parts)
         self.data_dir, self.emotions, self.features = first.data_dir, first.emotions, first.features
-        self.mapped, self.scale, self.waveforms = first.mapped, first.scale, first.waveforms
+        self.mapped, self.scale, self.waveforms, self.letters = first.mapped, first.scale, first.waveforms, first.letters
         self.table = pd.concat([part.table for part in parts], ignore_index=True)
         twice = self.table["utterance_id"][self.table["utterance_id"].duplicated()]
         if len(twice):
@@ -50,7 +50,7 @@ class JoinedDataset(UtteranceDataset):
         """As `UtteranceDataset.only`."""
         pieces = np.split(kept, self._ends[:-1])
         joined = JoinedDataset([part.only(piece) for part, piece in zip(self._parts, pieces, strict=True)])
-        joined.scale, joined.waveforms = self.scale, self.waveforms
+        joined.scale, joined.waveforms, joined.letters = self.scale, self.waveforms, self.letters
         return joined
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
@@ -61,13 +61,17 @@ class JoinedDataset(UtteranceDataset):
     def stored_features(self) -> Iterator[dict[str, Tensor]]:
         """As `UtteranceDataset.stored_features`."""
         for part in self._parts:
-            yield from part.stored_features()
+            yield from self._set(part).stored_features()
 
     def __getitem__(self, index: int) -> Sample:
         number = int(np.searchsorted(self._ends, index, side="right"))
-        part = self._parts[number]
-        part.scale, part.waveforms = self.scale, self.waveforms
+        part = self._set(self._parts[number])
         return part[index - int(self._ends[number] - len(part))]
+
+    def _set(self, part: UtteranceDataset) -> UtteranceDataset:
+        """A part that gives what this data set was told to give."""
+        part.scale, part.waveforms, part.letters = self.scale, self.waveforms, self.letters
+        return part
 
 
 def join(parts: Sequence[UtteranceDataset]) -> UtteranceDataset:

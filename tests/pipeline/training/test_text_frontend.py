@@ -18,7 +18,7 @@ from pipeline.published import language_warning
 from pipeline.robustness import RobustnessSettings, robustness
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError, ModelSpec
-from pipeline.train import train
+from pipeline.train import prepare, train
 from pipeline.training.features import with_sizes
 from pipeline.training.settings import TrainSettings
 
@@ -173,6 +173,17 @@ class Listener(Reporter):
 
     def say(self, text):
         self.lines += text.split("\n")
+
+
+def test_several_folders_give_the_features_that_the_model_reads(corpus_writer, tmp_path):
+    folders = [
+        corpus_writer(tmp_path / name, {"train": 4, "valid": 3, "test": 2}, prefix=name) for name in ("a_", "b_")
+    ]
+    for folder in folders:
+        write_toy_features(folder, "tav")
+    split = prepare(settings_for(folders, tmp_path / "run"), spec(EMT)).train_split
+    assert [set(steps) for steps in split.stored_features()] == [{"a", "v"}] * len(split)
+    assert [set(split[i].features) for i in range(len(split))] == [{"a", "v"}] * len(split)
 
 
 def test_an_encoder_of_another_language_is_warned_of(corpus_writer, tmp_path):

@@ -92,7 +92,7 @@ class UtteranceDataset(Dataset[Sample]):
 
     features: the name of extracted features that the samples have in place of faces and chunks, or of a set for each
         modality, `t=words,a=default,v=imported`; no face is read then.
-    splits: utterance id -> split, in place of the manifest's own; ids that are not in it are left out.
+    table: the manifest of `data_dir` where the caller has read it, maybe split in another way; None: it is read.
 
     Attributes:
         emotions: names of the labels, in label order.
@@ -113,12 +113,10 @@ class UtteranceDataset(Dataset[Sample]):
         data_dir: str | Path,
         split: str | None = None,
         features: str | None = None,
-        splits: Mapping[str, str] | None = None,
+        table: pd.DataFrame | None = None,
     ) -> None:
         self.data_dir = Path(data_dir)
-        table = read_manifest(self.data_dir)
-        if splits is not None:
-            table = table.assign(split=table["utterance_id"].map(splits)).dropna(subset=["split"])
+        table = read_manifest(self.data_dir) if table is None else table
         self.emotions = emotions_of(table)
         if split is not None:
             known = sorted(table["split"].unique())

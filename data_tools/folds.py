@@ -1,6 +1,5 @@
 """Other splits of a data folder that is there already, and folds: each session or speaker is tested once."""
 
-from collections.abc import Mapping
 from typing import Literal
 
 import pandas as pd
@@ -15,8 +14,8 @@ FoldsBy = Literal["session", "speaker"]
 SEED = 0
 
 
-def resplit(table: pd.DataFrame, spec: SplitSpec) -> Mapping[str, str]:
-    """Split of each utterance of a manifest by another protocol than its own; ids that are in none are left out.
+def resplit(table: pd.DataFrame, spec: SplitSpec) -> pd.DataFrame:
+    """A manifest with its column `split` by another protocol than its own; utterances that are in none are left out.
 
     Raises:
         DataError: as `assign_splits`; `release`, which a data folder no longer knows.
@@ -39,7 +38,8 @@ def resplit(table: pd.DataFrame, spec: SplitSpec) -> Mapping[str, str]:
         )
         for row in table.to_dict("records")
     ]
-    return assign_splits(utterances, spec, SEED).by_id
+    splits = assign_splits(utterances, spec, SEED).by_id
+    return table.assign(split=table["utterance_id"].map(splits)).dropna(subset=["split"])
 
 
 def folds_of(table: pd.DataFrame, by: FoldsBy) -> list[SplitSpec]:

@@ -1,8 +1,10 @@
 """Splits of a data folder as a run reads them: with the label of its task, its features and its preprocessing."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+
+import pandas as pd
 
 from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
@@ -64,9 +66,19 @@ def load_split(
     Raises:
         DataError: no manifest, nothing in the split, or not preprocessed; the message has the command that helps.
     """
-    splits = _splits_of(data, protocol)
-    counts = Counter(splits.values())
-    dataset = UtteranceDataset(data, split, features, splits) if counts.get(split) else None
+    return _open_split(data, _table_of(data, protocol), split, features)
+
+
+def _table_of(data: Path, protocol: SplitSpec | None) -> pd.DataFrame:
+    """The manifest, split by a protocol; None: as it is."""
+    table = read_manifest(data)
+    return table if protocol is None else resplit(table, protocol)
+
+
+def _open_split(data: Path, table: pd.DataFrame, split: str, features: str | None) -> UtteranceDataset:
+    """`load_split` of the folder whose manifest is `table`."""
+    counts = Counter(table["split"])
+    dataset = UtteranceDataset(data, split, features, table) if counts.get(split) else None
     if not dataset:
         found = ", ".join(f"{name} {count}" for name, count in sorted(counts.items())) or "none"
         rejected = f"; preprocessing rejected all {counts[split]} of them" if counts.get(split) else ""
@@ -127,21 +139,18 @@ def load_parts(
     Raises:
         DataError: as `load_split`; all lack it.
     """
-    having = [folder for folder in folders if split in set(_splits_of(folder, protocol).values())]
-    return [load_split(folder, split, features, protocol) for folder in (having or folders[:1])]
+    tables = {folder: _table_of(folder, protocol) for folder in folders}
+    having = [folder for folder, table in tables.items() if _has(table, split)]
+    return [_open_split(folder, tables[folder], split, features) for folder in (having or folders[:1])]
 
 
 def folders_with_test(settings: TrainSettings) -> list[Path]:
     """The data folders of a run that have a test split."""
-    return [folder for folder in settings.folders if "test" in set(_splits_of(folder, settings.split).values())]
+    return [folder for folder in settings.folders if _has(_table_of(folder, settings.split), "test")]
 
 
-def _splits_of(folder: Path, protocol: SplitSpec | None) -> Mapping[str, str]:
-    """Split of each utterance by a protocol; None: the folder's own."""
-    table = read_manifest(folder)
-    return (
-        dict(zip(table["utterance_id"], table["split"], strict=True)) if protocol is None else resplit(table, protocol)
-    )
+def _has(table: pd.DataFrame, split: str) -> bool:
+    return bool((table["split"] == split).any())
 
 
 def load_unseen(run: RunDir, data: Folders, split: str, label_map: LabelMap | None = None) -> UtteranceDataset:
@@ -173,11 +182,11 @@ def load_unseen(run: RunDir, data: Folders, split: str, label_map: LabelMap | No
     trained_on = run.learned_from()["train"]
     known = [name for name in dataset.table["utterance_id"] if name in trained_on]
     if split != "train" and known:
-        protocol = facts.dataset.get("split", "not stated")
+        then = facts.dataset.get("split", "not stated")
         raise DataError(
             f"{run.path} was trained on {len(known)} of the {len(dataset)} utterances in {split!r} of "
             f"{', '.join(str(part.data_dir) for part in parts)}, "
-            f"e.g. {', '.join(known[:3])}: the splits are others than in training (then: {protocol}), and these scores "
+            f"e.g. {', '.join(known[:3])}: the splits are others than in training (then: {then}), and these scores "
             "would be too good; make the folder as it was with `pipeline reorganize --split ...`, or train again on it"
         )
     return dataset

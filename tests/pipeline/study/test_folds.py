@@ -51,7 +51,8 @@ def test_every_utterance_is_tested_once_and_no_session_is_learned_from_and_teste
     session = dict(zip(table["utterance_id"], table["session"], strict=True))
     tested = []
     for spec in specs:
-        splits = resplit(table, spec)
+        again = resplit(table, spec)
+        splits = dict(zip(again["utterance_id"], again["split"], strict=True))
         assert set(splits) == set(table["utterance_id"])
         by_split = {
             split: {session[name] for name in splits if splits[name] == split} for split in set(splits.values())

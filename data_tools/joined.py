@@ -27,7 +27,12 @@ class JoinedDataset(UtteranceDataset):
             _check_alike(first, part)
         self._parts = tuple(parts)
         self.data_dir, self.emotions, self.features = first.data_dir, first.emotions, first.features
-        self.mapped, self.scale, self.waveforms, self.letters = first.mapped, first.scale, first.waveforms, first.letters
+        self.mapped, self.scale, self.waveforms, self.letters = (
+            first.mapped,
+            first.scale,
+            first.waveforms,
+            first.letters,
+        )
         self.table = pd.concat([part.table for part in parts], ignore_index=True)
         twice = self.table["utterance_id"][self.table["utterance_id"].duplicated()]
         if len(twice):

@@ -61,6 +61,8 @@ class Model(nn.Module, ABC):
 
     config: ModelSettings
     text: TextEncoder | None
+    # False where the model leaves absent modalities out of its scores itself: its input then stays whole in training.
+    drops_input = True
 
     @abstractmethod
     def forward(self, batch: Batch, keep_maps: bool = False) -> Output:
@@ -73,10 +75,6 @@ class Model(nn.Module, ABC):
     def text_parameters(self) -> list[nn.Parameter]:
         """The parameters of the pretrained text encoder, which learns at a rate of its own; empty without text."""
         return [] if self.text is None else list(self.text.parameters())
-
-    def dropped_from_input(self) -> str:
-        """Letters of the modalities that `modality_dropout` takes out of the batch; models may leave others out."""
-        return self.config.modalities
 
     def parameters_without_gradient(self) -> list[str]:
         """Names of parameters that no loss can move, by design; empty for most models.

@@ -46,6 +46,8 @@ class EndToEndModel(Model):
     text: the encoder; None exactly where the settings have no `t`.
     """
 
+    drops_input = False
+
     def __init__(self, config: EndToEndConfig, text: TextEncoder | None, make_stage: StageMaker) -> None:
         super().__init__()
         if (text is None) is ("t" in config.modalities):
@@ -108,10 +110,6 @@ class EndToEndModel(Model):
                 also_scored["subset"] = [self.fusion(scores, some) for some in each_subset(present)]
         tensors = {name: torch.as_tensor(value, dtype=torch.float64) for name, value in computed.items()}
         return Output(logits, losses=losses, computed=tensors, kept=kept, also_scored=also_scored)
-
-    def dropped_from_input(self) -> str:
-        """Nothing: an absent modality is left out of the sum alone."""
-        return ""
 
     def losses(self, towers: Mapping[str, TowerResult]) -> dict[str, Tensor]:  # noqa: ARG002
         """Further losses by name, from what the towers made; none where the stages are dense."""

@@ -55,7 +55,7 @@ DROP = "(undamaged - damaged) / |undamaged|, as UCRN; below 0 where a larger val
 
 
 class DamagedRunSettings(Settings):
-    """What of a finished run is damaged, and how much."""
+    """Damage to the input of a finished run: its protocol, its rates and its seeds."""
 
     run: LocalPath = flag(help=RUN_HELP)
     protocol: Literal["random", "modalities", "absent", "bernoulli"] = flag(

@@ -173,7 +173,7 @@ def _read_eaf(path: Path, content: bytes) -> dict[str, list[Cue]]:
 
 
 def _parse_eaf(path: Path, content: bytes) -> _Eaf:
-    """What an eaf file says. A document type, with which XML can declare and fetch things, is refused."""
+    """Contents of an eaf file. A document type, with which XML can declare and fetch things, is refused."""
     eaf, parser = _Eaf(), expat.ParserCreate()
     place: dict[str, str] = {}
     value: list[str] | None = None

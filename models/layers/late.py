@@ -56,7 +56,7 @@ def each_subset(present: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def _kept(present: Mapping[str, Tensor], kept: Collection[str]) -> dict[str, Tensor]:
-    """What is both `present`, (B,) bool by name, and `kept`; all that is present where nothing is."""
+    """The modalities that are both `present`, (B,) bool by name, and `kept`; all present ones where that is none."""
     has_one = torch.stack([present[name] for name in kept]).any(0)
     return {name: there if name in kept else there & ~has_one for name, there in present.items()}
 

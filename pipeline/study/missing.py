@@ -25,7 +25,7 @@ from pipeline.train import Prepared
 
 
 class MissingStudy(Settings):
-    """What a study of missing input trains: models, rates, and seeds of training and damage alike."""
+    """Models, rates, and seeds of training and damage alike, of a study of missing input."""
 
     models: Names = Field(min_length=1)
     data: LocalPath = DEFAULT_DATA

@@ -50,7 +50,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def reading(self) -> str:
-        """How scores become answers, in words, for thresholds.json."""
+        """Rule by which scores become answers, in words, for thresholds.json."""
 
     @property
     @abstractmethod

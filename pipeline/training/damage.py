@@ -72,27 +72,23 @@ def empty_text(model: Model) -> tuple[Tensor, Tensor]:
 class ModalityDropout:
     """Leaves modalities out of the utterances of a batch; see data_tools/absent.py.
 
-    order: with the chance of the settings, other ones in each of its epochs; only those that the model's
-    `dropped_from_input` names. None: to validate on, any of them, always the same ones, with a chance of a half, so
-    that the best epoch is one that does without each of them.
+    order: with the chance of the settings, other ones in each of its epochs. None: to validate on, always the same
+    ones, with a chance of a half, so that the best epoch is one that does without each of them.
 
     Attributes:
-        probability: of each modality, in (0, 1). letters: the model's modalities. dropped: those of them that are left
-            out. empty: of `empty_text`.
+        probability: of each modality, in (0, 1). letters: the model's modalities. empty: of `empty_text`.
     """
 
     def __init__(self, model: Model, seed: int, order: EpochBatches | None) -> None:
         self.probability = model.config.modality_dropout if order is not None else 0.5
         self.letters = model.config.modalities
-        self.dropped = model.dropped_from_input() if order is not None else self.letters
         self.empty = empty_text(model)
         self._seed, self._order = seed, order
 
     def absent(self, ids: Sequence[str], present: Mapping[str, Flags]) -> dict[str, Flags]:
         """(B,) bool by letter: the modalities to leave out in this epoch. present: those that there are."""
         epoch = 0 if self._order is None else self._order.epoch
-        drawn = draw_absent(ids, present, self.probability, self._seed, epoch)
-        return {letter: gone for letter, gone in drawn.items() if letter in self.dropped}
+        return draw_absent(ids, present, self.probability, self._seed, epoch)
 
     def __call__(self, batch: Batch) -> Batch:
         """The batch, on the CPU, without them."""
@@ -106,8 +102,12 @@ def leaves_out(model: Model) -> bool:
 
 
 def modality_dropout(model: Model, seed: int, order: EpochBatches | None) -> ModalityDropout | None:
-    """The dropout that the model's settings ask for, if any. order: as for ModalityDropout."""
-    return ModalityDropout(model, seed, order) if leaves_out(model) else None
+    """The dropout that the model's settings ask for, if any; in training only where the model `drops_input`.
+
+    order: as for ModalityDropout.
+    """
+    wanted = leaves_out(model) and (model.drops_input or order is None)
+    return ModalityDropout(model, seed, order) if wanted else None
 
 
 def subset_changes(model: Model) -> dict[str, Change]:

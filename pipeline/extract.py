@@ -33,7 +33,7 @@ from pipeline.clip_tensors import FaceSettings
 from pipeline.command import Command
 from pipeline.extract_sequences import Recipe, Source, TextSteps, WordVectors, sizes_of, steps_of, token_states
 from pipeline.jobs.local import Lost
-from pipeline.jobs.run import check_lost, dialogue_seconds, follow, run_jobs, time_limit
+from pipeline.jobs.run import begin_folder, check_lost, dialogue_seconds, run_jobs, shown, time_limit
 from pipeline.progress import Reporter
 from pipeline.published import language_warning
 from pipeline.run_data import dataset_name
@@ -151,7 +151,8 @@ def extract(settings: ExtractSettings, reporter: Reporter) -> dict[str, Any]:
         )
         done: dict[str, _Done] = {}
         lost: dict[str, Lost[_Job]] = {}
-        for job, result in follow(results, jobs, table, settings.data, folder / FEATURES_FILE, "extract", reporter):
+        begin_folder(settings.data, folder / FEATURES_FILE, {job.dialogue_id for job in jobs})
+        for job, result in shown(results, jobs, table, "extract", reporter):
             if isinstance(result, Lost):
                 lost[job.dialogue_id] = result
             else:

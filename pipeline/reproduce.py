@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from data_tools.files import folder_lock
 from pipeline.command import Command
+from pipeline.metrics.metric import by_full_name
 from pipeline.progress import Reporter
 from pipeline.report.figures import data_uri, missing_models_png
 from pipeline.report.pages import Cell, Sheet, Table, markdown, write_result
@@ -24,7 +25,6 @@ from pipeline.settings import (
     flag,
     read_yaml,
 )
-from pipeline.study.missing import metrics_shown
 from pipeline.study.papers import Asked, Found, run_study
 from pipeline.study.spec import Row, Study, load_study, study_names
 
@@ -84,7 +84,7 @@ def _picture(found: Found) -> dict[str, Any]:
     if "missing" not in found.about:
         return {}
     missing = found.about["missing"]
-    pictured = missing_models_png(missing["rates"], missing["models"], list(metrics_shown(found.about)))
+    pictured = missing_models_png(missing["rates"], missing["models"], list(by_full_name(found.about["metrics"])))
     return {"template": "report/sweep.html.j2", "figure": data_uri(pictured)}
 
 

@@ -18,7 +18,7 @@ from data_tools.dataset import UtteranceDataset
 from data_tools.errors import DataError
 from data_tools.files import atomic_path, folder_lock, read_json, write_json
 from models.base import Model
-from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, SPREAD, mean_and_spread, named_auilcs
+from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, SPREAD, by_full_name, mean_and_spread, named_auilcs
 from pipeline.progress import Reporter
 from pipeline.published import published_facts
 from pipeline.report.figures import missing_png
@@ -51,6 +51,8 @@ PROTOCOLS = {
 }
 # Of the missing steps, where the data set's own config states no others.
 RATES = tuple(i / 10 for i in range(1, 11))
+# Of damage, and of the trainings that are compared under it: three, or as many as a study asks for.
+SEEDS = (111, 1111, 11111, 111111, 1111111)
 DROP = "(undamaged - damaged) / |undamaged|, as UCRN; below 0 where a larger value is a worse one, such as a loss"
 
 
@@ -69,7 +71,7 @@ class DamagedRunSettings(Settings):
         "the data set's own config states (sims: to 0.5), for bernoulli 0.5; modalities has none.",
     )
     seeds: Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(split_commas)] = flag(
-        (111, 1111, 11111), min_length=1, help="Each damages the same data in another way; with commas."
+        SEEDS[:3], min_length=1, help="Each damages the same data in another way; with commas."
     )
     split: str = flag("test", help=SPLIT_HELP)
     data: LocalPath | None = flag(None, help=OTHER_DATA_HELP)
@@ -98,7 +100,7 @@ def score_damaged(settings: DamagedRunSettings, reporter: Reporter) -> dict[str,
 
         def scored(label: str, damage: Change | None = None, present: str | None = None) -> Scores:
             found = best.score(dataset, reporter, label, damage)
-            named = _flat(task.report(found, run.read_thresholds(present)))
+            named = by_full_name(task.report(found, run.read_thresholds(present)))
             definitions.update({name: entry["definition"] for name, entry in named.items()})
             return {name: entry["value"] for name, entry in named.items()}
 
@@ -173,16 +175,6 @@ def _subset_conditions(protocol: str, model: Model) -> Iterator[_Condition]:
         else:
             change = partial(drop_modalities, present=[present], seed=0, blank=blank)
         yield _Condition(present, damages={"": change}, present=present if protocol == "absent" else None)
-
-
-def _flat(report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Metrics by name, with the task's protocol before it where the report has several."""
-    several = len(report) > 1
-    return {
-        f"{protocol}.{name}" if several else name: entry
-        for protocol, entries in report.items()
-        for name, entry in entries.items()
-    }
 
 
 def _summed(condition: _Condition, by_seed: Mapping[str, Scores], undamaged: Scores) -> dict[str, Any]:

@@ -204,8 +204,7 @@ def _result(
             "reason": reasons.get(label, ""),
         }
         if label in runs:
-            report = runs[label].read_scores(asked.data)[VALID]
-            value = report["metrics"][task.settings.task.replace("-", "_")][monitor]
+            value = value_of(runs[label].read_scores(asked.data)[VALID], task.settings.task, monitor)
             entry |= {"score": value["value"], "folder": runs[label].path.as_posix()}
         trials.append(entry)
     scored = [entry for entry in trials if entry["score"] is not None]

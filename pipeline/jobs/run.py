@@ -93,27 +93,6 @@ DialogueJob = TypeVar("DialogueJob", bound=OfDialogue)
 Done = TypeVar("Done", bound=Finished)
 
 
-def follow(
-    results: Iterator[tuple[DialogueJob, Done | Lost[DialogueJob]]],
-    jobs: Sequence[DialogueJob],
-    table: pd.DataFrame,
-    data_dir: Path,
-    summary: Path,
-    label: str,
-    reporter: Reporter,
-) -> Iterator[tuple[DialogueJob, Done | Lost[DialogueJob]]]:
-    """`results` as they come, shown with rate and time left; before the first, the folder of `summary` is put in order.
-
-    results: of `run_jobs`. table: the manifest of `data_dir`, for the seconds of clips; only a worker can tell which of
-    them are done, by reading their bytes. Hold the data folder's lock.
-
-    Raises:
-        DataError: the folder of `summary` lies behind a link.
-    """
-    begin_folder(data_dir, summary, {job.dialogue_id for job in jobs})
-    yield from shown(results, jobs, table, label, reporter)
-
-
 def dialogue_seconds(table: pd.DataFrame) -> dict[str, float]:
     """Seconds of the clips of each dialogue of a manifest."""
     seconds: dict[str, float] = (table["end_s"] - table["start_s"]).groupby(table["dialogue_id"]).sum().to_dict()
@@ -127,7 +106,11 @@ def shown(
     label: str,
     reporter: Reporter,
 ) -> Iterator[tuple[DialogueJob, Done | Lost[DialogueJob]]]:
-    """`results` as they come, shown with rate and time left; arguments as of `follow`."""
+    """`results` as they come, shown with rate and time left.
+
+    results: of `run_jobs`. table: the manifest of the data folder, for the seconds of clips; only a worker can tell
+    which of them are done, by reading their bytes.
+    """
     seconds = dialogue_seconds(table)
     work: Work[tuple[DialogueJob, Done | Lost[DialogueJob]]] = Work(
         lambda item: seconds[item[0].dialogue_id],
@@ -139,6 +122,8 @@ def shown(
 
 def begin_folder(data_dir: Path, summary: Path, dialogues: set[str]) -> None:
     """Delete the file `summary`, without which its folder counts as unfinished, and what is of no dialogue any more.
+
+    Hold the data folder's lock.
 
     Raises:
         DataError: the folder of `summary` lies behind a link.

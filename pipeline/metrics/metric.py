@@ -93,6 +93,26 @@ def mean_and_spread(values: Sequence[float | None]) -> tuple[float | None, float
     return (fmean(known), pstdev(known)) if len(known) == len(values) else (None, None)
 
 
+def over_seeds(values: Sequence[float | None]) -> dict[str, Any]:
+    """One score of several runs, ready for JSON: mean, spread (both None without a run) and the values."""
+    mean, spread = mean_and_spread(values) if values else (None, None)
+    return {"mean": mean, "spread": spread, "values": list(values)}
+
+
+def full_name(report: Mapping[str, Any], protocol: str, name: str) -> str:
+    """A metric's name in one list of all: with its protocol before it where the report, by protocol, has several."""
+    return f"{protocol}.{name}" if len(report) > 1 else name
+
+
+def by_full_name(report: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The metrics of all protocols of a report by their full names."""
+    return {
+        full_name(report, protocol, name): entry
+        for protocol, entries in report.items()
+        for name, entry in entries.items()
+    }
+
+
 # The paper's text begins at 0.1, the code that its authors released at 0.0: two numbers that must not be mixed.
 FIRST_RATE = {"auilc": 0.1, "auilc_from_zero": 0.0}
 DEFINITIONS = {

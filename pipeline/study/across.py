@@ -16,7 +16,7 @@ from data_tools.files import folder_lock
 from data_tools.manifest import emotions_of, read_manifest
 from data_tools.parquet import read_parquet
 from data_tools.records import LABEL_PREFIX
-from pipeline.metrics.metric import SPREAD, mean_and_spread
+from pipeline.metrics.metric import SPREAD, over_seeds
 from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import describe_folders, notice_of
@@ -180,6 +180,5 @@ def _cell(reports: Sequence[Mapping[str, Any]], protocol: str) -> dict[str, Any]
     cell = {}
     for name, entry in reports[0]["metrics"][protocol].items():
         values = [report["metrics"][protocol][name]["value"] for report in reports]
-        mean, spread = mean_and_spread(values)
-        cell[name] = {"mean": mean, "spread": spread, "values": values, "baseline": entry["baseline"]}
+        cell[name] = over_seeds(values) | {"baseline": entry["baseline"]}
     return cell

@@ -8,13 +8,13 @@ from typing import Any
 from pydantic import Field
 
 from data_tools.files import folder_lock, read_json
-from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, mean_and_spread, named_auilcs
+from pipeline.metrics.metric import DEFINITIONS, FIRST_RATE, by_full_name, named_auilcs, over_seeds
 from pipeline.progress import Reporter
 from pipeline.published import published_facts
 from pipeline.report.comparison import sheet_of
 from pipeline.report.figures import data_uri, missing_models_png
 from pipeline.report.pages import Cell, Sheet, Table, score_column, write_result
-from pipeline.robustness_run import RATES, DamagedRunSettings, score_damaged
+from pipeline.robustness_run import RATES, SEEDS, DamagedRunSettings, score_damaged
 from pipeline.run import RunDir
 from pipeline.run_data import dataset_name
 from pipeline.settings import DEFAULT_DATA, ConfigError, Device, LocalPath, Names, Settings
@@ -30,7 +30,7 @@ class MissingStudy(Settings):
     models: Names = Field(min_length=1)
     data: LocalPath = DEFAULT_DATA
     rates: tuple[float, ...] | None = None
-    seeds: tuple[int, ...] = (111, 1111, 11111)
+    seeds: tuple[int, ...] = SEEDS[:3]
     out: LocalPath | None = None
     device: Device = "auto"
     values: dict[str, Any] = Field({})
@@ -67,7 +67,7 @@ def study_missing(asked: MissingStudy, reporter: Reporter) -> dict[str, Any]:
         result = result_of(study, trained, _command(study, asked, out, further))
         result["seeds"] = len(asked.seeds)
         result["missing"] = missing_of(wanted, trained, rates, asked.device, reporter)
-        pictured = missing_models_png(rates, result["missing"]["models"], list(metrics_shown(result)))
+        pictured = missing_models_png(rates, result["missing"]["models"], list(by_full_name(result["metrics"])))
         page = {"template": "report/sweep.html.j2", "figure": data_uri(pictured)}
         write_result(out, "robustness", result, sheet(result), reporter, **page)
     return result
@@ -162,35 +162,20 @@ def _of_model(
     found: dict[str, Any] = {area: {} for area in areas}
     for metric in metrics:
         curves[metric] = {
-            f"{rate:g}": _score([of_seed[rate][metric] for of_seed in by_seed.values() if rate in of_seed])
+            f"{rate:g}": over_seeds([of_seed[rate][metric] for of_seed in by_seed.values() if rate in of_seed])
             for rate in rates
         }
         lines = [{rate: of_seed[rate][metric] for rate in rates} for of_seed in whole]
         for area in areas:
             # A variant that begins at 0 is asked for where there is a rate 0; the other never reads it.
             values = [named_auilcs({0.0: line[min(rates)]} | line)[area] for line in lines]
-            found[area][metric] = _score(values) if values else None
+            found[area][metric] = over_seeds(values) if values else None
     return {"curves": curves, "areas": found}
-
-
-def _score(values: list[float | None]) -> dict[str, Any]:
-    mean, spread = mean_and_spread(values) if values else (None, None)
-    return {"mean": mean, "spread": spread, "values": values}
-
-
-def metrics_shown(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Metrics of the task by their names in robustness.json, with what is said of them."""
-    several = len(result["metrics"]) > 1
-    return {
-        f"{protocol}.{name}" if several else name: about
-        for protocol, metrics in result["metrics"].items()
-        for name, about in metrics.items()
-    }
 
 
 def sheet(result: Mapping[str, Any]) -> Sheet:
     """The page of a study. result: its robustness.json."""
-    found, shown = result["missing"], metrics_shown(result)
+    found, shown = result["missing"], by_full_name(result["metrics"])
     tables = [_area_table(area, said, found, shown) for area, said in found["areas"].items()]
     tables += [_curve_table(metric, about, found) for metric, about in shown.items()]
     title = f"{len(found['models'])} models on {result['dataset']} with missing input: {result['task']}"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from models.cmt import CMT
 from models.errors import ModelError
 from pipeline.counting.model import count_model
 from pipeline.explain import explain
-from pipeline.metrics.metric import mean_and_spread
+from pipeline.metrics.metric import full_name, over_seeds
 from pipeline.model_configs import load_model_config
 from pipeline.progress import Reporter
-from pipeline.robustness_run import DamagedRunSettings, score_damaged
+from pipeline.robustness_run import SEEDS, DamagedRunSettings, score_damaged
 from pipeline.run import RunDir
 from pipeline.settings import ConfigError, configs_dir, read_yaml
 from pipeline.study.missing import damage_at, missing_of, rates_of, wanted_at_rates
@@ -46,6 +47,15 @@ class Asked:
     device: str = "auto"
     values: Mapping[str, Any] = field(default_factory=dict)
     starts: Mapping[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def small(self) -> dict[str, Any]:
+        """configs/quick.yaml with the share of train that its utterances are; empty unless `quick`."""
+        if not self.quick:
+            return {}
+        found = read_yaml(configs_dir() / "quick.yaml")
+        count = int((read_manifest(self.data)["split"] == "train").sum()) or 1
+        return found | {"train": found["train"] | {"train_fraction": min(1.0, found["utterances"] / count)}}
 
 
 @dataclass
@@ -100,10 +110,8 @@ def values_of(row: Row, asked: Asked) -> dict[str, Any]:
     name, fields = load_model_config(str(row.config)).model["name"], _fields(row)
     under = {} if not standin_budget(asked.data) else dict(OFFLINE)
     if asked.quick:
-        quick = read_yaml(configs_dir() / "quick.yaml")
-        count = int((read_manifest(asked.data)["split"] == "train").sum()) or 1
-        share = min(1.0, quick["utterances"] / count)
-        under |= {**quick["train"], "train_fraction": share, **quick["model"], **quick["models"].get(name, {})}
+        small = asked.small
+        under |= {**small["train"], **small["model"], **small["models"].get(name, {})}
     if asked.device != "auto":
         under["device"] = asked.device
     known = fields | set(TrainSettings.model_fields)
@@ -165,8 +173,7 @@ def _about(asked: Asked, trained: Trained) -> dict[str, Any]:
 
 
 def _run_missing(asked: Asked, rows: Sequence[Row], found: Found, reporter: Reporter) -> None:
-    quick = read_yaml(configs_dir() / "quick.yaml") if asked.quick else {}
-    rates = rates_of(asked.data, quick.get("rates"))
+    rates = rates_of(asked.data, asked.small.get("rates"))
     planned: dict[str, tuple[str, dict[float, Planned]]] = {}
     for row in rows:
         by_rate = {}
@@ -178,8 +185,7 @@ def _run_missing(asked: Asked, rows: Sequence[Row], found: Found, reporter: Repo
             planned[row.label] = (folder_of(row.label), by_rate)
     if not planned:
         raise _none_left(found)
-    seeds = (111, 1111, 11111, 111111, 1111111)[: asked.seeds]
-    wanted = wanted_at_rates(asked.out, planned, seeds)
+    wanted = wanted_at_rates(asked.out, planned, SEEDS[: asked.seeds])
     trained = train_all(wanted, reporter)
     found.about = _about(asked, trained)
     device: Any = asked.device
@@ -207,14 +213,13 @@ def _value(
     """The row's value in a column, over its seeds and folds; None where these data have no such metric or class."""
     if column.count is not None:
         count = row.get(column.count)
-        return None if count is None else _score([count * column.scale])
+        return None if count is None else over_seeds([count * column.scale])
     if column.layer is not None:
-        return _score([_layer_weight(run, column.layer) for run in runs])
+        return over_seeds([_layer_weight(run, column.layer) for run in runs])
     protocol = column.protocol or about["task"].replace("-", "_")
     metric = str(column.metric)
     if column.condition is not None:
-        several = len(about["metrics"]) > 1
-        name = f"{protocol}.{metric}" if several else metric
+        name = full_name(about["metrics"], protocol, metric)
         drops = [drop.get(column.condition, {}).get(name) for drop in damaged]
         return _scaled(drops, 100)
     found = row["scores"].get(protocol, {}).get(metric)
@@ -224,12 +229,7 @@ def _value(
 
 
 def _scaled(values: Sequence[float | None], scale: float) -> Score:
-    return _score([None if value is None else value * scale for value in values])
-
-
-def _score(values: Sequence[float | None]) -> Score:
-    mean, spread = mean_and_spread(values) if values else (None, None)
-    return {"mean": mean, "spread": spread, "values": list(values)}
+    return over_seeds([None if value is None else value * scale for value in values])
 
 
 def _layer_weight(run: RunDir, layer: int) -> float | None:
@@ -253,4 +253,4 @@ def _counted(row: Row, study: Study, column: Column) -> Score | None:
         "multiply_adds": counted["utterance"]["total"],
     }
     value = parts[str(column.count)]
-    return None if value is None else _score([value * column.scale])
+    return None if value is None else over_seeds([value * column.scale])

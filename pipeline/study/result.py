@@ -12,7 +12,7 @@ from data_tools.batch import WAVEFORM, Batch
 from data_tools.dataset import UtteranceDataset, collate
 from models.base import Model
 from pipeline.counting.model import multiply_adds
-from pipeline.metrics.metric import SPREAD, mean_and_spread
+from pipeline.metrics.metric import SPREAD, mean_and_spread, over_seeds
 from pipeline.run import RunDir
 from pipeline.run_data import DataFacts
 from pipeline.study.plan import StudySettings, laid_over, standin_budget
@@ -185,21 +185,14 @@ def _scores(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     for protocol, entries in reports[0].items():
         scores[protocol] = {}
         for name, entry in entries.items():
-            found = _over_seeds([report[protocol][name]["value"] for report in reports])
+            found = over_seeds([report[protocol][name]["value"] for report in reports])
             if "per_emotion" in entry:
                 found["per_emotion"] = {
-                    emotion: _over_seeds(
-                        [report[protocol][name]["per_emotion"][emotion]["value"] for report in reports]
-                    )
+                    emotion: over_seeds([report[protocol][name]["per_emotion"][emotion]["value"] for report in reports])
                     for emotion in entry["per_emotion"]
                 }
             scores[protocol][name] = found
     return scores
-
-
-def _over_seeds(values: list[float | None]) -> dict[str, Any]:
-    mean, spread = mean_and_spread(values)
-    return {"mean": mean, "spread": spread, "values": values}
 
 
 def _batch_of(run: RunDir, data: Path, chosen: str, model: Model) -> Batch:

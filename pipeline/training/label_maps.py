@@ -15,6 +15,7 @@ from data_tools.label_map import LabelMap
 from models.output import Output
 from pipeline.run_data import DataFacts, dataset_name, first_problems, without_counterpart
 from pipeline.settings import ConfigError, load_config
+from pipeline.training.losses import weights_by_count
 
 # Of answers that stand for one emotion of the map together: their thresholds are taken off before they are compared.
 _MERGED_THRESHOLD = 0.5
@@ -180,15 +181,12 @@ def _merged(facts: DataFacts, sources: Mapping[str, Sequence[str]]) -> DataFacts
     total = facts.train_utterances
     positives = {name: min(sum(facts.train_positives[e] for e in own), total) for name, own in sources.items()}
     weights = {
-        name: facts.pos_weight[own[0]] if len(own) == 1 else _weight(positives[name], total)
+        name: facts.pos_weight[own[0]]
+        if len(own) == 1
+        else weights_by_count(torch.tensor([positives[name]]), total).item()
         for name, own in sources.items()
     }
     return replace(facts, emotions=list(sources), train_positives=positives, pos_weight=weights)
-
-
-def _weight(positives: int, total: int) -> float:
-    """As `pipeline.training.losses.positive_weights`."""
-    return (total - positives) / positives if 0 < positives < total else 1.0
 
 
 def describe_labels(dataset: UtteranceDataset, answers: MappedAnswers | None) -> dict[str, Any]:

@@ -22,9 +22,13 @@ def positive_weights(labels: Tensor) -> Tensor:
     An emotion that nobody has, or that everybody has, gets 1: the first would be infinite (and the loss NaN), the
     second 0, which would take away the only loss that the emotion has.
     """
-    present = labels >= PRESENT_FROM
-    positives = present.sum(0).to(torch.float64)
-    negatives = len(labels) - positives
+    return weights_by_count((labels >= PRESENT_FROM).sum(0), len(labels))
+
+
+def weights_by_count(positives: Tensor, total: int) -> Tensor:
+    """`positive_weights` of emotions that so many of `total` utterances have, (E,)."""
+    positives = positives.to(torch.float64)
+    negatives = total - positives
     one_sided = (positives == 0) | (negatives == 0)
     return torch.where(one_sided, 1.0, negatives / positives.clamp(min=1)).float()
 

@@ -72,6 +72,30 @@ def corpus_writer():
 
 
 @pytest.fixture(scope="session")
+def two_corpora():
+    """(folder, sizes, name of each split protocol) -> two corpora there, one emotion an utterance, and `names.yaml`.
+
+    The first has ang, hap, sad, the second furious, glad, bored; the map has joy and anger of both, grief of the first.
+    """
+
+    def make(place, sizes, protocols):
+        first = write_corpus(place / "first", sizes)
+        second = write_corpus(
+            place / "second", sizes, emotions=("furious", "glad", "bored"), prefix="b_", standin=False
+        )
+        for folder, name, protocol in zip((first, second), ("toy", "elsewhere"), protocols, strict=True):
+            about = {"dataset": name, "split": protocol, "standin": folder == first, "task": "single-label"}
+            write_json(folder / "dataset.json", about)
+        (place / "names.yaml").write_text(
+            "emotions: [joy, grief, anger]\n"
+            "corpora:\n  toy: {ang: anger, hap: joy, sad: grief}\n  elsewhere: {furious: anger, glad: joy}\n"
+        )
+        return first, second
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def toy_corpus(tmp_path_factory):
     """8 train, 6 valid and 5 test utterances with one emotion each; not to be changed."""
     return write_corpus(tmp_path_factory.mktemp("data") / "toy", {"train": 8, "valid": 6, "test": 5})

@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 from acted import write_clip, write_performance, write_sound
+from listener import Listener
 
 from data_tools.dataset import UtteranceDataset, collate
 from data_tools.manifest import read_manifest, read_rejects
@@ -19,15 +20,6 @@ from pipeline.train import train
 from pipeline.training.settings import TrainSettings
 
 QUIET = Reporter(quiet=True)
-
-
-class Listener(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, text):
-        self.lines += text.split("\n")
 
 
 def settings_for(dataset, root, out, modalities, **changes):

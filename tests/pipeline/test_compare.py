@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from listener import Listener
 
 import models
 from data_tools.batch import WAVEFORM
@@ -19,7 +20,6 @@ from pipeline import cli
 from pipeline.compare import CompareSettings, compare, plan
 from pipeline.counting.model import multiply_adds
 from pipeline.metrics.metric import mean_and_spread
-from pipeline.progress import Reporter
 from pipeline.report.comparison import as_markdown, sheet
 from pipeline.report.pages import write_sheet
 from pipeline.run_data import STANDIN_NOTICE
@@ -31,19 +31,6 @@ from pipeline.training.loop import TrainingError
 # One model of each kind, as small as they get.
 PAIR = ("fe2e", "lf-lstm")
 TINY = {"text_encoder": "tiny", "width": 4, "layers": 1, "size": 4, "features": "mel", "epochs": 2, "device": "cpu"}
-
-
-class Listener(Reporter):
-    """Keeps what is said; `stop_at`: says no more after a line that begins like this, as Ctrl-C does."""
-
-    def __init__(self, stop_at=None):
-        super().__init__(quiet=True)
-        self.lines, self.stop_at = [], stop_at
-
-    def say(self, text):
-        self.lines += text.split("\n")
-        if self.stop_at and text.startswith(self.stop_at):
-            raise KeyboardInterrupt
 
 
 def asked(data, out, names=PAIR, seeds=1, **values):

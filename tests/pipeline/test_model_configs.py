@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from listener import Listener
 
 from data_tools.files import write_json
 from pipeline.compare import CompareSettings
 from pipeline.model_configs import load_model_config, read_model
-from pipeline.progress import Reporter
 from pipeline.settings import ConfigError, config_names, load_config
 from pipeline.study.plan import plan
 from pipeline.training.settings import TrainSettings
@@ -97,15 +97,6 @@ def test_a_model_takes_the_column_of_its_data_and_a_config_stands_as_it_is(tmp_p
 def test_folders_of_several_corpora_have_no_column(tmp_path, corpora, layers):
     folders = [named(tmp_path / str(number), corpus) for number, corpus in enumerate(corpora)]
     assert read_model("emt", None, {"data": folders}, TrainSettings.model_fields)[1].config.layers == layers
-
-
-class Listener(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, text):
-        self.lines += text.split("\n")
 
 
 def test_a_study_takes_configs_files_and_columns_and_says_so(tmp_path, corpus_writer):

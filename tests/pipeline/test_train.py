@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 import yaml
+from listener import Listener
 from safetensors.torch import load_file
 
 import models
@@ -36,15 +37,6 @@ TIMES = {
     "samples_per_second",
     "peak_bytes",
 }
-
-
-class Listener(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, text):
-        self.lines += text.split("\n")
 
 
 def settings_for(data, out, **changes):

@@ -6,10 +6,10 @@ import math
 import pandas as pd
 import pytest
 import yaml
+from listener import Listener
 
 from pipeline.cli import main
 from pipeline.model_configs import load_model_config
-from pipeline.progress import Reporter
 from pipeline.run import RunDir
 from pipeline.run_data import STANDIN_NOTICE
 from pipeline.settings import ConfigError
@@ -19,17 +19,6 @@ from pipeline.tune import Range, TuneSettings, drawn, tune
 VALUES = {"text_encoder": "tiny", "layers": 1, "modalities": "t", "epochs": 2, "batch_size": 8, "device": "cpu"}
 VALUES |= {"precision": "32-true"}
 SPACE = "{learning_rate: {low: 1.0e-4, high: 1.0e-1, log: true}, width: [4, 8]}"
-
-
-class Listener(Reporter):
-    def __init__(self, stop_at=None):
-        super().__init__(quiet=True)
-        self.lines, self.stop_at = [], stop_at
-
-    def say(self, text):
-        self.lines += text.split("\n")
-        if self.stop_at and text.startswith(self.stop_at):
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ from statistics import median
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 from torch.nn import functional as F
 
 import models
@@ -30,19 +31,6 @@ pytestmark = pytest.mark.slow
 TINY = {"text_encoder": "tiny", "width": 4, "layers": 1, "epochs": 2, "batch_size": 4, "device": "cpu"}
 MODES = ("none", "budget")
 FACE = torch.tensor([[16.0, 17.0], [33.0, 17.0], [25.0, 27.0], [17.0, 34.0], [33.0, 34.0]])
-
-
-class Listener(Reporter):
-    """Keeps what is said, and breaks off after a line that begins with `stop_at`."""
-
-    def __init__(self, stop_at=None):
-        super().__init__(quiet=True)
-        self.lines, self.stop_at = [], stop_at
-
-    def say(self, text):
-        self.lines += text.split("\n")
-        if self.stop_at and text.startswith(self.stop_at):
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")

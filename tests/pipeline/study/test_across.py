@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from data_tools.errors import DataError
-from data_tools.files import write_json
 from pipeline.compare import COMMAND, CompareSettings, compare
 from pipeline.metrics.single_label import unweighted_accuracy
 from pipeline.report.across import across_sheet
@@ -20,19 +19,8 @@ SIZES = {"train": 6, "valid": 6, "test": 9}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, corpus_writer):
-    """Two corpora that have joy and anger in common, by a map. Not to be changed."""
-    place = tmp_path_factory.mktemp("across")
-    first = corpus_writer(place / "first", SIZES)
-    second = corpus_writer(place / "second", SIZES, emotions=("furious", "glad", "bored"), prefix="b_", standin=False)
-    for folder, name in ((first, "toy"), (second, "elsewhere")):
-        about = {"dataset": name, "split": "random", "standin": folder == first, "task": "single-label"}
-        write_json(folder / "dataset.json", about)
-    (place / "names.yaml").write_text(
-        "emotions: [joy, grief, anger]\n"
-        "corpora:\n  toy: {ang: anger, hap: joy, sad: grief}\n  elsewhere: {furious: anger, glad: joy}\n"
-    )
-    return first, second
+def folders(tmp_path_factory, two_corpora):
+    return two_corpora(tmp_path_factory.mktemp("across"), SIZES, ("random", "random"))
 
 
 def asked(folders, out, tiny, **values):

@@ -7,6 +7,7 @@ import pytest
 import scipy.stats
 import torch
 import yaml
+from listener import Listener
 from sklearn import metrics as sklearn
 
 from data_tools.dataset import UtteranceDataset
@@ -36,15 +37,6 @@ TOWERS = {"frontend": "towers", "text_encoder": "tiny", "tower_width": 4}
 MULT = {"name": "mult", **TOWERS, "size": 4, "heads": 2, "layers": 1}
 # Train has a mean of 0.3, and one without; 0.0 and a tie of the rounding rules are among them.
 SENTIMENTS = [-2.4, -0.6, 0.0, 0.5, 1.2, 2.6, 0.8, None]
-
-
-class Listener(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, text):
-        self.lines += text.split("\n")
 
 
 def settings_for(data, out=None, **changes):

@@ -32,19 +32,8 @@ SIZES = {"train": 6, "valid": 6, "test": 6}
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory, corpus_writer):
-    """Two corpora, of one emotion each: ang, hap, sad; furious, glad, bored. Not to be changed."""
-    place = tmp_path_factory.mktemp("several")
-    first = corpus_writer(place / "first", SIZES)
-    second = corpus_writer(place / "second", SIZES, emotions=("furious", "glad", "bored"), prefix="b_", standin=False)
-    for folder, name, split in ((first, "toy", "session:5"), (second, "elsewhere", "random")):
-        about = {"dataset": name, "split": split, "standin": folder == first, "task": "single-label"}
-        write_json(folder / "dataset.json", about)
-    (place / "names.yaml").write_text(
-        "emotions: [joy, grief, anger]\n"
-        "corpora:\n  toy: {ang: anger, hap: joy, sad: grief}\n  elsewhere: {furious: anger, glad: joy}\n"
-    )
-    return first, second
+def folders(tmp_path_factory, two_corpora):
+    return two_corpora(tmp_path_factory.mktemp("several"), SIZES, ("session:5", "random"))
 
 
 def settings_for(folders, out=None, **changes):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 from safetensors.torch import load_file
 
 from data_tools.dataset import UtteranceDataset
@@ -164,15 +165,6 @@ def test_each_modality_can_come_from_a_set_of_its_own(corpus_writer, tmp_path):
 def test_a_mixture_of_another_form_is_refused(corpus, tmp_path, name, message):
     with pytest.raises(DataError, match=message):
         train(settings_for(corpus, tmp_path / "run", features=name), spec(EMT), QUIET)
-
-
-class Listener(Reporter):
-    def __init__(self):
-        super().__init__(quiet=True)
-        self.lines = []
-
-    def say(self, text):
-        self.lines += text.split("\n")
 
 
 def test_several_folders_give_the_features_that_the_model_reads(corpus_writer, tmp_path):

@@ -61,6 +61,11 @@ class SplitSpec:
         return f"{self.kind}:{self.value}" if self.value else self.kind
 
     @property
+    def folder_name(self) -> str:
+        """The name as that of a folder, e.g. `session-5`; for protocols whose value is a plain name."""
+        return f"{self.kind}-{self.value}"
+
+    @property
     def portable(self) -> str:
         """The name without a path of this machine: of lists only their folder's own name."""
         return f"lists:{Path(self.value).name}" if self.kind == "lists" else str(self)

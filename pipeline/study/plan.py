@@ -172,7 +172,7 @@ def each_fold(
     for split in splits:
         prepared = prepare(settings.model_copy(update={"split": split}), model)
         load_split(settings.data, scored, prepared.settings.features, split)
-        planned.append(Planned(name, prepared, "" if by is None or split is None else f"{split.kind}-{split.value}"))
+        planned.append(Planned(name, prepared, "" if by is None or split is None else split.folder_name))
     return planned
 
 

@@ -78,7 +78,7 @@ def folds_in(runs: Mapping[str, Sequence[RunDir]]) -> list[dict[str, Any]]:
     for run in next(iter(runs.values())):
         split = run.read_settings()[0].split
         name = run.path.parent.name
-        if split is not None and name == f"{split.kind}-{split.value}" and name not in found:
+        if split is not None and name == split.folder_name and name not in found:
             tested = run.read_scores(run.own_data())[SPLIT]["utterances"]
             found[name] = {"fold": name} | _counts(run) | {SPLIT: tested}
     return list(found.values())
